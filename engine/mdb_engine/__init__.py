@@ -1,0 +1,1 @@
+"""Scoped, token-verified access to one shared MongoDB for many apps."""

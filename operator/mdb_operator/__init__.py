@@ -1,0 +1,1 @@
+"""The operator: MdbApp resources become registrations, grants and projected Secrets."""
