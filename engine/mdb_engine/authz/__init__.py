@@ -1,0 +1,1 @@
+"""Optional authorisation in front of the scoped database."""

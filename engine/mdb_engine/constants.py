@@ -1,0 +1,44 @@
+"""Names and figures of the contract that more than one module needs, each with its reason."""
+
+from __future__ import annotations
+
+APPS_COLLECTION = "apps_config"
+"""One document per app: manifest, owner, generation. Read and written by the operator alone."""
+
+SECRETS_COLLECTION = "_mdb_engine_app_secrets"
+"""One document per app: its envelope-encrypted secret. Read and written by the operator alone."""
+
+GRANTS_COLLECTION = "_mdb_engine_grants"
+"""One document per app: verifiers, granted scopes, collections. Pods read it, the operator writes."""
+
+AUDIT_COLLECTION = "_mdb_engine_audit"
+"""One document per access event. Pods insert; a TTL index caps it."""
+
+ENGINE_COLLECTIONS = frozenset(
+    {APPS_COLLECTION, SECRETS_COLLECTION, GRANTS_COLLECTION, AUDIT_COLLECTION}
+)
+"""Physical names that no app may ever own or reach."""
+
+APP_ID_FIELD = "app_id"
+"""The field that stamps every document with the slug of the app that wrote it."""
+
+SLUG_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,47}$"
+"""An app's slug. 48 characters leave room in MongoDB's 120-byte namespaces for the collection."""
+
+COLLECTION_PATTERN = r"^[a-zA-Z0-9][a-zA-Z0-9_-]{0,47}$"
+"""A collection's logical name: no leading underscore (the engine's), no dot and no ``$``."""
+
+GRANT_TTL_SECONDS = 5.0
+"""How old a cached grant may be before it is refreshed, so how fast a revocation takes hold."""
+
+GRANT_MAX_AGE_SECONDS = 30.0
+"""How long cached grants are trusted while they cannot be refreshed; then the engine fails closed."""
+
+DEFAULT_OVERLAP_SECONDS = 600
+"""How long a previous secret keeps working. Well above kubelet's delay (55 s were measured)."""
+
+MIN_OVERLAP_SECONDS = 120
+"""The least overlap: twice the time that a mounted Secret was seen to take to reach a pod."""
+
+MAX_SECRET_VERSIONS = 5
+"""How many versions of one app's secret may be valid at once; a further rotation waits."""

@@ -1,0 +1,122 @@
+"""The one seam between this library and the two MongoDB drivers that it runs on.
+
+Motor is the default, for the apps that already use it; it is no longer developed upstream, so
+``driver="pymongo"`` runs the same code on PyMongo's own async client. Both offer the same methods
+with the same arguments but for the few below, which differ in what is awaited. Nothing else in the
+library may ask which driver it runs on.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pymongo import AsyncMongoClient
+
+__all__ = ["Driver", "DriverName", "get_driver"]
+
+DriverName = Literal["motor", "pymongo"]
+
+Pipeline = Sequence[Mapping[str, Any]]
+
+
+class Driver(abc.ABC):
+    """What differs between the drivers, under one signature each."""
+
+    name: DriverName
+
+    @abc.abstractmethod
+    def connect(self, uri: str, **options: Any) -> Any:
+        """Make a client; it connects lazily, on its first operation."""
+
+    @abc.abstractmethod
+    async def close(self, client: Any) -> None:
+        """Close a client and every socket of it."""
+
+    @abc.abstractmethod
+    async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        """Run a pipeline on a collection or database; returns the driver's cursor."""
+
+    @abc.abstractmethod
+    async def list_indexes(self, collection: Any, **options: Any) -> Any:
+        """Return the driver's cursor over a collection's indexes."""
+
+    @abc.abstractmethod
+    async def watch(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        """Open a change stream on a collection, database or client."""
+
+    @abc.abstractmethod
+    async def start_session(self, client: Any, **options: Any) -> Any:
+        """Start a client session; it is ended by ``await session.end_session()``."""
+
+    @abc.abstractmethod
+    async def start_transaction(self, session: Any, **options: Any) -> None:
+        """Begin a transaction on a session."""
+
+
+class _Motor(Driver):
+    name = "motor"
+
+    def connect(self, uri: str, **options: Any) -> Any:
+        motor_asyncio = importlib.import_module("motor.motor_asyncio")
+        return motor_asyncio.AsyncIOMotorClient(uri, **options)
+
+    async def close(self, client: Any) -> None:
+        client.close()
+
+    async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        return source.aggregate(pipeline, **options)
+
+    async def list_indexes(self, collection: Any, **options: Any) -> Any:
+        return collection.list_indexes(**options)
+
+    async def watch(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        return source.watch(pipeline, **options)
+
+    async def start_session(self, client: Any, **options: Any) -> Any:
+        return await client.start_session(**options)
+
+    async def start_transaction(self, session: Any, **options: Any) -> None:
+        session.start_transaction(**options)
+
+
+class _PyMongo(Driver):
+    name = "pymongo"
+
+    def connect(self, uri: str, **options: Any) -> Any:
+        return AsyncMongoClient[dict[str, Any]](uri, **options)
+
+    async def close(self, client: Any) -> None:
+        await client.close()
+
+    async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        return await source.aggregate(pipeline, **options)
+
+    async def list_indexes(self, collection: Any, **options: Any) -> Any:
+        return await collection.list_indexes(**options)
+
+    async def watch(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+        return await source.watch(pipeline, **options)
+
+    async def start_session(self, client: Any, **options: Any) -> Any:
+        return client.start_session(**options)
+
+    async def start_transaction(self, session: Any, **options: Any) -> None:
+        await session.start_transaction(**options)
+
+
+def get_driver(name: DriverName) -> Driver:
+    """Return the driver of that name.
+
+    Raises
+    ------
+    ValueError
+        If there is no driver of that name.
+    """
+    if name == "motor":
+        return _Motor()
+    if name == "pymongo":
+        return _PyMongo()
+    raise ValueError(f"driver must be 'motor' or 'pymongo', not {name!r}")

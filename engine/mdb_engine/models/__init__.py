@@ -1,0 +1,1 @@
+"""Plain data: pydantic models and frozen dataclasses, no I/O."""

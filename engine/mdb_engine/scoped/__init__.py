@@ -1,0 +1,1 @@
+"""The scoped database: every operation of the drivers, filtered, stamped or refused."""

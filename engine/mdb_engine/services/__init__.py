@@ -1,0 +1,1 @@
+"""Decisions of the domain: what may be registered, granted, rotated."""
