@@ -1,0 +1,409 @@
+"""A real ``mongod`` for tests: a single-node replica set in a private, throw-away directory.
+
+Always a replica set, because transactions and change streams exist only there. Nothing is kept:
+the data lies in memory where there is room, and stopping means killing, because nobody will read
+the files again. A server is found to be alive by a lock that its process inherits, not by its
+process id, so a recycled id is never mistaken for a server and never killed.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from devcluster.errors import DevclusterError
+from devcluster.filelock import is_held
+from devcluster.mongod_binary import Report, find_mongod
+
+REPLICA_SET = "rs0"
+ROOT_USER = "root"
+
+START_DEADLINE_SECONDS = 60.0
+"""It takes half a second here; a minute is for two busy cores and a cold disk."""
+
+STOP_DEADLINE_SECONDS = 20.0
+"""A killed process is gone in milliseconds unless the disk is stuck."""
+
+PORT_ATTEMPTS = 3
+"""A free port can be taken by another program before ``mongod`` binds it."""
+
+MEMORY_ROOM_BYTES = 2 * 1024**3
+"""The data goes to ``/dev/shm`` only where this much is free: containers often have 64 MB."""
+
+OPLOG_MEGABYTES = 128
+"""The default is 5 % of the disk and would eat the memory that the data lies in."""
+
+DATA_PREFIX = "devcluster-mongo-"
+ALIVE = "alive.lock"
+ADDRESS_IN_USE = 48
+"""The exit code of a ``mongod`` that found its port taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """The files of a server that accepts nothing but TLS, all PEM."""
+
+    ca: Path
+    certificate_and_key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MongoConfig:
+    """How a server is to run.
+
+    Parameters
+    ----------
+    auth
+        Whether clients must log in. A root user with a random password is created.
+    tls
+        Accept TLS only, with these files; the certificate must name the advertised host.
+    port
+        The port, or None for a free one.
+    bind
+        Addresses to listen on besides 127.0.0.1, for example a bridge's, so that pods reach it.
+    advertise
+        The host that clients are told to use; 127.0.0.1 unless given. Pods need one they reach.
+    parameters
+        Server parameters, such as ``ttlMonitorSleepSecs``.
+    die_with_parent
+        Let the kernel end the server when the *thread* that started it ends. For tests, whose
+        process may be killed; not for a server that has to outlive a command.
+    """
+
+    auth: bool = False
+    tls: TlsFiles | None = None
+    port: int | None = None
+    bind: tuple[str, ...] = ()
+    advertise: str = "127.0.0.1"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    die_with_parent: bool = False
+
+
+class MongoServer:
+    """One ``mongod``. Use it as a context manager, or call `start` and `stop`.
+
+    Parameters
+    ----------
+    config
+        How it is to run.
+    report
+        Told about slow steps (a download), one line each.
+    """
+
+    def __init__(self, config: MongoConfig, report: Report = lambda _: None) -> None:
+        self._config = config
+        self._report = report
+        self._process: subprocess.Popen[bytes] | None = None
+        self._password = secrets.token_hex(24) if config.auth else ""
+        self.port = 0
+        self.pid = 0
+        self.data = Path()
+
+    @property
+    def log(self) -> Path:
+        """The server's own log, one JSON document a line."""
+        return self.data / "mongod.log"
+
+    @property
+    def uri(self) -> str:
+        """The URI, with the root user's password where there is one."""
+        return self._uri(self._config.advertise, f"replicaSet={REPLICA_SET}", login=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start the server and return once it is a writable primary.
+
+        Raises
+        ------
+        DevclusterError
+            If there is no ``mongod``, a given port is taken, or the server does not come up.
+        """
+        binary = find_mongod(self._report)
+        root = data_root()
+        remove_dead_data(root)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self.data = Path(tempfile.mkdtemp(prefix=DATA_PREFIX, dir=root))
+            try:
+                self.port = self._config.port or _free_port(self._config.bind)
+                self._launch(binary)
+                self._await_listening()
+                self._make_primary()
+            except _PortTaken:
+                self.stop()
+                if self._config.port is not None:
+                    raise DevclusterError(
+                        f"Port {self._config.port} is taken, mongod cannot listen on it.",
+                        "Stop what listens there, or give no port to get a free one.",
+                    ) from None
+                if attempt == PORT_ATTEMPTS:
+                    raise DevclusterError(
+                        f"{PORT_ATTEMPTS} ports in a row were taken before mongod could bind them.",
+                        "Try again.",
+                    ) from None
+            except BaseException:
+                self.stop()
+                raise
+            else:
+                return
+
+    def stop(self) -> None:
+        """Kill the server and remove all of its files; does nothing where there is none."""
+        end_server(self.pid, self.data)
+        if self._process is not None:
+            self._process.wait(timeout=STOP_DEADLINE_SECONDS)
+        self._process = None
+        self.pid = 0
+
+    def _launch(self, binary: Path) -> None:
+        config = self._config
+        command = [
+            *(str(binary), "--dbpath", str(self.data), "--logpath", str(self.log)),
+            *("--port", str(self.port), "--bind_ip", ",".join(("127.0.0.1", *config.bind))),
+            *("--replSet", REPLICA_SET, "--oplogSize", str(OPLOG_MEGABYTES)),
+            *("--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"),
+            *("--wiredTigerEngineConfigString", "log=(prealloc=false,file_max=16MB)"),
+        ]
+        parameters = {"diagnosticDataCollectionEnabled": "false", **config.parameters}
+        for name, value in parameters.items():
+            command += ["--setParameter", f"{name}={value}"]
+        if config.auth:
+            key_file = self.data / "replica-set.key"
+            _write_private(key_file, base64.b64encode(secrets.token_bytes(96)))
+            command += ["--keyFile", str(key_file)]
+        if config.tls is not None:
+            command += ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"]
+            command += ["--tlsCAFile", str(config.tls.ca)]
+            command += ["--tlsCertificateKeyFile", str(config.tls.certificate_and_key)]
+        with _alive_lock(self.data) as descriptor:
+            if config.die_with_parent:
+                self._launch_as_child(command, descriptor)
+            else:
+                self._launch_detached(command, descriptor)
+
+    def _launch_as_child(self, command: list[str], descriptor: int) -> None:
+        setpriv = shutil.which("setpriv")  # absent outside Linux; then the next start cleans up
+        prefix = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+        with (self.data / "console.log").open("wb") as console:
+            self._process = subprocess.Popen(
+                [*prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=(descriptor,),
+                start_new_session=True,  # an interrupt at the terminal is for the tests alone
+            )
+        self.pid = self._process.pid
+
+    def _launch_detached(self, command: list[str], descriptor: int) -> None:
+        pid_file = self.data / "mongod.pid"
+        with (self.data / "console.log").open("wb") as console:
+            outcome = subprocess.run(
+                [*command, "--fork", "--pidfilepath", str(pid_file)],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                pass_fds=(descriptor,),
+                timeout=START_DEADLINE_SECONDS,
+                check=False,
+            )
+        if outcome.returncode != 0:
+            raise self._failure(outcome.returncode)
+        self.pid = int(pid_file.read_text())
+
+    def _await_listening(self) -> None:
+        deadline = time.monotonic() + START_DEADLINE_SECONDS
+        while time.monotonic() < deadline:
+            code = self._process.poll() if self._process is not None else None
+            if code is not None:
+                raise self._failure(code)
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                    return
+            except OSError:
+                time.sleep(0.01)
+        raise DevclusterError(
+            f"mongod does not listen on port {self.port} after {START_DEADLINE_SECONDS:.0f} s.",
+            f"It said last: {last_words(self.data)}",
+        )
+
+    def _make_primary(self) -> None:
+        """Initiate the set and add the root user, through the localhost exception."""
+        host = f"{self._config.advertise}:{self.port}"
+        members = [{"_id": 0, "host": host}]
+        client: MongoClient[dict[str, Any]] = MongoClient(
+            self._uri("127.0.0.1", "directConnection=true", login=False),
+            serverSelectionTimeoutMS=int(START_DEADLINE_SECONDS * 1000),
+        )
+        try:
+            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+            deadline = time.monotonic() + START_DEADLINE_SECONDS
+            while not client.admin.command("hello")["isWritablePrimary"]:
+                if time.monotonic() > deadline:
+                    raise DevclusterError(
+                        f"mongod did not become primary within {START_DEADLINE_SECONDS:.0f} s.",
+                        f"It said last: {last_words(self.data)}",
+                    )
+                time.sleep(0.01)
+            if self._config.auth:
+                client.admin.command(
+                    "createUser",
+                    ROOT_USER,
+                    pwd=self._password,
+                    roles=["root"],
+                    mechanisms=["SCRAM-SHA-256"],
+                )
+        except PyMongoError as error:
+            raise DevclusterError(
+                f"The replica set could not be set up: {type(error).__name__}",
+                f"mongod said last: {last_words(self.data)}",
+            ) from error
+        finally:
+            client.close()
+
+    def _failure(self, code: int) -> Exception:
+        if code == ADDRESS_IN_USE or "already in use" in last_words(self.data):
+            return _PortTaken()
+        return DevclusterError(
+            f"mongod ended with code {code}: {last_words(self.data)}",
+            "Its options are in `devcluster.mongo`; its full message is shown when it is started"
+            " by hand.",
+        )
+
+    def _uri(self, host: str, options: str, *, login: bool) -> str:
+        user = f"{ROOT_USER}:{self._password}@" if self._password and login else ""
+        if user:
+            options += "&authSource=admin"
+        if self._config.tls is not None:
+            options += f"&tls=true&tlsCAFile={self._config.tls.ca}"
+        return f"mongodb://{user}{host}:{self.port}/?{options}"
+
+
+class _PortTaken(Exception):
+    """The port was taken by the time ``mongod`` wanted it."""
+
+
+def data_root() -> Path:
+    """Return the directory to put data in: memory where there is room, else the temporary one."""
+    memory = Path("/dev/shm")  # noqa: S108 - the data goes to a directory made by mkdtemp below it
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= MEMORY_ROOM_BYTES
+    return memory if roomy else Path(tempfile.gettempdir())
+
+
+def remove_dead_data(root: Path) -> None:
+    """Remove the directories of servers that were killed together with their starter."""
+    for directory in root.glob(f"{DATA_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            lock = directory / ALIVE
+            ours = directory.stat().st_uid == os.getuid()
+            if ours and lock.exists() and not is_held(lock):
+                shutil.rmtree(directory, ignore_errors=True)
+
+
+def end_server(pid: int, data: Path) -> None:
+    """Kill a server if it is alive, wait until it is gone, and remove its directory.
+
+    Raises
+    ------
+    DevclusterError
+        If the process cannot be ended.
+    """
+    lock = data / ALIVE
+    if pid and is_held(lock):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+        while is_held(lock):
+            if time.monotonic() > deadline:
+                raise DevclusterError(
+                    f"mongod (process {pid}) does not end.", f"Its files stay in {data}."
+                )
+            time.sleep(0.005)
+    if data.name.startswith(DATA_PREFIX):
+        shutil.rmtree(data, ignore_errors=True)
+
+
+def last_words(data: Path) -> str:
+    """Return the last error that a server logged, or the last line that it printed."""
+    last = ""
+    for name in ("console.log", "mongod.log"):
+        with contextlib.suppress(FileNotFoundError):
+            for line in (data / name).read_text(errors="replace").splitlines():
+                last = _message(line) or last
+    return last or "nothing"
+
+
+def _message(line: str) -> str:
+    """Return what one line says, or an empty string for one that reports no trouble."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line.strip()
+    if record.get("s") not in {"E", "F"}:
+        return ""
+    attributes = record.get("attr", {})
+    detail = attributes.get("error") if isinstance(attributes, dict) else None
+    return f"{record.get('msg', '')} {detail or ''}".strip()
+
+
+def _free_port(addresses: tuple[str, ...]) -> int:
+    with socket.socket() as first:
+        first.bind(("127.0.0.1", 0))
+        port: int = first.getsockname()[1]
+        for address in addresses:
+            with socket.socket() as other:
+                try:
+                    other.bind((address, port))
+                except OSError as error:
+                    raise DevclusterError(
+                        f"mongod cannot listen on {address}: {error.strerror}",
+                        "Give an address of this machine.",
+                    ) from None
+    return port
+
+
+@contextlib.contextmanager
+def _alive_lock(data: Path) -> Iterator[int]:
+    """Yield a locked descriptor; the lock lives as long as any process that has inherited it."""
+    fresh = data / f"{ALIVE}.new"
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fresh.rename(data / ALIVE)  # nobody ever sees it unlocked while the server starts
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o400)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
