@@ -1,0 +1,64 @@
+# Everything a contributor runs. `make` alone lists the targets.
+# Needs Python 3.11 (with venv), git and make; what else a target needs it installs by itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# uv from PATH, or a copy of our own in .tools (a virtual environment of the system's Python).
+UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
+RUN := $(UV) run --no-sync
+PYTHON ?= python3
+# Two workers even on a large machine: the tests share one cluster, and it is the bottleneck.
+WORKERS ?= 2
+PYTEST := $(RUN) pytest -n $(WORKERS) --dist worksteal
+
+# One line a step, with what to try when it fails: $(call step,what it does,command,what to try)
+define step
+	@start=$$SECONDS; printf '==> %s\n' '$(1)'; \
+	if $(2); then printf '    done in %ss\n' $$((SECONDS - start)); \
+	else code=$$?; printf '\nFAILED: %s\n  try: %s\n' '$(1)' '$(3)' >&2; exit $$code; fi
+endef
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
+	  while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+
+.tools/bin/uv:
+	$(call step,Install uv into .tools,$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv,install the venv module of Python 3.11 (Debian: python3-venv) and check that the package index is reachable)
+
+.PHONY: setup
+setup: $(filter .tools/bin/uv,$(UV)) ## Install the locked dependencies into .venv
+	$(call step,Install the locked dependencies,$(UV) sync --quiet --locked --all-packages --all-groups,uv lock (if you changed a pyproject.toml) or check that the package index is reachable)
+
+.PHONY: test
+test: lint unit integration ## Lint, types, unit, integration and e2e tests: what CI runs
+
+.PHONY: lint
+lint: setup ## Formatting, lint, types, layering
+	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
+	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: uv run ruff rule CODE)
+	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
+	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
+
+.PHONY: format
+format: setup ## Format the code and mend what the linter can
+	@$(RUN) ruff format . && $(RUN) ruff check --fix .
+
+.PHONY: unit
+unit: setup ## Tests that need neither MongoDB nor Kubernetes
+	$(call step,Run the unit tests,$(PYTEST) tests/unit,uv run pytest -x --lf tests/unit)
+
+.PHONY: integration
+integration: setup ## Tests on a real MongoDB and a real Kubernetes, pods included
+	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
+
+.PHONY: crds
+crds: setup ## Write the CRD from the models
+	$(call step,Write crds/ and the chart's copy,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
+
+.PHONY: clean
+clean: ## Remove what the tools left in the checkout (not the cluster's binaries in the cache)
+	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
