@@ -1,0 +1,9 @@
+"""Make what ``tests/support`` offers available to every test."""
+
+from __future__ import annotations
+
+pytest_plugins = [
+    "pytester",
+    "support.leakscan",
+    "support.mongo",
+]
