@@ -56,7 +56,7 @@ integration: setup ## Tests on a real MongoDB and a real Kubernetes, pods includ
 
 .PHONY: crds
 crds: setup ## Write the CRD from the models
-	$(call step,Write crds/ and the chart's copy,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
+	$(call step,Write the CRD to crds and to the chart,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
 
 .PHONY: clean
 clean: ## Remove what the tools left in the checkout (not the cluster's binaries in the cache)
