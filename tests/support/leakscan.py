@@ -47,6 +47,7 @@ class Secret:
 
 _secrets: dict[str, Secret] = {}
 _logged: list[tuple[str, str]] = []
+_reported: set[tuple[str, str]] = set()
 
 
 def register(value: str | bytes, label: str = "a secret") -> None:
@@ -183,15 +184,18 @@ def _judge(report: pytest.TestReport) -> None:
     """Turn a report into a failure where something leaked, and blot the secrets out of it."""
     found = _scan_logged()
     for title, text in report.sections:
-        if not title.startswith("Captured log"):  # a log record is reported with its place
-            found += [f"{label} occurs in {title.lower()}" for label in occurrences(text)]
+        labels = occurrences(text)
+        if title.startswith("Captured log") or (report.nodeid, title) in _reported or not labels:
+            continue  # a log record is reported with its place; later reports repeat sections
+        _reported.add((report.nodeid, title))
+        found += [f"{label} occurs in {title.lower()}" for label in labels]
+    report.sections = [(title, blotted(text)) for title, text in report.sections]
     failure = report.longreprtext
     found += [f"{label} occurs in the failure report" for label in occurrences(failure)]
     if not found:
         return
     listing = "\n".join(f"  - {line}" for line in dict.fromkeys(found))
     report.outcome = "failed"
-    report.sections = [(title, blotted(text)) for title, text in report.sections]
     report.longrepr = blotted(failure) + f"\nSecrets leaked ({report.when}):\n{listing}"
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar, overload
 
 Value = TypeVar("Value")
 
@@ -60,13 +60,33 @@ def wait_until(
     raise _exceeded(message, deadline, seen)
 
 
+@overload
 async def wait_until_async(
-    predicate: Callable[[], Awaitable[Value] | Value],
+    predicate: Callable[[], Coroutine[Any, Any, Value]],
     *,
     deadline: float = 10.0,
     message: str | Callable[[], str],
     ignoring: type[Exception] | tuple[type[Exception], ...] = (),
-) -> Value:
+) -> Value: ...
+
+
+@overload
+async def wait_until_async(
+    predicate: Callable[[], Value],
+    *,
+    deadline: float = 10.0,
+    message: str | Callable[[], str],
+    ignoring: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Value: ...
+
+
+async def wait_until_async(
+    predicate: Callable[[], Any],
+    *,
+    deadline: float = 10.0,
+    message: str | Callable[[], str],
+    ignoring: type[Exception] | tuple[type[Exception], ...] = (),
+) -> Any:
     """Do what `wait_until` does, without blocking the loop; the predicate may be a coroutine's.
 
     Raises
