@@ -1,0 +1,224 @@
+"""Sign and verify the JWT sessions of an app's users.
+
+The key comes with the app's secret and rotates with it: sessions signed with the key before the
+current one stay valid for as long as the operator projects that key. ``kid`` is the version of the
+secret, never anything made from the key itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import jwt
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pydantic import SecretStr
+
+from mdb_engine.binding import Binding
+from mdb_engine.exceptions import InvalidToken, TokenRequired
+
+__all__ = ["Session", "SessionKeys", "Sessions", "cookie_name"]
+
+ALGORITHM: Final = "HS256"
+"""Pinned: what a token's header says of its algorithm is never believed."""
+
+LEEWAY_SECONDS: Final = 10
+"""How far the clocks of two replicas may differ."""
+
+SHORTEST_KEY_BYTES: Final = 32
+"""RFC 7518, section 3.2: a key as long as the hash, at least."""
+
+RESERVED: Final = frozenset({"iss", "aud", "sub", "iat", "nbf", "exp", "jti"})
+
+
+@dataclass(frozen=True, slots=True)
+class SessionKeys:
+    """The keys that are valid at this moment, by the version of the secret they came with.
+
+    Parameters
+    ----------
+    current
+        The version that signs.
+    keys
+        Every version that is accepted, the current one included.
+    """
+
+    current: int
+    keys: Mapping[int, bytes] = field(repr=False)
+
+    @classmethod
+    def from_binding(cls, binding: Binding) -> SessionKeys:
+        """Take them from a binding; where it holds none, derive them from the app's secret."""
+        keys: dict[int, bytes] = {}
+        pairs = (
+            (binding.version - 1, binding.previous_session_key, binding.previous_token),
+            (binding.version, binding.session_key, binding.token),
+        )
+        for version, key, token in pairs:
+            if key is not None:
+                keys[version] = _checked(key.get_secret_value().encode(), version)
+            elif token is not None:
+                keys[version] = derive_session_key(token.get_secret_value(), binding.slug)
+        return cls(binding.version, keys)
+
+    @classmethod
+    def from_token(cls, token: SecretStr, slug: str, version: int) -> SessionKeys:
+        """Derive one from the app's secret, for an app that runs without Kubernetes."""
+        return cls(version, {version: derive_session_key(token.get_secret_value(), slug)})
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A verified session.
+
+    Parameters
+    ----------
+    subject
+        Whose it is.
+    claims
+        What the app put into it.
+    expires_at
+        When it ends (UTC).
+    id
+        Unique; what a list of revoked sessions would hold.
+    """
+
+    subject: str
+    claims: Mapping[str, Any]
+    expires_at: datetime
+    id: str
+
+
+class Sessions:
+    """Signs and verifies the sessions of one app.
+
+    Parameters
+    ----------
+    slug
+        The app: issuer and audience of its sessions, so that no other app's are accepted.
+    lifetime
+        How long a session lasts.
+    """
+
+    def __init__(self, slug: str, lifetime: timedelta) -> None:
+        self._slug = slug
+        self._lifetime = lifetime
+        self._keys: SessionKeys | None = None
+
+    @property
+    def lifetime(self) -> timedelta:
+        """How long a session lasts."""
+        return self._lifetime
+
+    def use(self, keys: SessionKeys) -> None:
+        """Switch to other keys, at once."""
+        self._keys = keys
+
+    def issue(self, subject: str, claims: Mapping[str, Any] | None = None) -> str:
+        """Return a signed session.
+
+        Parameters
+        ----------
+        subject
+            Whose it is, a name or id.
+        claims
+            What else it says; readable by whoever holds it.
+
+        Raises
+        ------
+        TokenRequired
+            If the app has no session key (yet).
+        ValueError
+            If the subject is empty or a claim has a reserved name.
+        """
+        keys = self._held()
+        if not subject:
+            raise ValueError("a session needs a subject")
+        taken = sorted(RESERVED.intersection(claims or ()))
+        if taken:
+            raise ValueError(f"the claims {', '.join(taken)} are set by the engine")
+        now = datetime.now(UTC)
+        payload = {
+            **(claims or {}),
+            "iss": self._slug,
+            "aud": self._slug,
+            "sub": subject,
+            "iat": now,
+            "exp": now + self._lifetime,
+            "jti": secrets.token_urlsafe(16),
+        }
+        return jwt.encode(
+            payload, keys.keys[keys.current], ALGORITHM, headers={"kid": str(keys.current)}
+        )
+
+    def verify(self, token: str | None) -> Session:
+        """Return the session that a token stands for.
+
+        Raises
+        ------
+        TokenRequired
+            If there is no token, or the app has no session key (yet).
+        InvalidToken
+            If it is malformed, expired, another app's, or signed with a key that is not accepted.
+        """
+        keys = self._held()
+        if not token:
+            raise TokenRequired("there is no session; log in first")
+        try:
+            kid = str(jwt.get_unverified_header(token).get("kid", ""))
+            key = keys.keys.get(int(kid)) if kid.isascii() and kid.isdecimal() else None
+            if key is None:
+                raise InvalidToken(
+                    "the session was signed with a key that is no longer accepted; log in again"
+                )
+            payload = jwt.decode(
+                token,
+                key,
+                algorithms=[ALGORITHM],
+                audience=self._slug,
+                issuer=self._slug,
+                leeway=LEEWAY_SECONDS,
+                options={"require": ["iss", "aud", "sub", "iat", "exp", "jti"]},
+            )
+        except jwt.ExpiredSignatureError:
+            raise InvalidToken("the session has expired; log in again") from None
+        except (jwt.InvalidTokenError, ValueError):
+            # `from None`: PyJWT's messages repeat parts of the token.
+            raise InvalidToken("the session is not valid; log in again") from None
+        return Session(
+            subject=payload["sub"],
+            claims={name: value for name, value in payload.items() if name not in RESERVED},
+            expires_at=datetime.fromtimestamp(payload["exp"], UTC),
+            id=payload["jti"],
+        )
+
+    def _held(self) -> SessionKeys:
+        if self._keys is None:
+            raise TokenRequired(f"app {self._slug!r} has no session key yet")
+        return self._keys
+
+
+def cookie_name(slug: str) -> str:
+    """Return the name of an app's session cookie; apps on one host must not share it."""
+    return f"mdb_session_{slug}"
+
+
+def derive_session_key(token: str, slug: str) -> bytes:
+    """Return a session key made from the app's secret (HKDF-SHA-256, RFC 5869).
+
+    It cannot be turned back into the secret, and is of no use as one.
+    """
+    kdf = HKDF(SHA256(), length=32, salt=slug.encode(), info=b"mdb-engine session key v1")
+    return kdf.derive(token.encode())
+
+
+def _checked(key: bytes, version: int) -> bytes:
+    if len(key) < SHORTEST_KEY_BYTES:
+        raise InvalidToken(
+            f"the session key of version {version} has fewer than {SHORTEST_KEY_BYTES} bytes"
+        )
+    return key
