@@ -1,0 +1,1 @@
+"""Plain data of the operator: what it saw, what it means to do, what it says. No I/O."""

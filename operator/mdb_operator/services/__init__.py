@@ -1,0 +1,1 @@
+"""The operator's decisions and the order in which they are carried out."""
