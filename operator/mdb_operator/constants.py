@@ -1,0 +1,97 @@
+"""Names and figures that the operator writes into a cluster, each with its reason.
+
+A name that stands in someone's cluster can never be changed without handling every object anew, so
+each is chosen here, once.
+"""
+
+from __future__ import annotations
+
+GROUP = "mdb-engine.dev"
+"""The API group, and the prefix of every label, annotation and finalizer that is ours."""
+
+VERSION = "v1"
+"""The only version there will be: kopf converts nothing, so changes are additive (DESIGN 4)."""
+
+KIND = "MdbApp"
+"""The kind of the resource."""
+
+PLURAL = "mdbapps"
+"""The resource's name in URLs and RBAC rules."""
+
+API_VERSION = f"{GROUP}/{VERSION}"
+"""What stands in ``apiVersion``, in ownerReferences too."""
+
+FINALIZER = f"{GROUP}/deregister"
+"""Holds an MdbApp until its grants, users, secret and (by policy) data are gone."""
+
+LABEL_OWNER_UID = f"{GROUP}/owner-uid"
+"""The UID of the MdbApp that a projected Secret belongs to.
+
+A UID, not a name: an app deleted and created again under its old name is another owner. It is also
+the selector of the Secret watch, so a Secret without it is never even seen.
+"""
+
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+"""The recommended label that tells a person which program writes an object."""
+
+MANAGER = "mdb-operator"
+"""The value of ``managed-by``, the field manager, and ``provider`` in the binding."""
+
+ANNOTATION_ROTATE_REQUESTED = f"{GROUP}/rotate-requested"
+"""Any new value asks for one rotation; one that is there at creation is no request."""
+
+ANNOTATION_REVOKE_PREVIOUS = f"{GROUP}/revoke-previous"
+"""Any new value ends every earlier version of the secret at once (a leaked secret)."""
+
+ANNOTATION_FORCE_DELETE = f"{GROUP}/force-delete"
+"""``"true"`` lets a deletion finish although MongoDB cannot be reached.
+
+What is left behind in MongoDB counts as a tombstone: the slug stays with its namespace.
+"""
+
+ANNOTATION_RESTART_SUFFIX = "secret-version"
+"""Ends the name of the pod template annotation ``mdb-engine.dev/<slug>.secret-version``.
+
+The slug is part of the name because two apps may list one workload: with one shared name each would
+undo the other's version and the workload would never stop rolling. The slug comes first because an
+annotation's name must end with a letter or digit, and 48 + 15 characters are exactly the 63 allowed.
+"""
+
+SECRET_TYPE = "servicebinding.io/mongodb"  # noqa: S105 - the type of a Secret, not a secret
+"""The projected Secret's type (Service Binding). The API server never lets it change."""
+
+SECRET_KEYS = (
+    "type",
+    "provider",
+    "uri",
+    "host",
+    "database",
+    "username",
+    "password",
+    "app-slug",
+    "app-secret",
+    "app-secret-previous",
+    "session-key",
+    "session-key-previous",
+    "secret-version",
+)
+"""The constant key set of a projected Secret (DESIGN 5).
+
+Constant, with empty values where one does not apply, because a client maps files once and a file
+that comes and goes would look like a broken mount.
+"""
+
+LEASE_NAME = "mdb-operator-leader"
+"""The Lease that replicas contend for, unless the settings name another."""
+
+EXIT_LEASE_LOST = 75
+"""The exit code after a lost Lease: ``EX_TEMPFAIL``, so a restart of the container is the remedy."""
+
+MASTER_KEY_ACTIVE_ENTRY = "active"
+"""The entry of the master key Secret that holds the id of the key to wrap with."""
+
+MASTER_KEY_ENTRY_PREFIX = "key-"
+"""Every entry ``key-<id>`` of the master key Secret holds one key, 32 bytes in base64.
+
+A prefix keeps a key with the id ``active`` from being read as the choice of the active key.
+"""

@@ -1,0 +1,108 @@
+"""The errors of the operator's edge: what the API server can answer, one class per remedy.
+
+Storage raises these instead of the client's exceptions, so that services and handlers know neither
+aiohttp nor HTTP codes. None of them ever carries a request or response body.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AlreadyExists",
+    "ConfigurationInvalid",
+    "Conflict",
+    "Expired",
+    "Forbidden",
+    "Invalid",
+    "KubernetesError",
+    "KubernetesUnavailable",
+    "NotFound",
+    "OperatorError",
+]
+
+
+class OperatorError(Exception):
+    """The root of all errors that the operator raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong and what to do about it, free of secrets.
+    """
+
+    code: ClassVar[str] = "operator_error"
+    """The machine-readable name of the mistake, a metric label and a log field."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ConfigurationInvalid(OperatorError):
+    """A setting is missing or wrong; the process must not start with it."""
+
+    code = "configuration_invalid"
+
+
+class KubernetesError(OperatorError):
+    """The API server refused a request for a reason that no other class names.
+
+    Parameters
+    ----------
+    message
+        What was asked for and why it was refused.
+    status
+        The HTTP status, 0 when there was no answer.
+    retry_after
+        Seconds that the server asked to wait, None when it did not.
+    """
+
+    code = "kubernetes_error"
+
+    def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class NotFound(KubernetesError):
+    """The object is not there (any more)."""
+
+    code = "not_found"
+
+
+class AlreadyExists(KubernetesError):
+    """Somebody created an object of this name first."""
+
+    code = "already_exists"
+
+
+class Conflict(KubernetesError):
+    """The object changed since it was read; observe again, then decide again."""
+
+    code = "conflict"
+
+
+class Expired(KubernetesError):
+    """The resource version is too old to continue from; list again (HTTP 410)."""
+
+    code = "expired"
+
+
+class Forbidden(KubernetesError):
+    """RBAC does not allow the request; the chart's Roles and the settings disagree."""
+
+    code = "forbidden"
+
+
+class Invalid(KubernetesError):
+    """The API server's validation refused the object; retrying cannot help."""
+
+    code = "invalid"
+
+
+class KubernetesUnavailable(KubernetesError):
+    """No answer, a server error or throttling: try again later."""
+
+    code = "kubernetes_unavailable"

@@ -1,0 +1,164 @@
+"""MdbApps: listed, read, and given a status, a finalizer or an annotation.
+
+The spec is the user's and is never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from mdb_operator.exceptions import NotFound
+from mdb_operator.storage.kube import MDBAPPS, KubeClient, KubeObject, metadata_of
+from mdb_operator.storage.secrets import AppRef
+
+__all__ = ["MdbAppStore", "app_ref", "merge_patch"]
+
+
+def app_ref(obj: Mapping[str, Any]) -> AppRef:
+    """Return which MdbApp the object is."""
+    metadata = metadata_of(obj)
+    return AppRef(metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+def merge_patch(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RFC 7386 patch from one mapping to the other, empty when they are equal.
+
+    Lists are replaced as a whole, which is what conditions need: a merge patch knows no list keys.
+    """
+    patch: dict[str, Any] = {key: None for key in current if key not in desired}
+    for key, value in desired.items():
+        before = current.get(key)
+        if key in current and before == value:
+            continue
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            patch[key] = merge_patch(before, value)
+        else:
+            patch[key] = value
+    return patch
+
+
+class MdbAppStore:
+    """MdbApps of the API server.
+
+    Parameters
+    ----------
+    client
+        The connection.
+    namespaces
+        The namespaces that the operator watches; empty for all of the cluster.
+    """
+
+    def __init__(self, client: KubeClient, namespaces: tuple[str, ...] = ()) -> None:
+        self._client = client
+        self._namespaces = namespaces
+
+    async def list_all(self, namespace: str | None = None) -> AsyncIterator[KubeObject]:
+        """Yield the MdbApps of a namespace, or of all watched ones, page by page."""
+        scopes: tuple[str | None, ...] = (namespace,) if namespace else self._namespaces or (None,)
+        for scope in scopes:
+            async for page in self._client.pages(MDBAPPS, scope):
+                for item in page["items"]:
+                    yield item
+
+    async def get(self, namespace: str, name: str) -> KubeObject | None:
+        """Read an MdbApp; None if there is none."""
+        try:
+            return await self._client.get(MDBAPPS, namespace, name)
+        except NotFound:
+            return None
+
+    async def apply_status(
+        self,
+        app: AppRef,
+        current: Mapping[str, Any],
+        desired: Mapping[str, Any],
+        *,
+        resource_version: str | None = None,
+    ) -> bool:
+        """Write the status, if it differs, in one request.
+
+        Parameters
+        ----------
+        app
+            The MdbApp. Its UID is a precondition: one created again under the name is not hit.
+        current
+            The status as it was read.
+        desired
+            The whole status that shall stand there afterwards.
+        resource_version
+            A further precondition. Without it, a change of spec or annotations in between does not
+            disturb; nobody but the operator writes the status.
+
+        Returns
+        -------
+        bool
+            Whether something was written.
+
+        Raises
+        ------
+        Conflict
+            If the precondition did not hold.
+        NotFound
+            If the MdbApp is gone.
+        """
+        patch = merge_patch(current, desired)
+        if not patch:
+            return False
+        metadata = {"uid": app.uid}
+        if resource_version is not None:
+            metadata["resourceVersion"] = resource_version
+        await self._client.patch(
+            MDBAPPS,
+            app.namespace,
+            app.name,
+            {"metadata": metadata, "status": patch},
+            subresource="status",
+        )
+        return True
+
+    async def set_annotations(self, app: AppRef, annotations: Mapping[str, str | None]) -> None:
+        """Set annotations of ours, or remove those whose value is None."""
+        await self._client.patch(
+            MDBAPPS,
+            app.namespace,
+            app.name,
+            {"metadata": {"uid": app.uid, "annotations": dict(annotations)}},
+        )
+
+    async def add_finalizer(self, obj: KubeObject, finalizer: str) -> bool:
+        """Add a finalizer to the object as it was read; False if it is there already.
+
+        Raises
+        ------
+        Conflict
+            If the object changed since: the list is replaced whole, so another's could be lost.
+        """
+        finalizers = list(metadata_of(obj).get("finalizers") or [])
+        if finalizer in finalizers:
+            return False
+        await self._set_finalizers(obj, [*finalizers, finalizer])
+        return True
+
+    async def remove_finalizer(self, obj: KubeObject, finalizer: str) -> bool:
+        """Remove a finalizer from the object as it was read; False if it is not there."""
+        finalizers = list(metadata_of(obj).get("finalizers") or [])
+        if finalizer not in finalizers:
+            return False
+        await self._set_finalizers(obj, [item for item in finalizers if item != finalizer])
+        return True
+
+    async def _set_finalizers(self, obj: KubeObject, finalizers: list[str]) -> None:
+        metadata = metadata_of(obj)
+        await self._client.patch(
+            MDBAPPS,
+            metadata["namespace"],
+            metadata["name"],
+            {
+                "metadata": {
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                    "finalizers": finalizers,
+                }
+            },
+        )
