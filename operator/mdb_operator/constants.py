@@ -52,9 +52,9 @@ What is left behind in MongoDB counts as a tombstone: the slug stays with its na
 ANNOTATION_RESTART_SUFFIX = "secret-version"
 """Ends the name of the pod template annotation ``mdb-engine.dev/<slug>.secret-version``.
 
-The slug is part of the name because two apps may list one workload: with one shared name each would
-undo the other's version and the workload would never stop rolling. The slug comes first because an
-annotation's name must end with a letter or digit, and 48 + 15 characters are exactly the 63 allowed.
+The slug is part of the name because two apps may list one workload: with one shared name each
+would undo the other's version and the workload would never stop rolling. The slug comes first
+because such a name must end with a letter or digit; 48 + 15 characters are exactly the 63 allowed.
 """
 
 SECRET_TYPE = "servicebinding.io/mongodb"  # noqa: S105 - the type of a Secret, not a secret
@@ -85,7 +85,7 @@ LEASE_NAME = "mdb-operator-leader"
 """The Lease that replicas contend for, unless the settings name another."""
 
 EXIT_LEASE_LOST = 75
-"""The exit code after a lost Lease: ``EX_TEMPFAIL``, so a restart of the container is the remedy."""
+"""The exit code after a lost Lease: ``EX_TEMPFAIL``, as starting again is the remedy."""
 
 MASTER_KEY_ACTIVE_ENTRY = "active"
 """The entry of the master key Secret that holds the id of the key to wrap with."""

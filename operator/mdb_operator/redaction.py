@@ -35,7 +35,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # 256 bits in hexadecimal: a key, a digest of one, or near enough.
     (re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{64,}(?![0-9a-f])"), REDACTED),
-    # 256 bits in base64 or base64url. Names in Kubernetes are lower case, so mixed case is required.
+    # 256 bits in base64 or base64url. Mixed case, because Kubernetes names are lower case.
     (
         re.compile(
             r"(?<![A-Za-z0-9+_\-])(?=[a-z0-9+_\-]*[A-Z])(?=[A-Z0-9+_\-]*[a-z])"

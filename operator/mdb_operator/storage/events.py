@@ -6,7 +6,7 @@ events. An event is a courtesy, so a failure to post one is logged and never fai
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import secrets
 from typing import Literal
 
@@ -77,7 +77,7 @@ class EventRecorder:
             Whether the API server took it.
         """
         suffix = f".{secrets.token_hex(8)}"
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",

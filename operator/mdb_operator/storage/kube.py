@@ -135,6 +135,10 @@ def metadata_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata if isinstance(metadata, Mapping) else {}
 
 
+def _in_pod() -> bool:
+    return SERVICE_ACCOUNT_TOKEN.is_file()
+
+
 class KubeClient:
     """A connection to one API server, shared by all stores of the process.
 
@@ -179,12 +183,12 @@ class KubeClient:
         """
         configuration = Configuration()
         try:
-            if kubeconfig is None and SERVICE_ACCOUNT_TOKEN.is_file():
-                load_incluster_config(configuration)
+            if kubeconfig is None and _in_pod():
+                load_incluster_config(configuration)  # type: ignore[no-untyped-call]
             else:
                 # The library read KUBECONFIG at its import, which may have been too early.
                 path = str(kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config")
-                await load_kube_config(
+                await load_kube_config(  # type: ignore[no-untyped-call]
                     path, context=context, client_configuration=configuration, persist_config=False
                 )
         except (ConfigException, OSError) as error:
@@ -196,7 +200,7 @@ class KubeClient:
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._api.close()
+        await self._api.close()  # type: ignore[no-untyped-call]
 
     async def get(
         self,
@@ -318,7 +322,10 @@ class KubeClient:
         what = f"watch {path}"
         try:
             response = await self._open(
-                "GET", path, query=query, accept=METADATA_ONLY if metadata_only else None,
+                "GET",
+                path,
+                query=query,
+                accept=METADATA_ONLY if metadata_only else None,
                 timeout=timeout,
             )
             self._observe("watch", resource, response.status)

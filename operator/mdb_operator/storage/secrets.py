@@ -1,8 +1,8 @@
 """Projected Secrets: written only where they are ours, repaired exactly, never shown.
 
-MongoDB is the source of truth and a Secret is its projection, so a Secret of ours is always put back
-to what MongoDB says. One that is not ours is never touched, whoever made it: overwriting it would
-destroy data that nobody else has.
+MongoDB is the source of truth and a Secret is its projection, so a Secret of ours is always put
+back to what MongoDB says. One that is not ours is never touched, whoever made it: overwriting it
+would destroy data that nobody else has.
 """
 
 from __future__ import annotations

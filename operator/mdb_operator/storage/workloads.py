@@ -6,7 +6,7 @@ operator restarts nothing, and an operator killed in the middle finishes.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 from collections.abc import Mapping
 from typing import Any
@@ -61,7 +61,7 @@ class WorkloadRestarter:
         *,
         slug: str,
         version: int,
-        rotated_at: datetime.datetime,
+        rotated_at: dt.datetime,
     ) -> Restart:
         """Make the workload's pods start again, if they may still hold an older version.
 
@@ -122,7 +122,7 @@ def _needs_restart(
     workload: Mapping[str, Any],
     annotation: str,
     version: int,
-    rotated_at: datetime.datetime,
+    rotated_at: dt.datetime,
 ) -> bool:
     template = (workload.get("spec") or {}).get("template") or {}
     seen = (metadata_of(template).get("annotations") or {}).get(annotation)
@@ -130,5 +130,5 @@ def _needs_restart(
         return int(seen) < version
     if version <= 1:
         return False
-    created = datetime.datetime.fromisoformat(metadata_of(workload)["creationTimestamp"])
+    created = dt.datetime.fromisoformat(metadata_of(workload)["creationTimestamp"])
     return created < rotated_at
