@@ -1,9 +1,9 @@
 """The CustomResourceDefinition of MdbApp, generated from the pydantic models.
 
 One source: the library, the operator and the API server agree on what a manifest may hold because
-all three read it off the same model. What pydantic cannot say to an API server (a slug that never
-changes, a list that must hold another field) stands here as CEL, each rule with a message that names
-the field. ``make crds`` writes the result to ``crds/`` and to the chart; a test holds them equal.
+all three read it off the same model, CEL for what crosses fields included. Only what concerns the
+whole object stands here. ``make crds`` writes the result to ``crds/`` and to the chart; a test holds
+them equal.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import yaml
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.constants import GROUP, KIND, PLURAL, VERSION
 from mdb_operator.models.status import MdbAppStatus
-from mdb_operator.models.structural import structural
+from mdb_operator.models.structural import structural, walk
 
 __all__ = ["CHART_TEMPLATE", "CRD_FILE", "crd", "render_chart_template", "render_crd", "write_crds"]
 
@@ -33,30 +33,64 @@ DESCRIPTION = (
     " and projects it into a Secret that the app's pods mount."
 )
 
-RULES: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "spec": (
+RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "spec.collections[]": (
         (
-            "!has(self.dataAccess) || !has(self.dataAccess.readScopes)"
-            " || self.slug in self.dataAccess.readScopes",
-            "spec.dataAccess.readScopes must hold spec.slug: an app always reads its own data",
-            ".dataAccess.readScopes",
-        ),
-        (
-            "!has(self.dataAccess) || !has(self.dataAccess.writeScope)"
-            " || self.dataAccess.writeScope == self.slug",
-            "spec.dataAccess.writeScope must be spec.slug: an app writes only its own data",
-            ".dataAccess.writeScope",
+            "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
+            " has(k.kind) && k.kind == 'Text')).size() <= 1",
+            "indexes: a collection can have one text index only",
         ),
     ),
-    "spec.slug": (
+    "spec.collections[].indexes[]": (
         (
-            "self == oldSelf",
-            "spec.slug is immutable, it is the app's identity in MongoDB: create another MdbApp",
-            "",
+            "!has(self.expireAfterSeconds)"
+            " || (self.keys.size() == 1 && self.keys.all(k, k.kind == 'Ordered'))",
+            "expireAfterSeconds needs keys to have exactly one field, of kind Ordered",
+        ),
+        (
+            "!self.sparse || !has(self.partialFilter) || self.partialFilter.size() == 0",
+            "sparse and partialFilter exclude each other",
+        ),
+        (
+            "!self.unique || self.keys.all(k, k.kind == 'Ordered')",
+            "unique needs all keys to be of kind Ordered",
+        ),
+        (
+            "!has(self.defaultLanguage) || self.keys.exists(k, k.kind == 'Text')",
+            "defaultLanguage needs a key of kind Text",
+        ),
+    ),
+    "spec.collections[].indexes[].keys[]": (
+        (
+            "self.kind == 'Ordered' || self.order == 1",
+            "order applies to the kind Ordered only",
+        ),
+        (
+            "self.kind == 'Text' || self.weight == 1",
+            "weight applies to the kind Text only",
+        ),
+    ),
+    "spec.collections[].indexes[].partialFilter[]": (
+        (
+            "self.operator != 'exists' || (has(self.booleanValue) && self.booleanValue)",
+            "operator exists needs booleanValue: true, MongoDB's partial indexes know no other",
+        ),
+        (
+            "self.operator != 'type' || has(self.stringValue)",
+            "operator type needs stringValue, the name of a BSON type",
         ),
     ),
 }
-"""CEL by path: the rule, its message, and below which field the error is reported."""
+"""The validators of the models that cross fields, as CEL, by the path of what they look at."""
+
+UNIQUE_BY: Mapping[str, tuple[str, ...]] = {
+    "spec.collections[].indexes[].keys": ("field",),
+    "spec.restart": ("kind", "name"),
+}
+"""Lists in which the API server itself refuses a second item with the same values.
+
+Not CEL: comparing all pairs would exceed its cost budget.
+"""
 
 ROOT_RULES = (
     {
@@ -80,15 +114,13 @@ PRINTER_COLUMNS = (
 def crd() -> dict[str, Any]:
     """Return the CustomResourceDefinition as plain data."""
     spec = _with_defaults(structural(MdbAppSpec.model_json_schema(by_alias=True)))
+    nodes = dict(walk({"properties": {"spec": spec}}))
     for path, rules in RULES.items():
-        node = spec
-        for part in path.split(".")[1:]:
-            node = node["properties"][part]
-        node["x-kubernetes-validations"] = [
-            {"rule": rule, "message": message, **({"fieldPath": below} if below else {})}
-            for rule, message, below in rules
-        ]
-    spec["description"] = "What the app is, what it may read, and how its secret is handled."
+        nodes[path].setdefault("x-kubernetes-validations", []).extend(
+            {"rule": rule, "message": message} for rule, message in rules
+        )
+    for path, keys in UNIQUE_BY.items():
+        nodes[path] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
     status = structural(MdbAppStatus.model_json_schema(by_alias=True))
     schema = {
         "type": "object",

@@ -1,24 +1,15 @@
-"""An MdbApp as it was last seen, and the key by which everything else names it."""
+"""An MdbApp as it was last seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from mdb_operator.constants import FINALIZER
+from mdb_operator.wakeups import AppKey
 
-__all__ = ["Key", "MdbAppResource"]
-
-
-class Key(NamedTuple):
-    """Which MdbApp: enough to find it, and nothing that can go out of date."""
-
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+__all__ = ["MdbAppResource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +34,7 @@ class MdbAppResource:
         As they stand in the body.
     """
 
-    key: Key
+    key: AppKey
     uid: str
     generation: int
     resource_version: str
@@ -58,7 +49,7 @@ class MdbAppResource:
         """Read an object as the API server returned it."""
         metadata = body["metadata"]
         return cls(
-            key=Key(metadata["namespace"], metadata["name"]),
+            key=AppKey(metadata["namespace"], metadata["name"]),
             uid=metadata["uid"],
             generation=int(metadata.get("generation", 0)),
             resource_version=metadata.get("resourceVersion", ""),

@@ -48,7 +48,8 @@ class ConditionStatusModel(_Part):
         " Deleting.",
     )
     message: str = Field(
-        max_length=1024, description="What is so, and what to do next where something is to be done."
+        max_length=1024,
+        description="What is so, and what to do next where something is to be done.",
     )
     observed_generation: int = Field(
         ge=0, le=2**53, description="The generation of the resource that was looked at."

@@ -67,7 +67,7 @@ def structural(
     return result
 
 
-def walk(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+def walk(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every node of a structural schema below the root with its dotted path."""
     for name, part in schema.get("properties", {}).items():
         below = f"{path}.{name}" if path else name

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mdb_operator.models.resource import Key, MdbAppResource
+from mdb_operator.models.resource import MdbAppResource
+from mdb_operator.wakeups import AppKey
 
 __all__ = ["MdbAppCache"]
 
@@ -18,7 +19,7 @@ class MdbAppCache:
     """MdbApps by key."""
 
     def __init__(self) -> None:
-        self._apps: dict[Key, MdbAppResource] = {}
+        self._apps: dict[AppKey, MdbAppResource] = {}
 
     def __len__(self) -> int:
         return len(self._apps)
@@ -26,7 +27,7 @@ class MdbAppCache:
     def __iter__(self) -> Iterator[MdbAppResource]:
         return iter(list(self._apps.values()))
 
-    def get(self, key: Key) -> MdbAppResource | None:
+    def get(self, key: AppKey) -> MdbAppResource | None:
         """Return what was last seen of an MdbApp, or None where it does not exist."""
         return self._apps.get(key)
 
@@ -48,7 +49,7 @@ class MdbAppCache:
         if known is not None and known.uid == resource.uid:
             self.update(resource)
 
-    def remove(self, key: Key) -> None:
+    def remove(self, key: AppKey) -> None:
         """Forget an MdbApp that was deleted."""
         self._apps.pop(key, None)
 

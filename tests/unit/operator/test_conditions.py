@@ -38,7 +38,11 @@ def test_the_transition_time_moves_only_with_the_status() -> None:
     told_otherwise = condition(reason=Reason.GRANT_PENDING, message="other", generation=2)
     [row] = merge_conditions([stored()], [told_otherwise], NOW)
     assert row["lastTransitionTime"] == EARLIER
-    assert (row["reason"], row["message"], row["observedGeneration"]) == ("GrantPending", "other", 2)
+    assert (row["reason"], row["message"], row["observedGeneration"]) == (
+        "GrantPending",
+        "other",
+        2,
+    )
     [row] = merge_conditions([stored()], [condition(status="False")], NOW)
     assert row["lastTransitionTime"] == "2026-03-01T12:00:00Z"
 
