@@ -1,0 +1,132 @@
+"""Pipelines: what an app may compute, over the documents that it may read.
+
+The walk itself is in the ``walk`` modules, one a kind of stage; what is allowed is in the ``operators``
+tables. Here they are put together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from mdb_engine.constants import APP_ID_FIELD
+from mdb_engine.models.access import Access, Target
+from mdb_engine.scoped.limits import Limits
+from mdb_engine.scoped.operators import known
+from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES
+from mdb_engine.scoped.refusals import refused, shown
+from mdb_engine.scoped.values import plain_value
+from mdb_engine.scoped.walk import Handler, Spot, Stage, Walk, stage_parts
+from mdb_engine.scoped.walk_filters import check_filter
+from mdb_engine.scoped.walk_joins import JOINS
+from mdb_engine.scoped.walk_shapes import BODIES, check_stage_body, refuse_stamping
+from mdb_engine.scoped.walk_sources import SOURCES
+from mdb_engine.scoped.walk_writes import WRITES
+
+__all__ = ["HANDLERS", "scope_change_stream_pipeline", "scope_pipeline", "writes"]
+
+
+def scope_pipeline(
+    pipeline: Sequence[Mapping[str, Any]],
+    target: Target,
+    access: Access,
+    limits: Limits,
+    *,
+    path: str = "pipeline",
+) -> list[dict[str, Any]]:
+    """Rewrite a pipeline so that it sees and writes only what the app may.
+
+    Parameters
+    ----------
+    pipeline
+        The caller's pipeline; it is never changed.
+    target
+        The collection that it runs on.
+    access
+        Resolves the other collections that it names.
+    limits
+        The limits of size, depth and stages.
+    path
+        How errors name the pipeline.
+
+    Returns
+    -------
+    list
+        A new pipeline with physical collection names, the scope in every read and the stamp
+        before every write.
+
+    Raises
+    ------
+    QueryRefused
+        If a stage, operator, variable or option is refused or unknown; the error has its path.
+    ScopeDenied
+        If it names a collection that the app may not read, or may not write where it writes.
+    LimitExceeded
+        If it is too large, too deep or too long.
+    """
+    plain = plain_value(pipeline, limits, path)
+    walk = Walk(access=access, limits=limits, handlers=HANDLERS, writes=writes(plain))
+    return walk.collection(plain, target, path, top=True)
+
+
+def writes(pipeline: Any) -> bool:
+    """Say whether a pipeline ends in a write, and so belongs on a primary and returns nothing."""
+    last = pipeline[-1] if isinstance(pipeline, list | tuple) and pipeline else None
+    return isinstance(last, Mapping) and ("$out" in last or "$merge" in last)
+
+
+def scope_change_stream_pipeline(
+    pipeline: Sequence[Mapping[str, Any]] | None,
+    target: Target,
+    limits: Limits,
+    *,
+    path: str = "pipeline",
+) -> list[dict[str, Any]]:
+    """Rewrite the pipeline of a change stream of one collection.
+
+    Events that carry the document are matched by its stamp. Deletions and plain updates carry no
+    document; they are of this collection, which holds only its owner's documents, and are dropped
+    only where a pre-image shows another stamp.
+
+    Raises
+    ------
+    QueryRefused, LimitExceeded
+        As `scope_pipeline`.
+    """
+    stages = plain_value([] if pipeline is None else pipeline, limits, path)
+    if not isinstance(stages, list):
+        raise refused("pipeline", "a pipeline is a list of stages", path)
+    if len(stages) > limits.max_stages:
+        raise limits.exceeded("max_stages", f"{path} has {len(stages)} stages", path)
+    for index, stage in enumerate(stages):
+        name, body = stage_parts(stage, f"{path}[{index}]")
+        below = f"{path}[{index}].{shown(name)}"
+        known(name, CHANGE_STREAM_STAGES, "stage of a change stream", below)
+        if name == "$match":
+            check_filter(body, below, text=False)
+        elif name == "$changeStreamSplitLargeEvent":
+            if body != {} or index != len(stages) - 1:
+                raise refused(name, "it is empty, and the last stage", below)
+        else:
+            check_stage_body(name, body, below)
+    return [_event_scope(target.owner), *stages]
+
+
+def _event_scope(owner: str) -> Stage:
+    carried = {f"fullDocument.{APP_ID_FIELD}": owner}
+    bare = {"operationType": {"$nin": ["insert", "replace"]}, "fullDocument": None}
+    before = {f"fullDocumentBeforeChange.{APP_ID_FIELD}": {"$in": [owner, None]}}
+    return {"$match": {"$or": [carried, bare], **before}}
+
+
+def _reshape(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+    refuse_stamping(name, body, spot.path, writes=walk.writes)
+    check_stage_body(name, body, spot.path)
+    return [{name: body}]
+
+
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    {**dict.fromkeys(BODIES, _reshape), **SOURCES, **JOINS, **WRITES}
+)
+"""By name, what rewrites each allowed stage."""
