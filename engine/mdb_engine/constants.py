@@ -42,3 +42,24 @@ MIN_OVERLAP_SECONDS = 120
 
 MAX_SECRET_VERSIONS = 5
 """How many versions of one app's secret may be valid at once; a further rotation waits."""
+
+AUDIT_TTL_SECONDS = 30 * 24 * 3600
+"""How long an audit event is kept: a month, the usual window of an incident's review."""
+
+AUDIT_TIME_FIELD = "at"
+"""The field of an audit event that its TTL index reads; a date."""
+
+MASTER_KEY_VARIABLE = "MDB_ENGINE_MASTER_KEY"
+"""The environment variable that holds the keyring in standalone mode."""
+
+DEFAULT_KEY_ID = "default"
+"""The id of a master key that is given alone, without one."""
+
+MASTER_KEY_BYTES = 32
+"""AES-256."""
+
+TOKEN_BYTES = 32
+"""Random bytes in a token, a session key or a database password: 256 bits."""
+
+MAX_ATTEMPTS = 8
+"""How often a write that lost a race is tried again before `VersionConflict` says so."""

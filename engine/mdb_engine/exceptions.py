@@ -7,17 +7,24 @@ never holds a secret: everything that is put into one is a name, a path or a num
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from mdb_engine.models.app import Owner
 
 __all__ = [
     "CollectionTaken",
     "DatabaseUnavailable",
+    "Fault",
     "InvalidToken",
     "LimitExceeded",
     "ManifestInvalid",
     "MasterKeyError",
     "MdbEngineError",
     "NotInitialized",
+    "NotRegistered",
     "QueryRefused",
     "ScopeDenied",
     "SlugTaken",
@@ -82,22 +89,68 @@ class LimitExceeded(MdbEngineError):
     code = "limit_exceeded"
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong with a manifest.
+
+    Parameters
+    ----------
+    path
+        Where, as a dotted path in the spelling of the input, or an empty string for the whole.
+    message
+        What is wrong and what would be right.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
 class ManifestInvalid(MdbEngineError):
-    """A manifest breaks the schema; nothing of it was registered."""
+    """A manifest breaks the schema; nothing of it was registered.
+
+    Parameters
+    ----------
+    faults
+        Everything that is wrong with it, in the order of the schema; at least one.
+    """
 
     code = "manifest_invalid"
 
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__("; ".join(map(str, faults)), path=faults[0].path or None)
+        self.faults = tuple(faults)
+
 
 class SlugTaken(MdbEngineError):
-    """Another owner holds the slug (``-`` and ``_`` count as one character)."""
+    """Another owner holds the slug (``-`` and ``_`` count as one character).
+
+    Parameters
+    ----------
+    holder
+        Who holds it. It is not part of the message, which another namespace may read; the operator
+        looks whether that object still exists.
+    """
 
     code = "slug_taken"
+
+    def __init__(self, message: str, *, holder: Owner) -> None:
+        super().__init__(message, path="slug")
+        self.holder = holder
 
 
 class CollectionTaken(MdbEngineError):
     """A physical collection name is already another app's, or the engine's own."""
 
     code = "collection_taken"
+
+
+class NotRegistered(MdbEngineError):
+    """There is no app of that slug, or it has no secret."""
+
+    code = "not_registered"
 
 
 class VersionConflict(MdbEngineError):

@@ -1,0 +1,144 @@
+"""Who owns an app, what is registered of it, and which scopes it was granted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from mdb_engine.models.spec import MdbAppSpec
+
+__all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose an app is.
+
+    Parameters
+    ----------
+    namespace
+        The namespace of its MdbApp, or an empty string for apps that register themselves, which
+        no Kubernetes namespace can be called: these count as one namespace.
+    name
+        The name of its MdbApp, or the slug of an app that registered itself.
+    uid
+        The UID of its MdbApp: an object of the same name made later is another object.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+
+    @classmethod
+    def standalone(cls, slug: str) -> Owner:
+        """Return the owner of an app that registers itself, without Kubernetes."""
+        return cls(namespace="", name=slug, uid="standalone")
+
+    def is_successor_of(self, other: Owner) -> bool:
+        """Say whether this object took the place of another of the same name."""
+        same_place = (self.namespace, self.name) == (other.namespace, other.name)
+        return same_place and self.uid != other.uid
+
+
+class AppState(StrEnum):
+    """Where an app is in its life."""
+
+    ACTIVE = "active"
+    DELETING = "deleting"
+    """Its grants are revoked; secret and data go next."""
+    TOMBSTONE = "tombstone"
+    """It is gone, but its slug and data are kept for its namespace."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppRecord:
+    """One app as it stands in the registry.
+
+    Parameters
+    ----------
+    slug
+        The app.
+    owner
+        Whose it is; of a tombstone: whose it was.
+    state
+        Where it is in its life.
+    spec
+        What was registered last.
+    generation
+        The generation of the MdbApp that ``spec`` is from; 0 for an app that registered itself.
+    incarnation
+        Grows each time that a tombstone comes back to life; secrets of an earlier one are void.
+    claims
+        Physical names of all collections it ever declared; they stay its own while it exists.
+    managed_indexes
+        Names of the indexes that the registry made, by logical collection.
+    secret_floor
+        The highest version that any earlier secret of this slug had.
+    epoch_floor
+        The highest epoch that any earlier grant of this slug had.
+    revision
+        Grows with every write of the row; the token of compare-and-set.
+    created_at, updated_at
+        UTC, aware.
+    """
+
+    slug: str
+    owner: Owner
+    state: AppState
+    spec: MdbAppSpec
+    generation: int
+    incarnation: int
+    claims: frozenset[str]
+    created_at: datetime
+    updated_at: datetime
+    managed_indexes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    secret_floor: int = 0
+    epoch_floor: int = 0
+    revision: int = 1
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class DeniedScope:
+    """A scope that an app names but does not have.
+
+    Parameters
+    ----------
+    slug
+        The app whose data it wants to read.
+    reason
+        ``GrantPending``: there is no such app yet. ``NotGranted``: its owner has not consented,
+        or one of the two denies all.
+    message
+        What would have to be done, and by whom.
+    """
+
+    slug: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class GrantOutcome:
+    """What an app was granted at the last publication.
+
+    Parameters
+    ----------
+    slug
+        The app.
+    granted
+        The slugs that it may really read, its own included, sorted.
+    denied
+        The scopes that it names but does not have, sorted.
+    epoch
+        The epoch of its row of grants, or 0 where it has none (no secret, or not active).
+    changed
+        Whether this publication wrote the row.
+    """
+
+    slug: str
+    granted: tuple[str, ...]
+    denied: tuple[DeniedScope, ...]
+    epoch: int
+    changed: bool

@@ -1,0 +1,184 @@
+"""An app's ``manifest.json``: what its image says of it, in snake_case.
+
+It shares its parts with an MdbApp's spec and converts to it. What only the app itself needs (its
+authorisation, CORS) has no place in the cluster's resource and stays here. A section that this
+library would not act on is refused rather than ignored: it might be one that protects something.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, JsonValue, ValidationError, model_validator
+
+from mdb_engine.constants import COLLECTION_PATTERN
+from mdb_engine.exceptions import Fault, ManifestInvalid
+from mdb_engine.models.base import Part, first_fault, misplaced, parse
+from mdb_engine.models.managed_index import ManagedIndex
+from mdb_engine.models.spec import (
+    MAX_COLLECTIONS,
+    MAX_INDEXES,
+    Collection,
+    DataAccess,
+    MdbAppSpec,
+    Slug,
+)
+
+__all__ = ["Auth", "Cors", "Manifest", "Policy"]
+
+CollectionName = Annotated[str, Field(max_length=48, pattern=COLLECTION_PATTERN)]
+
+
+class Policy(Part):
+    """Who may call the app: settings of the authoriser in front of it."""
+
+    provider: Literal["casbin", "oso", "custom"] = Field(
+        default="casbin", description="The authoriser; one that is not installed stops the start."
+    )
+    required: bool = Field(default=True, description="Whether a request needs a user.")
+    allow_anonymous: bool = Field(default=False, description="Whether it may be without one.")
+    authorization: dict[str, JsonValue] = Field(
+        default_factory=dict, description="The authoriser's own settings."
+    )
+
+
+class Auth(Part):
+    """How the app knows its users."""
+
+    mode: Literal["app", "shared"] = Field(
+        default="app", description="Whether sessions are the app's own or shared between apps."
+    )
+    policy: Policy | None = Field(default=None, description="Who may call the app.")
+    users: dict[str, JsonValue] = Field(
+        default_factory=dict, description="The app's own settings for its users."
+    )
+
+
+class Cors(Part):
+    """Which origins may call the app from a browser."""
+
+    enabled: bool = Field(default=False, description="Whether other origins are answered at all.")
+    allow_origins: tuple[str, ...] = Field(default=(), description="The origins.")
+    allow_credentials: bool = Field(default=False, description="Whether cookies may be sent.")
+    allow_methods: tuple[str, ...] = Field(default=("GET",), description="The methods.")
+    allow_headers: tuple[str, ...] = Field(default=(), description="The request's headers.")
+    expose_headers: tuple[str, ...] = Field(default=(), description="The response's headers.")
+    max_age: int = Field(default=600, ge=0, description="For how many seconds it is cached.")
+
+
+class Manifest(Part):
+    """A manifest, validated whole."""
+
+    schema_version: Literal["1.0", "2.0"] = Field(
+        default="2.0", description="The version of the schema; both are read the same way."
+    )
+    slug: Slug = Field(description="The app's identity in MongoDB.")
+    name: str | None = Field(
+        default=None, min_length=1, max_length=128, description="The app's name for people."
+    )
+    description: str | None = Field(
+        default=None, max_length=1024, description="What the app is for."
+    )
+    status: Literal["active", "draft", "inactive", "archived"] = Field(
+        default="active", description="Where the app is in its life; for people."
+    )
+    developer_id: str | None = Field(
+        default=None, max_length=256, description="Whom to ask about the app."
+    )
+    data_access: DataAccess = Field(
+        default_factory=DataAccess, description="Whose data it reads, and who may read its own."
+    )
+    managed_indexes: dict[
+        CollectionName, Annotated[tuple[ManagedIndex, ...], Field(max_length=MAX_INDEXES)]
+    ] = Field(
+        default_factory=dict,
+        max_length=MAX_COLLECTIONS,
+        description="The app's collections by name, each with its indexes, which may be none.",
+    )
+    auth: Auth = Field(default_factory=Auth, description="How the app knows its users.")
+    cors: Cors = Field(default_factory=Cors, description="Which origins may call the app.")
+
+    @model_validator(mode="after")
+    def _is_a_valid_spec(self) -> Self:
+        for name, indexes in self.managed_indexes.items():
+            try:
+                _collection(name, indexes)
+            except ValidationError as error:
+                message, _ = first_fault(error)
+                raise misplaced(message, "managed_indexes", name) from None
+        try:
+            self.to_spec()
+        except ValidationError as error:
+            message, path = first_fault(error)
+            raise misplaced(message, *path) from None
+        return self
+
+    @classmethod
+    def load(cls, source: Path | Mapping[str, Any]) -> Manifest:
+        """Read a manifest from a file or from what was read from one.
+
+        Raises
+        ------
+        ManifestInvalid
+            If the file is missing or is no JSON, or with everything that is wrong in it.
+        """
+        if not isinstance(source, Path):
+            return parse(cls, source, camel=False)
+        try:
+            data = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+        except OSError as error:
+            raise ManifestInvalid([Fault("", f"{source}: {error.strerror}")]) from None
+        except ValueError as error:
+            raise ManifestInvalid([Fault("", f"{source}: is not JSON: {error}")]) from None
+        return parse(cls, data, camel=False)
+
+    @classmethod
+    def from_spec(cls, spec: MdbAppSpec) -> Manifest:
+        """Return the manifest of a registered app, with what the resource knows of it."""
+        return cls(
+            slug=spec.slug,
+            name=spec.display_name,
+            description=spec.description,
+            data_access=spec.data_access,
+            managed_indexes={
+                collection.name: tuple(map(ManagedIndex.from_index, collection.indexes))
+                for collection in spec.collections
+            },
+        )
+
+    def to_spec(self) -> MdbAppSpec:
+        """Return the spec of an MdbApp that says the same."""
+        return MdbAppSpec(
+            slug=self.slug,
+            display_name=self.name,
+            description=self.description,
+            data_access=self.data_access,
+            collections=tuple(
+                _collection(name, indexes) for name, indexes in self.managed_indexes.items()
+            ),
+        )
+
+    @property
+    def read_scopes(self) -> tuple[str, ...]:
+        """The slugs that the app wants to read, its own included."""
+        return self.data_access.scopes_of(self.slug)
+
+    @property
+    def is_multi_site(self) -> bool:
+        """Whether it wants to read other apps' data."""
+        return len(self.read_scopes) > 1
+
+
+def _collection(name: str, indexes: tuple[ManagedIndex, ...]) -> Collection:
+    return Collection(name=name, indexes=tuple(index.to_index() for index in indexes))
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found

@@ -1,0 +1,39 @@
+"""How an app's slug and a collection's logical name become a name in MongoDB.
+
+``<slug>_<name>`` is what people expect to see in a shell, but it can be cut in more than one place:
+``click_tracker`` + ``dashboard_x`` and ``click_tracker_dashboard`` + ``x`` are one name. So a name is
+never taken apart here: it is looked up among the names that registered apps have claimed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mdb_engine.constants import ENGINE_COLLECTIONS
+
+__all__ = ["app_key", "is_engine_collection", "longest_owner", "physical_name"]
+
+
+def app_key(slug: str) -> str:
+    """Return the key under which a slug is unique: ``-`` and ``_`` count as one character."""
+    return slug.replace("-", "_")
+
+
+def physical_name(slug: str, collection: str) -> str:
+    """Return the name in MongoDB of an app's collection."""
+    return f"{slug}_{collection}"
+
+
+def is_engine_collection(physical: str) -> bool:
+    """Say whether a physical name is the engine's own or MongoDB's."""
+    return physical in ENGINE_COLLECTIONS or physical.startswith(("_mdb_engine", "system."))
+
+
+def longest_owner(physical: str, slugs: Iterable[str]) -> str | None:
+    """Return the longest of the slugs into which a physical name falls, or None.
+
+    An undeclared name belongs to that app and to no shorter one, so that what an app writes under
+    an undeclared name can never turn up in the collection of another.
+    """
+    owners = (slug for slug in slugs if physical.startswith(f"{slug}_"))
+    return max(owners, key=len, default=None)
