@@ -10,8 +10,9 @@ import click
 
 from devcluster import mongo_daemon
 from devcluster.mongo import MongoConfig
+from devcluster.paths import cluster_name
 
-_name = click.option("--name", default="default", show_default=True, help="Which server.")
+_name = click.option("--name", default=cluster_name, help="Which server. [default: devcluster]")
 
 
 @click.group("mongo")

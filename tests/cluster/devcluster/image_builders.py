@@ -1,0 +1,219 @@
+"""The two ways to build an image from one Dockerfile: a Docker engine, or buildah without any.
+
+Both honour ``ARG BASE``. A Docker engine fetches the Dockerfile's own default; buildah is used
+where no registry may be in reach, so it is given a base that was made on this machine (see
+`devcluster.base_image`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from devcluster.commands import Run, run
+from devcluster.errors import DevclusterError
+from devcluster.paths import cache_dir
+
+BUILD_DEADLINE_SECONDS = 1800.0
+"""A cold build compiles nothing but may download much."""
+
+STORE_DEADLINE_SECONDS = 300.0
+"""Copying an image of some hundred megabytes takes seconds."""
+
+TIMESTAMP = "315532800"
+"""Of everything in an image: 1980, the first year that zip files know.
+
+Equal inputs then give equal layers. Python tells stale bytecode by its source's time, which this
+changes: a Dockerfile that compiles must declare ``ARG SOURCE_DATE_EPOCH``, which makes Python
+compare hashes instead. Otherwise every start of a pod compiles again.
+"""
+
+_CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_TAG = re.compile(r"[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """What to build.
+
+    Parameters
+    ----------
+    tag
+        The name with its tag, such as ``localhost/mdb-operator:dev``.
+    context
+        The directory that the Dockerfile copies from.
+    dockerfile
+        The Dockerfile; the context's own unless given.
+    arguments
+        Values of the Dockerfile's ``ARG``.
+    """
+
+    tag: str
+    context: Path
+    dockerfile: Path | None = None
+    arguments: Mapping[str, str] = field(default_factory=dict)
+
+    def checked(self) -> Path:
+        """Return the Dockerfile after a look at everything that can be wrong with the request.
+
+        Raises
+        ------
+        DevclusterError
+            If the tag is malformed, or the context or the Dockerfile is not there.
+        """
+        if not _TAG.fullmatch(self.tag):
+            raise DevclusterError(
+                f"{self.tag!r} is no image name with a tag.",
+                "Say NAME:TAG, such as localhost/mdb-operator:dev.",
+            )
+        if not self.context.is_dir():
+            raise DevclusterError(f"The build context {self.context} is no directory.")
+        dockerfile = self.dockerfile or self.context / "Dockerfile"
+        if not dockerfile.is_file():
+            raise DevclusterError(f"There is no Dockerfile at {dockerfile}.", "Name it with -f.")
+        return dockerfile
+
+
+class Builder(Protocol):
+    """Builds images and hands them out as archives."""
+
+    def build(self, spec: ImageSpec) -> None:
+        """Build an image; raise `DevclusterError` with the build's last lines if it fails."""
+        ...
+
+    def save(self, tag: str, archive: Path) -> None:
+        """Write an image as an archive in Docker's format, which containerd and kind read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DockerBuilder:
+    """Builds with a Docker engine."""
+
+    run: Run = run
+
+    def build(self, spec: ImageSpec) -> None:
+        """Build an image with the engine's own cache."""
+        dockerfile = spec.checked()
+        arguments = {"SOURCE_DATE_EPOCH": TIMESTAMP, **spec.arguments}
+        self.run(
+            [
+                *("docker", "build", "--quiet", "--tag", spec.tag, "--file", dockerfile),
+                *_build_arguments(arguments),
+                spec.context,
+            ],
+            what=f"Building {spec.tag}",
+            timeout=BUILD_DEADLINE_SECONDS,
+            environment={"DOCKER_BUILDKIT": "1"},
+        )
+
+    def save(self, tag: str, archive: Path) -> None:
+        """Write an image as an archive."""
+        self.run(
+            ["docker", "save", "--output", archive, tag],
+            what=f"Saving {tag}",
+            timeout=STORE_DEADLINE_SECONDS,
+            hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BuildahBuilder:
+    """Builds with buildah in a store of our own; no daemon, no registry.
+
+    Parameters
+    ----------
+    base
+        The image that stands for ``ARG BASE``.
+    """
+
+    base: str
+    run: Run = run
+
+    def build(self, spec: ImageSpec) -> None:
+        """Build an image, step by step from the cache of the store."""
+        dockerfile = spec.checked()
+        arguments = {"BASE": self.base, "SOURCE_DATE_EPOCH": TIMESTAMP, **spec.arguments}
+        self.run(
+            [
+                *buildah(self.run),
+                *("build", "--isolation", "chroot", "--layers", "--pull-never", "--quiet"),
+                *("--timestamp", TIMESTAMP, "--tag", spec.tag, "--file", dockerfile),
+                *_host_files(),
+                *_build_arguments(arguments),
+                spec.context,
+            ],
+            what=f"Building {spec.tag}",
+            timeout=BUILD_DEADLINE_SECONDS,
+        )
+
+    def save(self, tag: str, archive: Path) -> None:
+        """Write an image as an archive."""
+        self.run(
+            [*buildah(self.run), "push", "--quiet", tag, f"docker-archive:{archive}:{tag}"],
+            what=f"Saving {tag}",
+            timeout=STORE_DEADLINE_SECONDS,
+            hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
+        )
+
+
+def buildah(run: Run = run) -> list[str]:
+    """Return the command for buildah with the store that is ours, found to work on this disk.
+
+    Overlay is twenty times as fast as copying (``vfs``) but needs root, and a disk that is no
+    overlay itself. Which one works is tried once and noted in the store.
+    """
+    store = cache_dir() / "images"
+    store.mkdir(mode=0o700, exist_ok=True)
+    noted = store / "driver"
+    if not noted.exists():
+        noted.write_text("overlay" if _overlay_works(store, run) else "vfs")
+    return _buildah(store, noted.read_text())
+
+
+def _buildah(store: Path, driver: str) -> list[str]:
+    runroot = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - a name of our own
+    return [
+        *("buildah", "--root", str(store / driver)),
+        *("--runroot", str(runroot / f"devcluster-images-{os.getuid()}-{driver}")),
+        *("--storage-driver", driver),
+    ]
+
+
+def _overlay_works(store: Path, run: Run) -> bool:
+    if os.geteuid() != 0:
+        return False
+    overlay = _buildah(store, "overlay")
+    try:
+        name = run([*overlay, "from", "scratch"], what="Trying overlay", timeout=60).strip()
+        try:
+            run([*overlay, "mount", name], what="Trying overlay", timeout=60)
+        finally:
+            run([*overlay, "rm", name], what="Trying overlay", timeout=60)
+    except DevclusterError:
+        return False
+    return True
+
+
+def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
+    return [
+        part for name, value in arguments.items() for part in ("--build-arg", f"{name}={value}")
+    ]
+
+
+def _host_files() -> list[str]:
+    """Return the mounts that let a build trust, and find, the package index that this host does."""
+    mounts = []
+    trusted = ssl.get_default_verify_paths().cafile
+    for candidate in (trusted, _CERTIFICATES, "/etc/pki/tls/certs/ca-bundle.crt"):
+        if candidate and Path(candidate).is_file():
+            mounts += ["--volume", f"{Path(candidate).resolve()}:{_CERTIFICATES}:ro"]
+            break
+    if Path("/etc/pip.conf").is_file():
+        mounts += ["--volume", "/etc/pip.conf:/etc/pip.conf:ro"]
+    return mounts

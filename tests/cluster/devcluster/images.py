@@ -1,0 +1,65 @@
+"""Build images and bring them to a cluster, with whatever the machine has."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from devcluster.base_image import ensure_base
+from devcluster.commands import Run, run
+from devcluster.engine import docker_engine
+from devcluster.image_builders import BuildahBuilder, Builder, DockerBuilder, ImageSpec
+from devcluster.progress import Progress
+
+__all__ = ["ImageSpec", "build", "choose_builder", "load"]
+
+
+def choose_builder(progress: Progress, run: Run = run) -> Builder:
+    """Return the Docker engine's builder where an engine answers, else buildah with our base."""
+    if docker_engine(run).running:
+        return DockerBuilder(run)
+    return BuildahBuilder(ensure_base(progress, run), run)
+
+
+def build(spec: ImageSpec, progress: Progress, builder: Builder | None = None) -> None:
+    """Build an image.
+
+    Raises
+    ------
+    DevclusterError
+        If the request is wrong or the build fails; with the last lines of the build.
+    """
+    spec.checked()
+    builder = builder or choose_builder(progress)
+    with progress.step(f"Building {spec.tag}"):
+        builder.build(spec)
+
+
+def load(
+    tag: str,
+    load_archive: Callable[[Path], None],
+    progress: Progress,
+    builder: Builder | None = None,
+) -> None:
+    """Bring a built image to a cluster, where pods use it with ``imagePullPolicy: IfNotPresent``.
+
+    Parameters
+    ----------
+    tag
+        Of an image built before.
+    load_archive
+        The provider's way to take an archive in Docker's format.
+    progress
+        Shows what is done.
+    builder
+        Who has built it; the machine's choice unless given.
+    """
+    builder = builder or choose_builder(progress)
+    with (
+        tempfile.TemporaryDirectory(prefix="devcluster-image-") as work,
+        progress.step(f"Loading {tag}"),
+    ):
+        archive = Path(work) / "image.tar"
+        builder.save(tag, archive)
+        load_archive(archive)
