@@ -87,7 +87,7 @@ def narrow(query: dict[str, Any], owner: str) -> dict[str, Any]:
 def scope_array_filters(
     filters: Sequence[Mapping[str, Any]] | None, limits: Limits, *, path: str = "array_filters"
 ) -> list[dict[str, Any]] | None:
-    """Copy and check the filters of ``$[name]`` in an update; they select elements, not documents."""
+    """Copy and check the filters of ``$[name]``; they select elements, not documents."""
     if filters is None:
         return None
     plain = plain_value(filters, limits, path)

@@ -1,7 +1,7 @@
 """The limits that every operation of a scoped database keeps, each with its unit and its reason.
 
-Many apps share one MongoDB, so one app's runaway query is every app's slow day. A limit is checked on
-the engine's own copy of an input, before anything is sent; the error names the limit.
+Many apps share one MongoDB, so one app's runaway query is every app's slow day. A limit is checked
+on the engine's own copy of an input, before anything is sent; the error names the limit.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class Limits:
     an app waits for it, so nothing goes on that nobody waits for."""
 
     max_stages: int = 100
-    """Stages of a pipeline, nested ones counted. The server allows 1000; pipelines that people write
-    stay below 50, generated ones that are larger can be split."""
+    """Stages of a pipeline, nested ones counted. The server allows 1000; pipelines that people
+    write stay below 50, generated ones that are larger can be split."""
 
     max_depth: int = 64
-    """Levels of nesting of a document, filter, update or pipeline. The server stores 100; the rest is
-    room for the levels that scoping adds, and keeps the walk's recursion small."""
+    """Levels of nesting of a document, filter, update or pipeline. The server stores 100; the rest
+    is room for the levels that scoping adds, and keeps the walk's recursion small."""
 
     max_document_bytes: int = 16 * _MIB
-    """Bytes (as BSON) of one document or update: the server's own limit, met before the network is."""
+    """Bytes (as BSON) of one document or update: the server's own limit, met before the network."""
 
     max_query_bytes: int = 4 * _MIB
-    """Bytes (as BSON) of one filter, pipeline or expression: an ``$in`` of 200,000 object ids. Larger
-    ones spend more time in the query planner than in the query."""
+    """Bytes (as BSON) of one filter, pipeline or expression: an ``$in`` of 200,000 object ids.
+    Larger ones spend more time in the query planner than in the query."""
 
     max_result_documents: int = 100_000
     """Documents that one ``to_list`` may hold in an app's memory; iterate or page for more."""

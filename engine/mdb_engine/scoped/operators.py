@@ -1,8 +1,8 @@
 """What the tables of operators are made of, and the one place where an operator is looked up.
 
 The tables are allow-lists: what they do not name is refused, so a server that learns a new operator
-does not open a hole. They also name what is known and refused, because "it runs JavaScript" helps and
-"unknown" does not. They are written to be read and checked beside MongoDB's reference manual.
+does not open a hole. They also name what is known and refused, because "it runs JavaScript" helps
+and "unknown" does not. They are written to be read and checked beside MongoDB's reference manual.
 """
 
 from __future__ import annotations

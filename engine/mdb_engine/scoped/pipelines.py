@@ -1,7 +1,7 @@
 """Pipelines: what an app may compute, over the documents that it may read.
 
-The walk itself is in the ``walk`` modules, one a kind of stage; what is allowed is in the ``operators``
-tables. Here they are put together.
+The walk itself is in the ``walk`` modules, one a kind of stage; what is allowed is in the
+``operators`` tables. Here they are put together.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """The engine's own copy of a caller's input: plain, complete and measured.
 
-Everything below this module works on that copy and sends that copy, so that what was checked is what
-the server gets: a mapping that answers differently the second time, a raw BSON document with a key
-twice or a string subclass cannot put anything between the check and the wire.
+Everything below this module works on that copy and sends that copy, so that what was checked is
+what the server gets: a mapping that answers differently the second time, a raw BSON document with a
+key twice or a string subclass cannot put anything between the check and the wire.
 """
 
 from __future__ import annotations
 
-import datetime
 import re
 import uuid
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from bson.binary import Binary
@@ -37,7 +37,7 @@ _FIXED_SIZES: Mapping[type, int] = {
     bool: 1,
     float: 8,
     Int64: 8,
-    datetime.datetime: 8,
+    datetime: 8,
     DatetimeMS: 8,
     Timestamp: 8,
     ObjectId: 12,
@@ -136,7 +136,7 @@ class _Copy:
             return value if isinstance(value, Binary) else bytes(value)
         if isinstance(value, Regex | re.Pattern):
             return self.pattern(value, path)
-        if isinstance(value, datetime.datetime | uuid.UUID | ObjectId):
+        if isinstance(value, datetime | uuid.UUID | ObjectId):
             self.spend(21)
             return value
         raise refused(

@@ -1,7 +1,7 @@
 """The walk through a pipeline: each stage is looked up, and handed to whoever knows its kind.
 
-A pipeline that reads a collection begins with the scope; one that is fed by another stage (``$facet``)
-needs none, because what feeds it was in scope.
+A pipeline that reads a collection begins with the scope; one that is fed by another stage
+(``$facet``) needs none, because what feeds it was in scope.
 """
 
 from __future__ import annotations

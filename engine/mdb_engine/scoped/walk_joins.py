@@ -80,7 +80,7 @@ def _union_with(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     return [{name: {"coll": source.physical, "pipeline": scoped}}]
 
 
-def _documents(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _documents(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     if not spot.constant:
         raise refused(
             name, "it begins a pipeline without a collection, in $lookup or $unionWith", spot.path

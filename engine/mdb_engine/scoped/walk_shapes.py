@@ -1,7 +1,7 @@
 """The walk through stages that only reshape what reaches them.
 
-They need no scope of their own: what reaches them was in scope. Their expressions are walked, and where
-the result is written somewhere they may not touch the stamp.
+They need no scope of their own: what reaches them was in scope. Their expressions are walked, and
+where the result is written somewhere they may not touch the stamp.
 """
 
 from __future__ import annotations

@@ -47,12 +47,12 @@ def _first(name: str, spot: Spot) -> Target:
     return spot.source
 
 
-def _match(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _match(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     check_filter(body, spot.path, text=spot.source is not None)
     return [{name: body if spot.source is None else narrow(body, spot.source.owner)}]
 
 
-def _geo_near(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _geo_near(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     allowed = (
         "near distanceField distanceMultiplier includeLocs key maxDistance minDistance query "
@@ -65,7 +65,7 @@ def _geo_near(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     return [{name: {**stage, "query": narrow(query, source.owner)}}]
 
 
-def _vector_search(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _vector_search(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     allowed = (
         "exact explainOptions filter index limit model numCandidates path query queryVector "
@@ -79,13 +79,13 @@ def _vector_search(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     return [{name: {**stage, "filter": scope}}, *_rematch(source, stage)]
 
 
-def _search(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _search(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     stage = _scoped_search(body, name, source, spot.path)
     return [{name: stage}, *_rematch(source, stage)]
 
 
-def _search_meta(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _search_meta(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     return [{name: _scoped_search(body, name, _first(name, spot), spot.path)}]
 
 
