@@ -81,7 +81,7 @@ func run(command *cobra.Command) {
 // runKubectl sets the log level before the command exists, since building it already
 // looks for plugins, and prints errors the way kubectl does.
 func runKubectl() {
-	if err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
+	if _, err := logs.GlogSetter(kubectl.GetLogVerbosity(os.Args)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

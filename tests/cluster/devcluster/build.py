@@ -1,0 +1,228 @@
+"""Compile the programs of the single node, once for each state of their sources."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster.errors import DevclusterError
+from devcluster.filelock import hold
+from devcluster.golang import find_go
+from devcluster.paths import cache_dir
+from devcluster.progress import Progress, Step
+
+SOURCES = Path(__file__).parents[1] / "binaries"
+"""The Go modules."""
+
+KUBERNETES_VERSION = "v1.34.4"
+"""The version in kubernetes/go.mod: 1.35 has a kubelet that wants cgroup v2."""
+
+HELM_VERSION = "v3.19.5"
+"""The version in helm/go.mod."""
+
+_FREE_SPACE = 6 * 1024**3
+"""Bytes that a cold build takes: 2 GiB of modules, 3 GiB of compiled packages, and room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A Go program.
+
+    Parameters
+    ----------
+    name
+        Its name, and that of its module's directory.
+    package
+        What to build in the module.
+    links
+        Names under which it is another program.
+    variables
+        String variables to set at link time.
+    """
+
+    name: str
+    package: str = "."
+    links: tuple[str, ...] = ()
+    variables: Mapping[str, str] | None = None
+
+    @property
+    def linker_flags(self) -> str:
+        """The linker's flags: no symbols, and the version that the program shall report."""
+        set_variables = (f"-X {key}={value}" for key, value in (self.variables or {}).items())
+        return " ".join(["-s", "-w", *set_variables])
+
+
+def _version_variables(version: str) -> dict[str, str]:
+    major, minor, _ = version.removeprefix("v").split(".")
+    values = {
+        "gitVersion": version,
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
+    packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    return {f"{package}.{key}": value for package in packages for key, value in values.items()}
+
+
+KUBERNETES = Program(
+    "kubernetes",
+    links=(
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+    ),
+    variables=_version_variables(KUBERNETES_VERSION),
+)
+COREDNS = Program("coredns")
+HELM = Program(
+    "helm",
+    package="helm.sh/helm/v3/cmd/helm",
+    variables={"helm.sh/helm/v3/internal/version.version": HELM_VERSION},
+)
+PAUSE = Program("pause")
+
+
+def ensure(program: Program, progress: Progress) -> Path:
+    """Return the directory that holds a program, compiling it first if it must be.
+
+    Raises
+    ------
+    DevclusterError
+        If it cannot be compiled: no Go, no network, no space.
+    """
+    directory = cache_dir() / "bin" / f"{program.name}-{cache_key(program)}"
+    if directory.exists():
+        return directory
+    directory.parent.mkdir(mode=0o700, exist_ok=True)
+
+    def waiting() -> None:
+        progress.note("Another devcluster is compiling; waiting for it")
+
+    with hold(directory.parent / ".lock", waiting):
+        if not directory.exists():
+            go = find_go(progress)
+            check_space(go)
+            _compile(program, go, directory, progress)
+    return directory
+
+
+def cache_key(program: Program) -> str:
+    """Return what changes with the sources, the versions of all modules, and the flags."""
+    digest = hashlib.sha256(repr(program).encode())
+    for path in sorted((SOURCES / program.name).glob("*")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def check_space(go: Path) -> None:
+    """Check that a cold build has the space that it takes.
+
+    Raises
+    ------
+    DevclusterError
+        If one of the file systems that it fills has too little.
+    """
+    asked = subprocess.run(
+        [go, "env", "GOCACHE", "GOMODCACHE"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=_environment(),
+    )
+    for directory in (cache_dir(), *(Path(line) for line in asked.stdout.splitlines())):
+        there = directory
+        while not there.exists():
+            there = there.parent
+        free = shutil.disk_usage(there).free
+        if free < _FREE_SPACE:
+            raise _no_space(
+                directory, f"{free / 1024**3:.1f} GiB free, {_FREE_SPACE / 1024**3:.0f} GiB needed"
+            )
+
+
+def _compile(program: Program, go: Path, directory: Path, progress: Progress) -> None:
+    module = SOURCES / program.name
+    if not (module / "go.mod").exists():
+        raise DevclusterError(
+            f"The sources of {program.name} are not at {module}",
+            "Run devcluster from a checkout of the repository, as `uv run devcluster`.",
+        )
+    work = Path(tempfile.mkdtemp(dir=directory.parent))
+    try:
+        command = [
+            *(go, "build", "-v", "-trimpath", "-ldflags", program.linker_flags),
+            *("-o", work / program.name, program.package),
+        ]
+        with progress.step(f"Compiling {program.name}") as step:
+            _run(program, [str(part) for part in command], module, step)
+        for link in program.links:
+            (work / link).symlink_to(program.name)
+        work.chmod(0o700)
+        work.rename(directory)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _run(program: Program, command: list[str], module: Path, step: Step) -> None:
+    tail: deque[str] = deque(maxlen=20)
+    packages = 0
+    with subprocess.Popen(
+        command,
+        cwd=module,
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        for line in running.stdout or ():
+            tail.append(line.rstrip())
+            if line.startswith("go: downloading"):
+                step.detail = line.split()[2]
+            else:
+                packages += 1
+                step.detail = f"{packages} packages"
+    if running.returncode != 0:
+        raise _failure(program, "\n".join(tail))
+
+
+def _failure(program: Program, output: str) -> DevclusterError:
+    if "no space left on device" in output:
+        return _no_space(cache_dir(), "the compiler met 'no space left on device'")
+    network = ("dial tcp", "no such host", "i/o timeout", "connection refused", "TLS handshake")
+    if any(sign in output for sign in network):
+        return DevclusterError(
+            f"Go cannot download the modules of {program.name}: {output.splitlines()[-1]}",
+            "Run this once with a network (GOPROXY names a mirror); later builds need none.",
+        )
+    return DevclusterError(
+        f"{program.name} does not compile:\n{output}",
+        f"Run `go build` in {SOURCES / program.name} to see all of it.",
+    )
+
+
+def _no_space(directory: Path, detail: str) -> DevclusterError:
+    return DevclusterError(
+        f"Too little space to compile the cluster's programs under {directory}: {detail}",
+        "Make room (`go clean -cache` empties Go's), or set XDG_CACHE_HOME, GOCACHE and "
+        "GOMODCACHE to a larger disk.",
+    )
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {
+        "CGO_ENABLED": "0",
+        "GOFLAGS": "-mod=readonly",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+    }

@@ -1,0 +1,111 @@
+"""The command line: ``devcluster``."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+
+import click
+
+from devcluster import paths
+from devcluster.errors import DevclusterError
+from devcluster.image_cli import image
+from devcluster.mongo_cli import mongo
+from devcluster.progress import Progress
+from devcluster.provider import Status
+from devcluster.providers import select
+
+_name = click.option(
+    "--name",
+    envvar=paths.NAME_VARIABLE,
+    default=paths.DEFAULT_NAME,
+    show_default=True,
+    help="Which cluster.",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Run a real Kubernetes cluster and a real MongoDB on this machine.
+
+    With a Docker engine the cluster is kind's; on Linux without one it is a node out of this
+    machine's own processes. DEVCLUSTER=kind, node or kubeconfig chooses.
+    """
+
+
+@cli.command()
+@_name
+@click.option(
+    "--control-plane",
+    "control_plane_only",
+    is_flag=True,
+    help="API server and controllers only: needs no root, runs no pods.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="The API server's port, with --control-plane and no Docker. [default: a free one]",
+)
+def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
+    """Start the cluster, unless it runs already."""
+    progress = Progress()
+    provider = select(name, progress, port=port)
+    provider.up(control_plane_only=control_plane_only)
+    progress.note(provider.status().summary)
+    progress.note('eval "$(devcluster env)" makes kubectl and helm use it')
+
+
+@cli.command()
+@_name
+def down(name: str) -> None:
+    """Remove the cluster and everything that belongs to it."""
+    if not select(name).down():
+        Progress().note(f"There is no cluster {name!r}")
+
+
+@cli.command()
+@_name
+def status(name: str) -> None:
+    """Tell how the cluster fares; fails unless all of it works."""
+    provider = select(name)
+    found = provider.status()
+    _print_status(found)
+    if not found.healthy:
+        sys.exit(1)
+
+
+@cli.command()
+@_name
+def env(name: str) -> None:
+    """Print the shell commands that make kubectl and helm use the cluster."""
+    provider = select(name)
+    click.echo(f"export KUBECONFIG={shlex.quote(str(provider.kubeconfig()))}")
+    tools = provider.tools()
+    if tools is not None:
+        click.echo(f"export PATH={shlex.quote(str(tools))}{os.pathsep}$PATH")
+
+
+cli.add_command(image)
+cli.add_command(mongo)
+
+
+def main() -> None:
+    """Run the command line, and turn what the user can put right into two lines."""
+    try:
+        cli()
+    except DevclusterError as error:
+        click.echo(f"Error: {error.message}", err=True)
+        if error.hint:
+            click.echo(f"Hint: {error.hint}", err=True)
+        sys.exit(1)
+
+
+def _print_status(found: Status) -> None:
+    click.echo(found.summary)
+    width = max((len(component.name) for component in found.components), default=0)
+    for component in found.components:
+        click.echo(f"  {component.name:<{width}}  {component.detail}")
+        if not component.healthy:
+            click.echo(f"  {'':<{width}}  {component.last_line or 'it wrote nothing'}")
+            click.echo(f"  {'':<{width}}  {component.log}")

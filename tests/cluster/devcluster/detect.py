@@ -1,0 +1,70 @@
+"""Which kind of cluster to use: what the environment says, else what the machine has."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from enum import StrEnum
+
+from devcluster.errors import DevclusterError
+
+VARIABLE = "DEVCLUSTER"
+"""The environment variable that forces a kind."""
+
+_ENGINE_TIMEOUT = 10.0
+"""Seconds: a Docker client whose engine is on an unreachable machine waits for much longer."""
+
+
+class Choice(StrEnum):
+    """A kind of cluster."""
+
+    KUBECONFIG = "kubeconfig"
+    KIND = "kind"
+    NODE = "node"
+
+
+def choose() -> Choice:
+    """Return the kind of cluster to use.
+
+    Raises
+    ------
+    DevclusterError
+        If the environment names none that there is, or the machine allows none.
+    """
+    forced = os.environ.get(VARIABLE)
+    if forced:
+        try:
+            return Choice(forced)
+        except ValueError:
+            raise DevclusterError(
+                f"{VARIABLE}={forced} names no kind of cluster",
+                f"Use one of {', '.join(Choice)}, or unset it.",
+            ) from None
+    if docker_answers():
+        return Choice.KIND
+    if sys.platform == "linux":
+        return Choice.NODE
+    raise DevclusterError(
+        "This machine has no Docker engine that answers, and is no Linux",
+        f"Start Docker, or set {VARIABLE}=kubeconfig to use the cluster of your kubeconfig.",
+    )
+
+
+def docker_answers() -> bool:
+    """Say whether a Docker engine answers; a client alone is on many machines without one."""
+    docker = shutil.which("docker")
+    if docker is None:
+        return False
+    try:
+        asked = subprocess.run(
+            [docker, "info", "--format", "{{.ServerVersion}}"],
+            capture_output=True,
+            text=True,
+            timeout=_ENGINE_TIMEOUT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return False
+    return asked.returncode == 0 and bool(asked.stdout.strip())

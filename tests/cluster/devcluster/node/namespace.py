@@ -1,0 +1,96 @@
+"""The inside of a node's namespaces: mounts, link and routes, set up by its first process.
+
+All that is made here belongs to the namespaces and ends with them. Nothing is written outside
+of the cluster's directory: ``/run`` is a fresh tmpfs, ``/var/lib`` and ``/var/log`` are overlays
+whose changes go to the cluster's directory, since kubelet and CNI have paths there that
+no setting moves.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from devcluster.node.addresses import NodeNetwork
+from devcluster.node.layout import Layout
+
+INNER_LINK = "eth0"
+"""The node's end of the link."""
+
+_OVERLAID = (Path("/var/lib"), Path("/var/log"))
+
+_LINK_DEADLINE = 10.0
+"""Seconds until the process outside must have brought the link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What distinguishes one node from another.
+
+    Parameters
+    ----------
+    index
+        The number of the node's network.
+    hostname
+        The node's name.
+    """
+
+    index: int
+    hostname: str
+
+    @classmethod
+    def load(cls, data: Any) -> Self:
+        """Return the plan that a JSON file holds."""
+        return cls(int(data["index"]), str(data["hostname"]))
+
+
+def enter(layout: Layout, plan: Plan) -> None:
+    """Turn fresh namespaces into a node's."""
+    socket.sethostname(plan.hostname)
+    _mount(layout)
+    _connect(NodeNetwork(plan.index))
+
+
+def _mount(layout: Layout) -> None:
+    # Volumes with mount propagation need a shared tree; it is shared with nobody outside,
+    # since the namespace was made private first.
+    _run("mount", "--make-rshared", "/")
+    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    for directory in ("/run/containerd", "/run/lock", "/run/netns"):
+        Path(directory).mkdir(mode=0o755)
+    for target in _OVERLAID:
+        if layout.root.is_relative_to(target):
+            continue  # an overlay cannot keep its changes inside of itself
+        changes = layout.data("overlay") / target.name
+        upper, work = changes / "upper", changes / "work"
+        for directory in (upper, work):
+            directory.mkdir(mode=0o755, parents=True)
+        options = f"lowerdir={target},upperdir={upper},workdir={work}"
+        _run("mount", "-t", "overlay", "-o", options, "overlay", str(target))
+
+
+def _connect(network: NodeNetwork) -> None:
+    _run("ip", "link", "set", "lo", "up")
+    deadline = time.monotonic() + _LINK_DEADLINE
+    while INNER_LINK not in {name for _, name in socket.if_nameindex()}:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no {INNER_LINK} appeared in the node's namespace")
+        time.sleep(0.02)
+    prefix = network.link_network.prefixlen
+    _run("ip", "address", "add", f"{network.node_ip}/{prefix}", "dev", INNER_LINK)
+    _run("ip", "link", "set", INNER_LINK, "up")
+    # A service's address is rewritten only after a route for it was found, whichever it is.
+    _run("ip", "route", "add", str(network.services), "via", network.host_ip)
+    # The node has no way out; what tries shall fail at once instead of timing out.
+    _run("ip", "route", "add", "unreachable", "default")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")

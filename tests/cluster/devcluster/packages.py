@@ -1,0 +1,121 @@
+"""Programs that come from the machine's distribution: find them, or install them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from devcluster.errors import DevclusterError
+from devcluster.progress import Progress
+
+PLUGIN_DIRECTORIES = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+"""Where CNI plugins are: Debian's package, and everybody else."""
+
+PLUGINS = ("host-local", "portmap", "ptp")
+"""The CNI plugins that a node's network is made of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A Debian package and what it is needed for.
+
+    Parameters
+    ----------
+    package
+        Its name.
+    programs
+        Programs that must be on PATH.
+    """
+
+    package: str
+    programs: tuple[str, ...] = ()
+
+    def missing(self) -> bool:
+        """Say whether something of it is missing."""
+        return any(find(program) is None for program in self.programs)
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRequirement(Requirement):
+    """The package of the CNI plugins, which are not on PATH."""
+
+    def missing(self) -> bool:
+        """Say whether a plugin is missing."""
+        return plugin_directory() is None
+
+
+NODE = (
+    Requirement("containerd", ("containerd", "ctr", "containerd-shim-runc-v2")),
+    Requirement("runc", ("runc",)),
+    PluginRequirement("containernetworking-plugins"),
+    Requirement("iptables", ("iptables", "iptables-restore")),
+    Requirement("conntrack", ("conntrack",)),
+    Requirement("iproute2", ("ip",)),
+    Requirement("util-linux", ("unshare", "mount")),
+)
+"""What a node needs."""
+
+
+def find(program: str) -> str | None:
+    """Return the path of a program; a user's PATH often lacks the directories of root's."""
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+    return shutil.which(program, path=path)
+
+
+def plugin_directory() -> Path | None:
+    """Return the directory that has all CNI plugins, or None."""
+    for directory in PLUGIN_DIRECTORIES:
+        if all((directory / plugin).exists() for plugin in PLUGINS):
+            return directory
+    return None
+
+
+def require(requirements: Sequence[Requirement], progress: Progress) -> None:
+    """See to it that nothing is missing, installing Debian packages as root.
+
+    Raises
+    ------
+    DevclusterError
+        If something is missing and cannot be installed.
+    """
+    wanted = [requirement.package for requirement in requirements if requirement.missing()]
+    if not wanted:
+        return
+    names = " ".join(wanted)
+    advice = f"Install it yourself: `apt-get install {names}`, or what your distribution calls it."
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        raise DevclusterError(f"This machine lacks {', '.join(wanted)}", advice)
+    with progress.step(f"Installing {names}"):
+        reason = _install(wanted)
+    still = [requirement.package for requirement in requirements if requirement.missing()]
+    if still:
+        raise DevclusterError(
+            f"This machine lacks {', '.join(still)}, and apt-get cannot install it: {reason}",
+            advice,
+        )
+
+
+def _install(names: Sequence[str]) -> str:
+    """Install packages and return the last line of what went wrong, if anything did."""
+    install = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
+    reason = _apt(install)
+    if reason:  # the package lists may be old, or not there at all
+        reason = _apt(["apt-get", "update"]) or _apt(install)
+    return reason
+
+
+def _apt(command: list[str]) -> str:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"},
+    )
+    if done.returncode == 0:
+        return ""
+    return (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
