@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from devcluster.commands import Run, run
-from devcluster.debian import ensure_debian_packages
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.image_builders import STORE_DEADLINE_SECONDS, TIMESTAMP, buildah
+from devcluster.packages import Requirement, require
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
 
@@ -27,6 +27,12 @@ PACKAGES = ("ca-certificates", "libcurl4", "python3", "python3-venv")
 
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 """The system's, said in the environment: uv would trust only those that it carries itself."""
+
+TOOLS = (
+    Requirement("buildah", ("buildah",)),
+    Requirement("mmdebstrap", ("mmdebstrap",)),
+)
+"""What a machine without Docker needs to make images."""
 
 NAME = "localhost/devcluster/base"
 
@@ -52,7 +58,7 @@ def ensure_base(progress: Progress, run: Run = run) -> str:
     sources = apt_sources(_SOURCES)
     inputs = repr((_RECIPE, SUITE, PACKAGES, _LEFT_OUT, TIMESTAMP, CERTIFICATES, sources))
     tag = f"{NAME}:{SUITE}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
-    ensure_debian_packages(("buildah", "mmdebstrap"), progress, run)
+    require(TOOLS, progress)
     waiting = "Another process makes the base image; waiting for it"
     with hold(cache_dir() / "base-image.lock", lambda: progress.note(waiting)):
         if not _exists(tag, run):

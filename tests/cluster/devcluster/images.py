@@ -8,7 +8,7 @@ from pathlib import Path
 
 from devcluster.base_image import ensure_base
 from devcluster.commands import Run, run
-from devcluster.engine import docker_engine
+from devcluster.detect import docker_answers
 from devcluster.image_builders import BuildahBuilder, Builder, DockerBuilder, ImageSpec
 from devcluster.progress import Progress
 
@@ -17,7 +17,7 @@ __all__ = ["ImageSpec", "build", "choose_builder", "load"]
 
 def choose_builder(progress: Progress, run: Run = run) -> Builder:
     """Return the Docker engine's builder where an engine answers, else buildah with our base."""
-    if docker_engine(run).running:
+    if docker_answers():
         return DockerBuilder(run)
     return BuildahBuilder(ensure_base(progress, run), run)
 

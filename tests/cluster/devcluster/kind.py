@@ -1,0 +1,234 @@
+"""A cluster of kind's, for machines with a Docker engine.
+
+The smallest possible use of it: everything that is special here is that the kubelet looks at
+mounted Secrets often, so that tests of them do not wait for a minute.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from devcluster.commands import Run, run
+from devcluster.detect import docker_answers
+from devcluster.errors import DevclusterError
+from devcluster.filelock import hold
+from devcluster.golang import find_go
+from devcluster.paths import cache_dir, check_name, state_root
+from devcluster.progress import Progress
+from devcluster.provider import ComponentStatus, Status
+
+KIND_VERSION = "v0.30.0"
+"""Compiled where there is no ``kind`` on PATH."""
+
+NODE_IMAGE = "kindest/node:v1.34.0"
+"""What this version of kind was released with: the Kubernetes minor version of the single node."""
+
+PULL_DEADLINE_SECONDS = 900.0
+"""The node image is 400 MB."""
+
+CREATE_DEADLINE_SECONDS = 600.0
+QUICK_DEADLINE_SECONDS = 60.0
+LOAD_DEADLINE_SECONDS = 300.0
+
+CONFIGURATION = """\
+kind: Cluster
+apiVersion: kind.x-k8s.io/v1alpha4
+nodes:
+  - role: control-plane
+kubeadmConfigPatches:
+  - |
+    kind: KubeletConfiguration
+    syncFrequency: 2s
+"""
+"""A changed Secret reaches its mounts within seconds; kubelet's default is up to a minute."""
+
+
+def why_not(progress: Progress, run: Run = run) -> str:
+    """Return why kind cannot be used here, or an empty string where it can.
+
+    Parameters
+    ----------
+    progress
+        Shows the download of the node image, which happens here, since without it there will be
+        no cluster.
+    run
+        Runs the programs.
+    """
+    if not docker_answers():
+        return "no Docker engine answers `docker info`"
+    try:
+        run(
+            ["docker", "image", "inspect", "--format", "{{.Id}}", NODE_IMAGE],
+            what="Looking for kind's node image",
+            timeout=QUICK_DEADLINE_SECONDS,
+        )
+    except DevclusterError:
+        try:
+            with progress.step(f"Downloading kind's node image {NODE_IMAGE}"):
+                run(
+                    ["docker", "pull", "--quiet", NODE_IMAGE],
+                    what="Downloading it",
+                    timeout=PULL_DEADLINE_SECONDS,
+                )
+        except DevclusterError as error:
+            return f"kind's node image {NODE_IMAGE} cannot be had: {_last_line(error)}"
+    return ""
+
+
+@dataclass(slots=True)
+class KindProvider:
+    """One cluster of kind's.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    progress
+        Shows what is done.
+    run
+        Runs the programs.
+    """
+
+    name: str
+    progress: Progress
+    run: Run = run
+    kind: str = field(default="kind", init=False)
+
+    def up(self, *, control_plane_only: bool = False) -> None:  # noqa: ARG002
+        """Create the cluster unless it exists; kind has no cluster without a node.
+
+        Raises
+        ------
+        DevclusterError
+            If it cannot be created.
+        """
+        kubeconfig = self._kubeconfig()
+        kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        waiting = "Another devcluster is at work on this cluster; waiting for it"
+        with hold(self._lock(), lambda: self.progress.note(waiting)):
+            if self._exists():
+                self._export(kubeconfig)
+                return
+            configuration = kubeconfig.parent / "kind.yaml"
+            configuration.write_text(CONFIGURATION)
+            with self.progress.step(f"Creating the kind cluster {self.name}"):
+                self._kind(
+                    *("create", "cluster", "--name", self.name, "--image", NODE_IMAGE),
+                    *("--kubeconfig", kubeconfig, "--config", configuration, "--wait", "180s"),
+                    what="Creating the cluster",
+                    timeout=CREATE_DEADLINE_SECONDS,
+                    hint="Look at `docker ps -a` and `docker logs` of the node's container.",
+                )
+            kubeconfig.chmod(0o600)
+
+    def down(self) -> bool:
+        """Delete the cluster; return whether there was one."""
+        there = self._exists()
+        if there:
+            self._kind(
+                *("delete", "cluster", "--name", self.name, "--kubeconfig", self._kubeconfig()),
+                what="Deleting the cluster",
+                timeout=CREATE_DEADLINE_SECONDS,
+            )
+        shutil.rmtree(self._kubeconfig().parent, ignore_errors=True)
+        return there
+
+    def status(self) -> Status:
+        """Return whether the node's container runs."""
+        if not self._exists():
+            return Status(exists=False, healthy=False, summary=f"no kind cluster {self.name}")
+        container = f"{self.name}-control-plane"
+        state = self.run(
+            ["docker", "inspect", "--format", "{{.State.Status}}", container],
+            what="Looking at the node's container",
+            timeout=QUICK_DEADLINE_SECONDS,
+        ).strip()
+        healthy = state == "running"
+        return Status(
+            exists=True,
+            healthy=healthy,
+            summary=f"the node's container is {state}",
+            components=(ComponentStatus(name=container, healthy=healthy, detail=state),),
+        )
+
+    def kubeconfig(self) -> Path:
+        """Return the administrator's kubeconfig.
+
+        Raises
+        ------
+        DevclusterError
+            If the cluster does not run.
+        """
+        path = self._kubeconfig()
+        if not path.exists():
+            raise DevclusterError(f"No cluster {self.name} runs.", "Start it: devcluster up")
+        return path
+
+    def tools(self) -> Path | None:
+        """Return None: who has Docker has kubectl and helm, or installs them."""
+        return None
+
+    def load_image(self, archive: Path) -> None:
+        """Copy an image into the node."""
+        self._kind(
+            *("load", "image-archive", archive, "--name", self.name),
+            what="Loading the image",
+            timeout=LOAD_DEADLINE_SECONDS,
+        )
+
+    def _exists(self) -> bool:
+        listing = self._kind(
+            "get", "clusters", what="Listing kind's clusters", timeout=QUICK_DEADLINE_SECONDS
+        )
+        return self.name in listing.split()
+
+    def _export(self, kubeconfig: Path) -> None:
+        """Write the kubeconfig again: it may have been removed, or be of an earlier cluster."""
+        self._kind(
+            *("export", "kubeconfig", "--name", self.name, "--kubeconfig", kubeconfig),
+            what="Writing the kubeconfig",
+            timeout=QUICK_DEADLINE_SECONDS,
+        )
+        kubeconfig.chmod(0o600)
+
+    def _kind(self, *arguments: str | Path, what: str, timeout: float, hint: str = "") -> str:
+        command = [ensure_kind(self.progress, self.run), *arguments]
+        return self.run(command, what=what, timeout=timeout, hint=hint)
+
+    def _kubeconfig(self) -> Path:
+        return state_root() / ".kind" / check_name(self.name) / "kubeconfig"
+
+    def _lock(self) -> Path:
+        return state_root() / ".kind" / f"{check_name(self.name)}.lock"
+
+
+def ensure_kind(progress: Progress, run: Run = run) -> Path:
+    """Return the ``kind`` program: the one on PATH, or one compiled from its Go module.
+
+    Raises
+    ------
+    DevclusterError
+        If there is neither, nor a Go and a network to make one.
+    """
+    on_path = shutil.which("kind")
+    if on_path is not None:
+        return Path(on_path)
+    directory = cache_dir() / "bin" / f"kind-{KIND_VERSION}"
+    program = directory / "kind"
+    if not program.exists():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with hold(directory / "lock"), progress.step(f"Compiling kind {KIND_VERSION}"):
+            run(
+                [find_go(progress), "install", f"sigs.k8s.io/kind@{KIND_VERSION}"],
+                what="Compiling kind",
+                timeout=CREATE_DEADLINE_SECONDS,
+                hint="Install kind by hand, or run with a network.",
+                environment={"GOBIN": str(directory), "CGO_ENABLED": "0", "GOFLAGS": ""},
+            )
+    return program
+
+
+def _last_line(error: DevclusterError) -> str:
+    return str(error).splitlines()[-1]
