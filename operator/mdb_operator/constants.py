@@ -86,12 +86,3 @@ LEASE_NAME = "mdb-operator-leader"
 
 EXIT_LEASE_LOST = 75
 """The exit code after a lost Lease: ``EX_TEMPFAIL``, as starting again is the remedy."""
-
-MASTER_KEY_ACTIVE_ENTRY = "active"
-"""The entry of the master key Secret that holds the id of the key to wrap with."""
-
-MASTER_KEY_ENTRY_PREFIX = "key-"
-"""Every entry ``key-<id>`` of the master key Secret holds one key, 32 bytes in base64.
-
-A prefix keeps a key with the id ``active`` from being read as the choice of the active key.
-"""

@@ -75,7 +75,7 @@ class MdbAppStore:
         desired: Mapping[str, Any],
         *,
         resource_version: str | None = None,
-    ) -> bool:
+    ) -> KubeObject | None:
         """Write the status, if it differs, in one request.
 
         Parameters
@@ -92,8 +92,8 @@ class MdbAppStore:
 
         Returns
         -------
-        bool
-            Whether something was written.
+        KubeObject or None
+            The MdbApp as it is after the write, None when nothing had to be written.
 
         Raises
         ------
@@ -104,30 +104,31 @@ class MdbAppStore:
         """
         patch = merge_patch(current, desired)
         if not patch:
-            return False
+            return None
         metadata = {"uid": app.uid}
         if resource_version is not None:
             metadata["resourceVersion"] = resource_version
-        await self._client.patch(
+        return await self._client.patch(
             MDBAPPS,
             app.namespace,
             app.name,
             {"metadata": metadata, "status": patch},
             subresource="status",
         )
-        return True
 
-    async def set_annotations(self, app: AppRef, annotations: Mapping[str, str | None]) -> None:
-        """Set annotations of ours, or remove those whose value is None."""
-        await self._client.patch(
+    async def set_annotations(
+        self, app: AppRef, annotations: Mapping[str, str | None]
+    ) -> KubeObject:
+        """Set annotations of ours, or remove those whose value is None; return the MdbApp."""
+        return await self._client.patch(
             MDBAPPS,
             app.namespace,
             app.name,
             {"metadata": {"uid": app.uid, "annotations": dict(annotations)}},
         )
 
-    async def add_finalizer(self, obj: KubeObject, finalizer: str) -> bool:
-        """Add a finalizer to the object as it was read; False if it is there already.
+    async def add_finalizer(self, obj: KubeObject, finalizer: str) -> KubeObject | None:
+        """Add a finalizer to the object as it was read; None if it is there already.
 
         Raises
         ------
@@ -136,21 +137,19 @@ class MdbAppStore:
         """
         finalizers = list(metadata_of(obj).get("finalizers") or [])
         if finalizer in finalizers:
-            return False
-        await self._set_finalizers(obj, [*finalizers, finalizer])
-        return True
+            return None
+        return await self._set_finalizers(obj, [*finalizers, finalizer])
 
-    async def remove_finalizer(self, obj: KubeObject, finalizer: str) -> bool:
-        """Remove a finalizer from the object as it was read; False if it is not there."""
+    async def remove_finalizer(self, obj: KubeObject, finalizer: str) -> KubeObject | None:
+        """Remove a finalizer from the object as it was read; None if it is not there."""
         finalizers = list(metadata_of(obj).get("finalizers") or [])
         if finalizer not in finalizers:
-            return False
-        await self._set_finalizers(obj, [item for item in finalizers if item != finalizer])
-        return True
+            return None
+        return await self._set_finalizers(obj, [item for item in finalizers if item != finalizer])
 
-    async def _set_finalizers(self, obj: KubeObject, finalizers: list[str]) -> None:
+    async def _set_finalizers(self, obj: KubeObject, finalizers: list[str]) -> KubeObject:
         metadata = metadata_of(obj)
-        await self._client.patch(
+        return await self._client.patch(
             MDBAPPS,
             metadata["namespace"],
             metadata["name"],

@@ -288,6 +288,27 @@ class SecretStore:
         )
         return self._written(replaced)
 
+    async def set_entries(self, seen: SecretMetadata, entries: Mapping[str, bytes | None]) -> None:
+        """Set single entries of a Secret that people own too, or remove those that are None.
+
+        Raises
+        ------
+        Conflict
+            If the Secret changed since it was seen.
+        """
+        await self._client.patch(
+            SECRETS,
+            seen.namespace,
+            seen.name,
+            {
+                "metadata": {"uid": seen.uid, "resourceVersion": seen.resource_version},
+                "data": {
+                    key: None if value is None else base64.b64encode(value).decode()
+                    for key, value in entries.items()
+                },
+            },
+        )
+
     async def project(self, desired: DesiredSecret) -> Projection:
         """Make the Secret what it has to be, unless somebody else holds its name.
 
