@@ -1,18 +1,17 @@
 """Read what the operator projects into a pod: a directory of one file per key.
 
 The layout is that of the Service Binding specification: every directory below
-``$SERVICE_BINDING_ROOT`` is one binding, and its files are the entries. kubelet replaces them all at
-once, by renaming the symlink ``..data``; so that link is resolved once and every key is read below
-what it led to. A reader that opens ``<binding>/<key>`` one by one can get the user name of one
-version and the password of another.
+``$SERVICE_BINDING_ROOT`` is one binding, and its files are the entries. kubelet replaces them all
+at once, by renaming the symlink ``..data``; so that link is resolved once and every key is read
+below what it led to. A reader that opens ``<binding>/<key>`` one by one can get the user name of
+one version and the password of another.
 
-Changes are found by polling: kubelet's rename gives no event on the files, and watching the directory
-would need a dependency to save one ``readlink`` a second.
+Changes are found by polling: kubelet's rename gives no event on the files, and watching the
+directory would need a dependency to save one ``readlink`` a second.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +152,7 @@ def fingerprint(directory: Path) -> str:
         If the directory is gone.
     """
     try:
-        return f"link:{os.readlink(directory / '..data')}"
+        return f"link:{(directory / '..data').readlink()}"
     except FileNotFoundError:
         pass
     parts = []

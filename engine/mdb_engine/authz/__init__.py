@@ -1,1 +1,8 @@
-"""Optional authorisation in front of the scoped database."""
+"""Optional authorisation in front of an app: may this user do that?"""
+
+from __future__ import annotations
+
+from mdb_engine.authz.authorizer import Authorizer, AuthorizerUnavailable, PolicyDenied
+from mdb_engine.authz.providers import make_authorizer
+
+__all__ = ["Authorizer", "AuthorizerUnavailable", "PolicyDenied", "make_authorizer"]

@@ -1,9 +1,9 @@
 """Decide what a collection's name means to one app, from cached grants and without I/O.
 
-``db.clicks`` may be an app's own collection, ``db["click_tracker_clicks"]`` another app's. A name that
-could be taken for either is refused rather than guessed: a wrong guess reads nothing, or the wrong
-app's data, and neither is noticed. Slugs are unique with ``-`` and ``_`` counting as one character,
-so names are compared that way as well.
+``db.clicks`` may be an app's own collection, ``db["click_tracker_clicks"]`` another app's. A name
+that could be taken for either is refused rather than guessed: a wrong guess reads nothing, or the
+wrong app's data, and neither is noticed. Slugs are unique with ``-`` and ``_`` counting as one
+character, so names are compared that way as well.
 """
 
 from __future__ import annotations
@@ -57,7 +57,9 @@ class NameIndex:
 
     def __post_init__(self) -> None:
         declared = {
-            f"{slug}_{name}": slug for slug, grant in self.grants.items() for name in grant.collections
+            f"{slug}_{name}": slug
+            for slug, grant in self.grants.items()
+            for name in grant.collections
         }
         slugs = set(self.named)
         for slug, grant in self.grants.items():
@@ -166,8 +168,7 @@ class GrantedAccess:
         return self._target(owner, name)
 
     def _resolve_of(self, app: str, name: str) -> Target:
-        if not isinstance(app, str) or _SLUG.fullmatch(app) is None:
-            raise QueryRefused(f"{_shown(app)} is not a slug; it must match {SLUG_PATTERN}")
+        _check_slug(app)
         _check_logical(name)
         physical = f"{app}_{name}"
         owner = self._index.owner(physical)
@@ -183,8 +184,8 @@ class GrantedAccess:
             raise _engine_owned(physical)
         if owner not in self._read_scopes or owner not in self._index.grants:
             raise ScopeDenied(
-                f"app {self._slug!r} may not read app {owner!r} (collection {physical}): name it in "
-                "data_access.read_scopes, and its owner must consent; a handle narrowed by "
+                f"app {self._slug!r} may not read app {owner!r} (collection {physical}): name it "
+                "in data_access.read_scopes, and its owner must consent; a handle narrowed by "
                 "read_scopes= reads only those"
             )
         writable = owner == self._slug and self._write_scope == self._slug
@@ -203,6 +204,11 @@ def _check_name(name: str) -> None:
         )
 
 
+def _check_slug(app: object) -> None:
+    if not isinstance(app, str) or _SLUG.fullmatch(app) is None:
+        raise QueryRefused(f"{_shown(app)} is not a slug; it must match {SLUG_PATTERN}")
+
+
 def _check_logical(name: str) -> None:
     if _COLLECTION.fullmatch(name) is None:
         raise QueryRefused(
@@ -211,4 +217,6 @@ def _check_logical(name: str) -> None:
 
 
 def _engine_owned(name: str) -> ScopeDenied:
-    return ScopeDenied(f"collection {_shown(name)} belongs to the engine or to MongoDB, not to an app")
+    return ScopeDenied(
+        f"collection {_shown(name)} belongs to the engine or to MongoDB, not to an app"
+    )

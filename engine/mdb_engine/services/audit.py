@@ -1,9 +1,10 @@
 """Keep a trail of denied, cross-app and token events without ever standing in the way of one.
 
-Recording is an addition to a table in memory; a task writes what has gathered once a second, as one
-batch. Equal events of one batch become one document with a count, so that a client that is refused a
-thousand times a second costs one document a second. When the table is full, or MongoDB takes no
-writes, events are dropped, counted, and the count is written as soon as writing works again.
+Recording is an addition to a table in memory; a task writes what has gathered once a second, as
+one batch. Equal events of one batch become one document with a count, so that a client that is
+refused a thousand times a second costs one document a second. When the table is full, or MongoDB
+takes no writes, events are dropped, counted, and the count is written as soon as writing works
+again.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from mdb_engine.exceptions import MdbEngineError
+from mdb_engine.exceptions import InvalidToken, MdbEngineError, TokenRequired
 
 __all__ = ["AuditTrail", "EventKind"]
 
@@ -121,7 +122,9 @@ class AuditTrail:
     ) -> None:
         """Note an access: always if it was denied, else only if it read another app's data."""
         if denied is not None:
-            self.record("denied", slug, operation, collection, owner, denied)
+            rejected = isinstance(denied, TokenRequired | InvalidToken)
+            kind: EventKind = "token_rejected" if rejected else "denied"
+            self.record(kind, slug, operation, collection, owner, denied)
         elif owner != slug:
             self.record("cross_app_read", slug, operation, collection, owner)
 

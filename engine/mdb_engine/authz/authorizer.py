@@ -1,0 +1,67 @@
+"""The question that every authoriser answers, and the errors around it."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import structlog
+
+from mdb_engine.exceptions import MdbEngineError, ScopeDenied
+
+__all__ = ["Authorizer", "AuthorizerUnavailable", "PolicyDenied", "authorize"]
+
+_logger = structlog.get_logger("mdb_engine.authz")
+
+
+class PolicyDenied(ScopeDenied):
+    """The app's policy does not let this user do that."""
+
+    code = "policy_denied"
+
+
+class AuthorizerUnavailable(MdbEngineError):
+    """The authoriser could not answer, so the answer is no."""
+
+    code = "authorizer_unavailable"
+
+
+@runtime_checkable
+class Authorizer(Protocol):
+    """Decides whether a user may do something."""
+
+    async def allows(self, subject: str, action: str, resource: str) -> bool:
+        """Say whether a user may do an action on a resource.
+
+        Parameters
+        ----------
+        subject
+            Who asks: the subject of a session.
+        action
+            What they want to do: ``read``.
+        resource
+            With what: ``reports``.
+        """
+
+
+async def authorize(authorizer: Authorizer, subject: str, action: str, resource: str) -> None:
+    """Ask an authoriser; return only if it says yes.
+
+    Raises
+    ------
+    PolicyDenied
+        If it says no, or anything but yes.
+    AuthorizerUnavailable
+        If it fails.
+    """
+    try:
+        answer = await authorizer.allows(subject, action, resource)
+    except MdbEngineError:
+        raise
+    except Exception as error:
+        _logger.exception("authorizer_failed", kind=type(error).__name__, action=action)
+        # `from None`: what a policy says about a user is nobody else's business.
+        raise AuthorizerUnavailable(
+            f"the authoriser failed ({type(error).__name__}); access is refused until it answers"
+        ) from None
+    if answer is not True:
+        raise PolicyDenied(f"the app's policy does not allow {action!r} on {resource!r}")
