@@ -50,7 +50,7 @@ def cli() -> None:
 def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
     """Start the cluster, unless it runs already."""
     progress = Progress()
-    provider = select(name, progress, port=port)
+    provider = select(name, progress, port=port, starting=True)
     provider.up(control_plane_only=control_plane_only)
     progress.note(provider.status().summary)
     progress.note('eval "$(devcluster env)" makes kubectl and helm use it')

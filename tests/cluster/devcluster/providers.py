@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 from devcluster import detect
+from devcluster.errors import DevclusterError
+from devcluster.kind import KindProvider, why_not
 from devcluster.kubeconfig import KubeconfigProvider
 from devcluster.node.provider import NodeProvider
 from devcluster.progress import Progress
@@ -11,7 +16,13 @@ from devcluster.provider import ComponentStatus, Provider, Status
 __all__ = ["ComponentStatus", "Provider", "Status", "select"]
 
 
-def select(name: str, progress: Progress | None = None, *, port: int | None = None) -> Provider:
+def select(
+    name: str,
+    progress: Progress | None = None,
+    *,
+    port: int | None = None,
+    starting: bool = False,
+) -> Provider:
     """Return the provider for this machine and environment.
 
     Parameters
@@ -22,6 +33,9 @@ def select(name: str, progress: Progress | None = None, *, port: int | None = No
         Where to show what is being done; standard error by default.
     port
         The API server's port of a single node without its node; None for a free one.
+    starting
+        Whether the cluster is to be started: only then is kind's node image asked for, and the
+        single node taken where it cannot be had.
 
     Raises
     ------
@@ -33,8 +47,26 @@ def select(name: str, progress: Progress | None = None, *, port: int | None = No
         case detect.Choice.KUBECONFIG:
             return KubeconfigProvider()
         case detect.Choice.KIND:
-            from devcluster.kind import KindProvider  # noqa: PLC0415
-
-            return KindProvider(name, progress)
+            return _kind_or_node(name, progress, port, starting=starting)
         case detect.Choice.NODE:
             return NodeProvider(name, progress, port)
+
+
+def _kind_or_node(name: str, progress: Progress, port: int | None, *, starting: bool) -> Provider:
+    """Return kind's cluster, or the single node where that runs or kind has no node image."""
+    if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
+        if starting and (reason := why_not(progress)):
+            raise DevclusterError(
+                f"kind cannot be used here: {reason}",
+                f"Unset {detect.VARIABLE} to use what the machine has.",
+            )
+        return KindProvider(name, progress)
+    node = NodeProvider(name, progress, port)
+    if sys.platform != "linux":
+        return KindProvider(name, progress)
+    if node.status().exists:
+        return node
+    if starting and (reason := why_not(progress)):
+        progress.note(f"kind cannot be used here: {reason}; using the single node")
+        return node
+    return KindProvider(name, progress)
