@@ -15,11 +15,35 @@ from typing import Any, Literal
 
 from pymongo import AsyncMongoClient
 
-__all__ = ["Driver", "DriverName", "get_driver"]
+__all__ = [
+    "Driver",
+    "DriverName",
+    "RawChangeStream",
+    "RawCollection",
+    "RawCursor",
+    "RawDatabase",
+    "RawSession",
+    "get_driver",
+]
 
 DriverName = Literal["motor", "pymongo"]
 
 Pipeline = Sequence[Mapping[str, Any]]
+
+RawDatabase = Any
+"""A driver's database. Motor ships no types, so the names below document and do not check."""
+
+RawCollection = Any
+"""A driver's collection."""
+
+RawCursor = Any
+"""A driver's cursor, of a query or of a command."""
+
+RawChangeStream = Any
+"""A driver's change stream."""
+
+RawSession = Any
+"""A driver's client session."""
 
 
 class Driver(abc.ABC):
@@ -36,7 +60,7 @@ class Driver(abc.ABC):
         """Close a client and every socket of it."""
 
     @abc.abstractmethod
-    async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
+    async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> RawCursor:
         """Run a pipeline on a collection or database; returns the driver's cursor."""
 
     @abc.abstractmethod
@@ -73,7 +97,8 @@ class _Motor(Driver):
         return collection.list_indexes(**options)
 
     async def watch(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
-        return source.watch(pipeline, **options)
+        # Motor opens a stream at its first use, and would miss the events until then.
+        return await source.watch(pipeline, **options).__aenter__()
 
     async def start_session(self, client: Any, **options: Any) -> Any:
         return await client.start_session(**options)

@@ -1,0 +1,158 @@
+"""Change streams: the changes of one collection, as far as the scope sees it.
+
+A stream may run for days, so the token and the grants are checked again for as long as it does: at
+least once in every wait for the server, whether or not anything changes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from pymongo.errors import PyMongoError
+
+from mdb_engine.driver import RawChangeStream
+from mdb_engine.exceptions import MdbEngineError
+from mdb_engine.scoped.cursor import RECHECK_SECONDS, Document
+from mdb_engine.scoped.errors import AttributeRefused, Translation
+from mdb_engine.scoped.not_offered import STREAM_REFUSED, refusal
+from mdb_engine.scoped.operation import Operation
+
+__all__ = ["ScopedChangeStream"]
+
+WAIT_MS = 1000
+"""Milliseconds that the server waits for a change before it answers that there is none: the most
+that a revocation can take to end an idle stream, beyond the time it takes to be known."""
+
+
+class ScopedChangeStream:
+    """The changes of a collection; ``watch`` makes it.
+
+    Parameters
+    ----------
+    operation
+        The operation, admitted.
+    pipeline
+        The pipeline, scoped.
+    options
+        The options, checked.
+
+    Notes
+    -----
+    It is opened by ``async with``, or else by the first change that is asked for; what happens
+    before is not seen.
+
+    Examples
+    --------
+    ::
+
+        async with db.clicks.watch() as stream:
+            async for change in stream:
+                ...
+    """
+
+    __slots__ = ("__checked", "__closed", "__operation", "__options", "__pipeline", "__raw")
+
+    def __init__(
+        self, operation: Operation, pipeline: list[Document], options: Mapping[str, Any]
+    ) -> None:
+        self.__operation = operation
+        self.__pipeline = pipeline
+        self.__options = {"max_await_time_ms": WAIT_MS, **options}
+        self.__raw: Callable[[], RawChangeStream] | None = None
+        self.__checked = time.monotonic()
+        self.__closed = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.__operation.target.physical!r})"
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError("a stream belongs to this process and can be neither copied nor pickled")
+
+    if not TYPE_CHECKING:  # a type checker is to say so as well
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeRefused(refusal(type(self).__name__, name, STREAM_REFUSED))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Document:
+        return await self.next()
+
+    async def __aenter__(self) -> Self:
+        await self.__ready()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there may be more changes."""
+        return not self.__closed and (self.__raw is None or bool(self.__raw().alive))
+
+    @property
+    def resume_token(self) -> Document | None:
+        """Where the stream is; pass it to ``watch`` as ``resume_after`` to go on from there."""
+        if self.__raw is None:
+            return None
+        token = self.__raw().resume_token
+        return None if token is None else dict(token)
+
+    async def next(self) -> Document:
+        """Wait for the next change and return it.
+
+        Raises
+        ------
+        StopAsyncIteration
+            If the stream was closed, or ended because the collection was dropped.
+        """
+        while self.alive:
+            change = await self.try_next()
+            if change is not None:
+                return change
+        raise StopAsyncIteration
+
+    async def try_next(self) -> Document | None:
+        """Return the next change, or None if there is none for ``max_await_time_ms``."""
+        raw = await self.__ready()
+        change: Document | None = await self.__operation.ask(raw.try_next)
+        return change
+
+    async def close(self) -> None:
+        """End the stream."""
+        self.__closed = True
+        if self.__raw is not None:
+            raw = self.__raw()
+            with Translation("close", self.__operation.seam.seconds):
+                await raw.close()
+
+    async def __ready(self) -> RawChangeStream:
+        if time.monotonic() - self.__checked > RECHECK_SECONDS:
+            await self.__recheck()
+        if self.__raw is None:
+            operation = self.__operation
+            collection, _ = operation.place(None)
+            raw = await operation.send(
+                lambda: operation.seam.driver.watch(collection, self.__pipeline, **self.__options)
+            )
+            self.__raw = lambda: raw
+        return self.__raw()
+
+    async def __recheck(self) -> None:
+        try:
+            self.__operation.recheck()
+        except MdbEngineError:
+            with suppress(MdbEngineError, PyMongoError):  # the denial is what has to be heard of
+                await self.close()
+            raise
+        self.__checked = time.monotonic()

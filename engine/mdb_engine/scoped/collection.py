@@ -1,0 +1,191 @@
+"""A collection as one app sees it: every operation scoped, or refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+
+from bson.codec_options import CodecOptions
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
+from pymongo.write_concern import WriteConcern
+
+from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
+from mdb_engine.scoped.index_operations import IndexOperations
+from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
+from mdb_engine.scoped.operation import Purpose, Reference, Seam
+from mdb_engine.scoped.options import CommonOptions
+from mdb_engine.scoped.reads import Reads
+from mdb_engine.scoped.writes import Writes
+
+__all__ = ["CollectionOptions", "ScopedCollection", "merge_options"]
+
+
+class CollectionOptions(TypedDict, total=False):
+    """How a collection is read and written, as the drivers' ``with_options`` takes it."""
+
+    codec_options: CodecOptions[Any] | None
+    read_concern: ReadConcern | None
+    read_preference: _ServerMode | None
+    write_concern: WriteConcern | None
+
+
+class ScopedCollection(Reads, Writes, IndexOperations):
+    """A collection of a scoped database. ``db.clicks`` makes it; it costs nothing.
+
+    Parameters
+    ----------
+    seam
+        What the database works with.
+    reference
+        The collection as the caller named it. What it means is decided anew by every operation.
+
+    Notes
+    -----
+    The methods are those of Motor's collections. What they refuse is a
+    `mdb_engine.exceptions.MdbEngineError`; errors about the caller's own data, such as
+    `pymongo.errors.DuplicateKeyError`, are the driver's. Reads see the documents that carry the
+    stamp of the collection's owner, writes touch none but the app's own.
+    """
+
+    __slots__ = ("__reference", "__seam")
+
+    def __init__(self, seam: Seam, reference: Reference) -> None:
+        super().__init__(seam, reference)
+        self.__seam = seam
+        self.__reference = reference
+
+    def __repr__(self) -> str:
+        app = f", app={self.__reference.app!r}" if self.__reference.app is not None else ""
+        return f"ScopedCollection({self.__reference.name!r}{app})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScopedCollection):
+            return NotImplemented
+        same = self.__seam == other.__seam
+        return same and self.__reference == other.__reference
+
+    def __hash__(self) -> int:
+        return hash((id(self.__seam.gate), self.__reference.name, self.__reference.app))
+
+    if not TYPE_CHECKING:  # a type checker is to say so as well
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("_") and name not in COLLECTION_REFUSED:
+                raise AttributeRefused(
+                    f"{self!r} has no operation {name!r}, and collections below a collection are "
+                    "not offered: a name with a dot is no declared collection"
+                )
+            raise AttributeRefused(refusal("ScopedCollection", name, COLLECTION_REFUSED))
+
+    def __getitem__(self, name: str) -> ScopedCollection:
+        raise OptionRefused(
+            "collections below a collection are not offered: a name with a dot is no declared "
+            "collection"
+        )
+
+    @property
+    def name(self) -> str:
+        """The name by which the collection was asked for."""
+        return self.__reference.name
+
+    @property
+    def full_name(self) -> str:
+        """The name of the database and the collection's name in MongoDB, with a dot between."""
+        with self._begin("full_name", Purpose.READ) as operation:
+            return f"{self.__seam.database().name}.{operation.target.physical}"
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        """How documents are decoded."""
+        options: CodecOptions[Any] = self.__setting("codec_options")
+        return options
+
+    @property
+    def read_concern(self) -> ReadConcern:
+        """How far a read document has to be replicated."""
+        concern: ReadConcern = self.__setting("read_concern")
+        return concern
+
+    @property
+    def read_preference(self) -> _ServerMode:
+        """Which members of the replica set may be read."""
+        preference: _ServerMode = self.__setting("read_preference")
+        return preference
+
+    @property
+    def write_concern(self) -> WriteConcern:
+        """How far a write has to be replicated."""
+        concern: WriteConcern = self.__setting("write_concern")
+        return concern
+
+    def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedCollection:
+        """Return the same collection, read and written in another way.
+
+        Parameters
+        ----------
+        **options
+            See `CollectionOptions`.
+
+        Raises
+        ------
+        OptionRefused
+            If documents would not be decoded as dicts.
+        """
+        merged = merge_options(self.__reference.options, options)
+        reference = Reference(self.__reference.name, self.__reference.app, merged)
+        return ScopedCollection(self.__seam, reference)
+
+    async def options(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
+        """Return the options that the collection was made with; the app's own only."""
+        with self._begin("options", Purpose.OWN) as operation:
+            settings = self._options("options", options, CommonOptions)
+        return dict(await operation.run("options", **settings))
+
+    async def drop(self, **options: Unpack[CommonOptions]) -> None:
+        """Drop the collection with its indexes; the app's own only.
+
+        Indexes that the manifest declares are made again by the operator, or when the app starts.
+        """
+        with self._begin("drop", Purpose.WRITE) as operation:
+            settings = self._options("drop", options, CommonOptions)
+        await operation.run("drop", **settings)
+
+    def __setting(self, name: str) -> Any:
+        given = dict(self.__reference.options)
+        return given[name] if name in given else getattr(self.__seam.database(), name)
+
+
+_OPTION_TYPES: Mapping[str, type] = {
+    "codec_options": CodecOptions,
+    "read_concern": ReadConcern,
+    "read_preference": _ServerMode,
+    "write_concern": WriteConcern,
+}
+
+
+def merge_options(
+    before: tuple[tuple[str, Any], ...], options: Mapping[str, Any]
+) -> tuple[tuple[str, Any], ...]:
+    """Put options of ``with_options`` over those that hold already.
+
+    Raises
+    ------
+    OptionRefused
+        If one is unknown or of the wrong kind, or documents would not be decoded as dicts.
+    """
+    merged = dict(before)
+    for name, value in options.items():
+        kind = _OPTION_TYPES.get(name)
+        if kind is None:
+            raise OptionRefused(
+                f"with_options has no option {name}; it takes {', '.join(_OPTION_TYPES)}", path=name
+            )
+        if value is None:
+            continue
+        if not isinstance(value, kind):
+            raise OptionRefused(f"{name} has to be a {kind.__name__}", path=name)
+        if isinstance(value, CodecOptions) and value.document_class is not dict:
+            raise OptionRefused("documents of a scoped collection are dicts", path=name)
+        merged[name] = value
+    return tuple(sorted(merged.items()))

@@ -1,0 +1,251 @@
+"""The database as one app sees it: its own collections, and those that it was granted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypedDict, Unpack
+
+import pymongo
+
+from mdb_engine.driver import Driver, RawDatabase
+from mdb_engine.exceptions import QueryRefused, ScopeDenied
+from mdb_engine.models.access import Access, Gate
+from mdb_engine.scoped.collection import CollectionOptions, ScopedCollection, merge_options
+from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
+from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
+from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
+from mdb_engine.scoped.operation import Operation, Purpose, Reference, Seam
+from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.values import plain_mapping
+
+__all__ = ["ScopedApp", "ScopedDatabase"]
+
+
+class CreateOptions(TypedDict, total=False):
+    """Options of ``create_collection``."""
+
+    capped: bool
+    changeStreamPreAndPostImages: Mapping[str, Any]
+    collation: Mapping[str, Any]
+    max: int
+    session: Transaction | None
+    size: int
+
+
+class ScopedDatabase:
+    """The database as one app sees it. ``engine.get_scoped_db(slug)`` makes it.
+
+    Parameters
+    ----------
+    gate
+        Checks the app's token before every operation, and records it after.
+    database
+        Returns the driver's database; it is asked for every operation, because credentials rotate.
+        All databases of one engine, and its transactions, are given the same (equal) callable.
+    driver
+        The driver that the database is of.
+    limits
+        The limits of every operation.
+
+    Examples
+    --------
+    ::
+
+        await db.clicks.insert_one({"page": "/"})           # the app's own
+        db["click_tracker_clicks"].find({})                 # another app's, where granted
+        db.app("click_tracker").clicks.find({})             # the same
+    """
+
+    __slots__ = ("__options", "__seam")
+
+    def __init__(
+        self,
+        gate: Gate,
+        database: Callable[[], RawDatabase],
+        driver: Driver,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.__seam = Seam(gate=gate, database=database, driver=driver, limits=limits)
+        self.__options: tuple[tuple[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        return "ScopedDatabase()"
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(
+            "a scoped database belongs to this process and can be neither copied nor pickled; "
+            "ask the engine for another"
+        )
+
+    def __getattr__(self, name: str) -> ScopedCollection:
+        if name.startswith("_"):
+            raise AttributeRefused(
+                f"ScopedDatabase has no attribute {name!r}, and no app has a collection whose name "
+                "begins with an underscore"
+            )
+        if name in DATABASE_REFUSED:
+            raise AttributeRefused(refusal("ScopedDatabase", name, DATABASE_REFUSED))
+        return self.get_collection(name)
+
+    def __getitem__(self, name: str) -> ScopedCollection:
+        return self.get_collection(name)
+
+    def __iter__(self) -> NoReturn:
+        raise OptionRefused("a database cannot be iterated; use await db.list_collection_names()")
+
+    @property
+    def name(self) -> str:
+        """The name of the database in MongoDB."""
+        name: str = self.__seam.database().name
+        return name
+
+    def app(self, slug: str) -> ScopedApp:
+        """Return another app's collections, by their own names.
+
+        Parameters
+        ----------
+        slug
+            The app. Whether it has granted this one is seen when a collection is used.
+        """
+        return ScopedApp(self.__seam, _text(slug, "an app's slug"), self.__options)
+
+    def get_collection(self, name: str, **options: Unpack[CollectionOptions]) -> ScopedCollection:
+        """Return a collection; what the name means is decided by each operation on it.
+
+        Parameters
+        ----------
+        name
+            The name of an own collection, or another app's with its slug before it.
+        **options
+            See `CollectionOptions`.
+        """
+        merged = merge_options(self.__options, options)
+        return ScopedCollection(self.__seam, Reference(_text(name, "a name"), None, merged))
+
+    def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedDatabase:
+        """Return the same database, whose collections are read and written in another way."""
+        seam = self.__seam
+        other = ScopedDatabase(seam.gate, seam.database, seam.driver, seam.limits)
+        other.__options = merge_options(self.__options, options)
+        return other
+
+    async def list_collection_names(self, *, session: Transaction | None = None) -> list[str]:
+        """Return the names of the collections that exist and may be read.
+
+        Returns
+        -------
+        list
+            Own collections by their own name, others with the app's slug before it: what
+            ``db[name]`` takes. Sorted.
+        """
+        seam = self.__seam
+        access = seam.gate.admit()
+        if session is not None:
+            raise QueryRefused("MongoDB cannot list collections in a transaction", path="session")
+        with Translation("list_collection_names", seam.seconds), pymongo.timeout(seam.seconds):
+            found = await seam.database().list_collection_names(authorizedCollections=True)
+        names = (_name_of(physical, access) for physical in found)
+        return sorted(name for name in names if name is not None)
+
+    async def create_collection(
+        self, name: str, **options: Unpack[CreateOptions]
+    ) -> ScopedCollection:
+        """Make an own collection; MongoDB makes it by itself at the first insert, too.
+
+        Parameters
+        ----------
+        name
+            Its own name.
+        **options
+            See `CreateOptions`. A view is refused: it could show another app's data.
+
+        Raises
+        ------
+        ScopeDenied
+            If the name is another app's.
+        pymongo.errors.OperationFailure
+            If it exists already with other options.
+        """
+        seam = self.__seam
+        reference = Reference(_text(name, "a name"), None, self.__options)
+        with Operation(seam, "create_collection", reference, Purpose.WRITE) as operation:
+            given = dict(options)
+            session = given.pop("session", None)
+            for option in given.keys() - CreateOptions.__annotations__.keys():
+                raise OptionRefused(f"create_collection has no option {option}", path=option)
+            plain = plain_mapping(given, seam.limits, "options")
+        collection, raw_session = operation.place(session)  # type: ignore[arg-type]
+        if raw_session is not None:
+            plain["session"] = raw_session
+        await operation.send(
+            lambda: collection.database.create_collection(
+                operation.target.physical, check_exists=False, **plain
+            )
+        )
+        return ScopedCollection(seam, reference)
+
+    async def drop_collection(self, name_or_collection: str | ScopedCollection) -> None:
+        """Drop an own collection; as `ScopedCollection.drop`."""
+        if isinstance(name_or_collection, ScopedCollection):
+            await name_or_collection.drop()
+        else:
+            await self.get_collection(name_or_collection).drop()
+
+
+class ScopedApp:
+    """The collections of another app; ``db.app(slug)`` makes it.
+
+    Parameters
+    ----------
+    seam
+        What the database works with.
+    slug
+        The other app.
+    options
+        How its collections are read.
+    """
+
+    __slots__ = ("__options", "__seam", "__slug")
+
+    def __init__(self, seam: Seam, slug: str, options: tuple[tuple[str, Any], ...]) -> None:
+        self.__seam = seam
+        self.__slug = slug
+        self.__options = options
+
+    def __repr__(self) -> str:
+        return f"ScopedApp({self.__slug!r})"
+
+    def __reduce_ex__(self, protocol: object) -> Any:
+        raise TypeError(
+            "a scoped handle belongs to this process and can be neither copied nor pickled"
+        )
+
+    def __getattr__(self, name: str) -> ScopedCollection:
+        if name.startswith("_"):
+            raise AttributeRefused(f"ScopedApp has no attribute {name!r}")
+        return self[name]
+
+    def __getitem__(self, name: str) -> ScopedCollection:
+        reference = Reference(_text(name, "a name"), self.__slug, self.__options)
+        return ScopedCollection(self.__seam, reference)
+
+    def __iter__(self) -> NoReturn:
+        raise OptionRefused("an app's collections cannot be iterated")
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise OptionRefused(f"{what} has to be a string, not {type(value).__name__}")
+    return str.__str__(value)
+
+
+def _name_of(physical: str, access: Access) -> str | None:
+    """Return the name by which an app reaches a collection, or None if it may not."""
+    own = physical.removeprefix(f"{access.slug}_")
+    for name in (own, physical) if own != physical else (physical,):
+        try:
+            if access.resolve(name).physical == physical:
+                return name
+        except (ScopeDenied, QueryRefused):
+            continue
+    return None

@@ -1,0 +1,183 @@
+"""What becomes of a driver's error, in one table, and the two errors of a wrongly used handle.
+
+What MongoDB says about the caller's own data stays the driver's: code that catches
+`pymongo.errors.DuplicateKeyError`, `BulkWriteError`, `WriteError` or a failed validation keeps
+working, on either driver. What says something about the server, the limits or the privileges
+becomes the domain's, so that nobody has to know a numeric code to answer 503 or 403.
+
+Such an error keeps the driver's as its cause only where that holds no more than host names: one for
+a lack of privileges repeats the whole command, with the values in its filter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from pymongo.errors import (
+    ConnectionFailure,
+    DocumentTooLarge,
+    ExecutionTimeout,
+    InvalidOperation,
+    OperationFailure,
+    PyMongoError,
+)
+
+from mdb_engine.exceptions import (
+    DatabaseUnavailable,
+    LimitExceeded,
+    MdbEngineError,
+    QueryRefused,
+    ScopeDenied,
+)
+
+__all__ = ["AttributeRefused", "OptionRefused", "Translation", "translated"]
+
+
+class OptionRefused(QueryRefused, TypeError):
+    """A keyword that the operation does not take, or a value of the wrong kind."""
+
+
+class AttributeRefused(QueryRefused, AttributeError):
+    """A name that a scoped object does not offer; `hasattr` is False for it, as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """One row of the table.
+
+    Parameters
+    ----------
+    applies
+        Whether the row is about this error.
+    make
+        The domain's error, from the operation's name and its time limit in seconds.
+    chained
+        Whether the driver's error may be shown as the cause.
+    """
+
+    applies: Callable[[PyMongoError], bool]
+    make: Callable[[str, float], MdbEngineError]
+    chained: bool = True
+
+
+def _has_code(*codes: int) -> Callable[[PyMongoError], bool]:
+    return lambda error: isinstance(error, OperationFailure) and error.code in codes
+
+
+def _is(*kinds: type[PyMongoError]) -> Callable[[PyMongoError], bool]:
+    return lambda error: isinstance(error, kinds)
+
+
+_RULES: tuple[_Rule, ...] = (
+    _Rule(
+        lambda error: isinstance(error, ExecutionTimeout) or _has_code(50, 262)(error),
+        lambda operation, seconds: LimitExceeded(
+            f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow "
+            "the filter, or add an index for it"
+        ),
+    ),
+    _Rule(
+        _has_code(146, 292),
+        lambda operation, _: LimitExceeded(
+            f"{operation} needs more memory than MongoDB allows one operation: narrow the filter, "
+            "sort by an index, or allow it to use the disk"
+        ),
+    ),
+    _Rule(
+        lambda error: isinstance(error, DocumentTooLarge) or _has_code(10334, 17419, 17420)(error),
+        lambda operation, _: LimitExceeded(
+            f"{operation} makes or sends a document that is larger than MongoDB's 16 MiB"
+        ),
+    ),
+    _Rule(
+        _has_code(13),
+        lambda operation, _: ScopeDenied(
+            f"MongoDB denied {operation}: the collection is not declared in the app's collections, "
+            "or its owner's consent has ended; declare it in the manifest"
+        ),
+        chained=False,
+    ),
+    _Rule(
+        _has_code(11, 18),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB does not accept the app's database user; it has been "
+            "rotated or removed, and the new credentials have not arrived yet"
+        ),
+        chained=False,
+    ),
+    _Rule(
+        _is(ConnectionFailure),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB cannot be reached or changes its primary; try again"
+        ),
+    ),
+    _Rule(
+        lambda error: isinstance(error, InvalidOperation) and "after close" in str(error),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: its connection was closed, by a rotation of the credentials or "
+            "by shutdown; start it again"
+        ),
+    ),
+)
+
+
+def translated(
+    error: PyMongoError, operation: str, seconds: float
+) -> tuple[MdbEngineError, bool] | None:
+    """Return the domain's error for a driver's, or None if the driver's is to stay.
+
+    Parameters
+    ----------
+    error
+        What the driver raised.
+    operation
+        The operation's name, for the message.
+    seconds
+        The time limit that it ran under.
+
+    Returns
+    -------
+    tuple or None
+        The error, and whether the driver's may be its cause.
+    """
+    for rule in _RULES:
+        if rule.applies(error):
+            return rule.make(operation, seconds), rule.chained
+    return None
+
+
+class Translation:
+    """Raise the domain's errors in place of the driver's, for the length of a ``with`` block.
+
+    Parameters
+    ----------
+    operation
+        The operation's name, for the message.
+    seconds
+        The time limit that it runs under.
+    """
+
+    __slots__ = ("_operation", "_seconds")
+
+    def __init__(self, operation: str, seconds: float) -> None:
+        self._operation = operation
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not isinstance(error, PyMongoError):
+            return
+        outcome = translated(error, self._operation, self._seconds)
+        if outcome is None:
+            return
+        domain, chained = outcome
+        raise domain from (error if chained else None)

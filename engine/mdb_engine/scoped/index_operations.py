@@ -1,0 +1,225 @@
+"""The operations on a collection's indexes, which only its owner has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+
+from pymongo import IndexModel
+from pymongo.collation import Collation
+from pymongo.operations import SearchIndexModel
+
+from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.scoped.cursor import ScopedCommandCursor
+from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.scoped.indexes import scope_index
+from mdb_engine.scoped.operation import Handle, Operation, Purpose
+from mdb_engine.scoped.options import CommonOptions, Keys, key_list
+from mdb_engine.scoped.values import plain_mapping
+
+__all__ = ["IndexOperations"]
+
+SearchModel = Mapping[str, Any] | SearchIndexModel
+"""A search index: ``{"name": ..., "type": ..., "definition": {...}}``."""
+
+
+class IndexOperations(Handle):
+    """Indexes of the app's own collections. The manifest's come back when they are dropped."""
+
+    __slots__ = ()
+
+    async def create_index(self, keys: Keys, **options: Any) -> str:
+        """Make an index; nothing happens if there is an equal one.
+
+        Parameters
+        ----------
+        keys
+            The fields, with a direction or ``text``, ``2dsphere``, ``hashed``.
+        **options
+            ``session``, ``comment``, and the options of an index by their names in MongoDB, such
+            as ``unique`` or ``expireAfterSeconds``; see `mdb_engine.scoped.indexes.INDEX_OPTIONS`.
+
+        Returns
+        -------
+        str
+            Its name.
+        """
+        with self._begin("create_index", Purpose.WRITE) as operation:
+            settings = self._common("create_index", options)
+            pairs, index = _scope_index(keys, options, operation, "index")
+        name: str = await operation.run("create_index", pairs, **index, **settings)
+        return name
+
+    async def create_indexes(
+        self, indexes: Sequence[IndexModel], **options: Unpack[CommonOptions]
+    ) -> list[str]:
+        """Make several indexes; as `create_index`.
+
+        Parameters
+        ----------
+        indexes
+            `pymongo.IndexModel` objects.
+        **options
+            See `CommonOptions`.
+
+        Returns
+        -------
+        list
+            Their names.
+        """
+        with self._begin("create_indexes", Purpose.WRITE) as operation:
+            settings = self._options("create_indexes", options, CommonOptions)
+            models = [
+                _scope_model(model, operation, f"indexes[{position}]")
+                for position, model in enumerate(indexes)
+            ]
+        names: list[str] = await operation.run("create_indexes", models, **settings)
+        return names
+
+    async def drop_index(self, index_or_name: Keys, **options: Unpack[CommonOptions]) -> None:
+        """Drop an index.
+
+        Parameters
+        ----------
+        index_or_name
+            Its name, or its fields with their directions.
+        **options
+            See `CommonOptions`.
+        """
+        with self._begin("drop_index", Purpose.WRITE) as operation:
+            settings = self._options("drop_index", options, CommonOptions)
+            limits = operation.seam.limits
+            if isinstance(index_or_name, str):
+                index: Any = str(index_or_name)
+            else:
+                index = key_list(index_or_name, limits, "index_or_name")
+        await operation.run("drop_index", index, **settings)
+
+    async def drop_indexes(self, **options: Unpack[CommonOptions]) -> None:
+        """Drop all indexes but the one on ``_id``."""
+        with self._begin("drop_indexes", Purpose.WRITE) as operation:
+            settings = self._options("drop_indexes", options, CommonOptions)
+        await operation.run("drop_indexes", **settings)
+
+    def list_indexes(self, **options: Unpack[CommonOptions]) -> ScopedCommandCursor:
+        """Return a cursor over the descriptions of the indexes."""
+        with self._begin("list_indexes", Purpose.OWN) as operation:
+            settings = self._options("list_indexes", options, CommonOptions)
+            transaction = settings.pop("session", None)
+
+        async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
+            if session is not None:
+                settings["session"] = session
+            return await operation.seam.driver.list_indexes(collection, **settings)
+
+        return ScopedCommandCursor(operation, start, transaction)
+
+    async def index_information(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
+        """Return the indexes' descriptions by name."""
+        with self._begin("index_information", Purpose.OWN) as operation:
+            settings = self._options("index_information", options, CommonOptions)
+        return dict(await operation.run("index_information", **settings))
+
+    async def create_search_index(
+        self, model: SearchModel, **options: Unpack[CommonOptions]
+    ) -> str:
+        """Make a search index, where the server has search.
+
+        Parameters
+        ----------
+        model
+            Its definition.
+        **options
+            See `CommonOptions`.
+
+        Returns
+        -------
+        str
+            Its name.
+        """
+        return (await self._create_search("create_search_index", [model], options))[0]
+
+    async def create_search_indexes(
+        self, models: Sequence[SearchModel], **options: Unpack[CommonOptions]
+    ) -> list[str]:
+        """Make several search indexes; as `create_search_index`."""
+        return await self._create_search("create_search_indexes", models, options)
+
+    async def update_search_index(
+        self, name: str, definition: Mapping[str, Any], **options: Unpack[CommonOptions]
+    ) -> None:
+        """Give a search index another definition."""
+        with self._begin("update_search_index", Purpose.WRITE) as operation:
+            settings = self._options("update_search_index", options, CommonOptions)
+            plain = plain_mapping(definition, operation.seam.limits, "definition")
+        await operation.run("update_search_index", _name(name), plain, **settings)
+
+    async def drop_search_index(self, name: str, **options: Unpack[CommonOptions]) -> None:
+        """Drop a search index."""
+        with self._begin("drop_search_index", Purpose.WRITE) as operation:
+            settings = self._options("drop_search_index", options, CommonOptions)
+        await operation.run("drop_search_index", _name(name), **settings)
+
+    def list_search_indexes(
+        self, name: str | None = None, **options: Unpack[CommonOptions]
+    ) -> ScopedCommandCursor:
+        """Return a cursor over the descriptions of the search indexes, or of one of them."""
+        with self._begin("list_search_indexes", Purpose.OWN) as operation:
+            settings = self._options("list_search_indexes", options, CommonOptions)
+            transaction = settings.pop("session", None)
+            stages = [{"$listSearchIndexes": {} if name is None else {"name": _name(name)}}]
+
+        async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
+            if session is not None:
+                settings["session"] = session
+            return await operation.seam.driver.aggregate(collection, stages, **settings)
+
+        return ScopedCommandCursor(operation, start, transaction)
+
+    async def _create_search(
+        self, name: str, models: Sequence[SearchModel], options: Mapping[str, Any]
+    ) -> list[str]:
+        with self._begin(name, Purpose.WRITE) as operation:
+            settings = self._options(name, options, CommonOptions)
+            plain = [
+                plain_mapping(
+                    model.document if type(model) is SearchIndexModel else model,
+                    operation.seam.limits,
+                    f"models[{position}]",
+                )
+                for position, model in enumerate(models)
+            ]
+            made = [SearchIndexModel(**model) for model in plain]
+        names: list[str] = await operation.run("create_search_indexes", made, **settings)
+        return names
+
+    def _common(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """Take the options that are the operation's and not the index's."""
+        common: dict[str, Any] = {
+            key: options.pop(key) for key in CommonOptions.__annotations__ if key in options
+        }
+        return self._options(name, common, CommonOptions)
+
+
+def _name(name: object) -> str:
+    if type(name) is not str:
+        raise OptionRefused("an index's name is a string", path="name")
+    return name
+
+
+def _scope_index(
+    keys: Any, options: Mapping[str, Any], operation: Operation, path: str
+) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
+    given = dict(options)
+    if type(given.get("collation")) is Collation:
+        given["collation"] = given["collation"].document
+    return scope_index(keys, given, operation.target, operation.seam.limits, path=path)
+
+
+def _scope_model(model: object, operation: Operation, path: str) -> IndexModel:
+    if type(model) is not IndexModel:
+        raise OptionRefused(f"{path} has to be a pymongo.IndexModel", path=path)
+    document = dict(model.document)
+    keys = document.pop("key")
+    pairs, options = _scope_index(keys, document, operation, path)
+    return IndexModel(pairs, **options)

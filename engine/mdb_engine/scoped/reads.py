@@ -1,0 +1,216 @@
+"""The operations of a collection that read documents."""
+# ruff: noqa: A002 - the parameters' names are the drivers'
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+
+from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.scoped.change_stream import ScopedChangeStream
+from mdb_engine.scoped.cursor import Document, ScopedCommandCursor, ScopedCursor
+from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.operation import Handle, Purpose
+from mdb_engine.scoped.options import (
+    AggregateOptions,
+    CommonOptions,
+    CountOptions,
+    DistinctOptions,
+    FindOptions,
+    WatchOptions,
+)
+from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
+from mdb_engine.scoped.projections import scope_projection
+
+__all__ = ["Filter", "Pipeline", "Reads"]
+
+Filter = Mapping[str, Any]
+"""A query's filter."""
+
+Pipeline = Sequence[Mapping[str, Any]]
+"""The stages of an aggregation."""
+
+Projection = Mapping[str, Any] | Sequence[str]
+"""The fields that a query returns."""
+
+
+class Reads(Handle):
+    """Reading: the app's own documents, and those of apps that granted it."""
+
+    __slots__ = ()
+
+    def find(
+        self,
+        filter: Filter | None = None,
+        projection: Projection | None = None,
+        **options: Unpack[FindOptions],
+    ) -> ScopedCursor:
+        """Return a cursor over the documents that match; nothing is awaited to make it.
+
+        Parameters
+        ----------
+        filter
+            Which documents; None for all that the scope holds.
+        projection
+            Which fields: a mapping, or a list of names.
+        **options
+            See `FindOptions`; the cursor's methods set the same.
+
+        Raises
+        ------
+        ScopeDenied
+            If the app may not read the collection.
+        QueryRefused
+            If the filter, the projection or an option is refused.
+        LimitExceeded
+            If one of them is too large or too deep.
+        """
+        with self._begin("find", Purpose.READ) as operation:
+            limits, target = operation.seam.limits, operation.target
+            query = scope_filter(filter, target, limits)
+            fields = None if projection is None else scope_projection(projection, limits)
+            settings = self._options("find", options, FindOptions)
+        return ScopedCursor(operation, query, fields, settings)
+
+    async def find_one(
+        self,
+        filter: Filter | Any | None = None,
+        projection: Projection | None = None,
+        **options: Unpack[FindOptions],
+    ) -> Document | None:
+        """Return one document that matches, or None.
+
+        Parameters
+        ----------
+        filter
+            Which document; a value that is not a mapping is taken for its ``_id``.
+        projection
+            Which fields.
+        **options
+            As `find`.
+        """
+        with self._begin("find_one", Purpose.READ) as operation:
+            limits = operation.seam.limits
+            wanted = filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
+            query = scope_filter(wanted, operation.target, limits)
+            fields = None if projection is None else scope_projection(projection, limits)
+            settings = self._options("find_one", options, FindOptions)
+            settings.pop("limit", None)
+        found: Document | None = await operation.run("find_one", query, fields, **settings)
+        return found
+
+    def aggregate(
+        self, pipeline: Pipeline, **options: Unpack[AggregateOptions]
+    ) -> ScopedCommandCursor:
+        """Return a cursor over what a pipeline makes of the documents in scope.
+
+        Parameters
+        ----------
+        pipeline
+            The stages. Collections that it names are read as this app may read them; ``$out`` and
+            ``$merge`` write into the app's own collections, at the first document or ``to_list``.
+        **options
+            See `AggregateOptions`.
+
+        Raises
+        ------
+        ScopeDenied
+            If it names a collection that the app may not read, or writes into another app's.
+        QueryRefused
+            If a stage, an operator or an option is refused; the message has its path.
+        LimitExceeded
+            If it is too large, too deep or too long.
+        """
+        with self._begin("aggregate", Purpose.READ) as operation:
+            seam = operation.seam
+            stages = scope_pipeline(pipeline, operation.target, operation.access, seam.limits)
+            settings = {
+                "maxTimeMS": seam.limits.max_time_ms,
+                **self._options("aggregate", options, AggregateOptions),
+            }
+            transaction = settings.pop("session", None)
+
+        async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
+            if session is not None:
+                return await seam.driver.aggregate(collection, stages, session=session, **settings)
+            return await seam.driver.aggregate(collection, stages, **settings)
+
+        return ScopedCommandCursor(operation, start, transaction)
+
+    async def count_documents(self, filter: Filter, **options: Unpack[CountOptions]) -> int:
+        """Count the documents that match.
+
+        Parameters
+        ----------
+        filter
+            Which documents.
+        **options
+            See `CountOptions`.
+        """
+        with self._begin("count_documents", Purpose.READ) as operation:
+            query = scope_filter(filter, operation.target, operation.seam.limits)
+            settings = self._options("count_documents", options, CountOptions)
+        counted: int = await operation.run("count_documents", query, **settings)
+        return counted
+
+    async def estimated_document_count(self, **options: Unpack[CommonOptions]) -> int:
+        """Count the documents in scope; exact, and as slow as ``count_documents({})``.
+
+        Notes
+        -----
+        The server's own estimate counts all documents of the collection. That would differ from
+        what the app can read as soon as one of them lacks the stamp, so it is not used.
+        """
+        with self._begin("estimated_document_count", Purpose.READ) as operation:
+            query = scope_filter(None, operation.target, operation.seam.limits)
+            settings = self._options("estimated_document_count", options, CommonOptions)
+        counted: int = await operation.run("count_documents", query, **settings)
+        return counted
+
+    async def distinct(
+        self, key: str, filter: Filter | None = None, **options: Unpack[DistinctOptions]
+    ) -> list[Any]:
+        """Return the distinct values of a field.
+
+        Parameters
+        ----------
+        key
+            The field.
+        filter
+            Of which documents; None for all that the scope holds.
+        **options
+            See `DistinctOptions`.
+        """
+        with self._begin("distinct", Purpose.READ) as operation:
+            if type(key) is not str:
+                raise OptionRefused("distinct takes the name of a field", path="key")
+            query = scope_filter(filter, operation.target, operation.seam.limits)
+            settings = self._options("distinct", options, DistinctOptions)
+        found: list[Any] = await operation.run("distinct", key, query, **settings)
+        return found
+
+    def watch(
+        self, pipeline: Pipeline | None = None, **options: Unpack[WatchOptions]
+    ) -> ScopedChangeStream:
+        """Return a stream of the collection's changes; nothing is awaited to make it.
+
+        Parameters
+        ----------
+        pipeline
+            Stages that select and shape the events.
+        **options
+            See `WatchOptions`.
+
+        Raises
+        ------
+        ScopeDenied
+            If the app may not read the collection.
+        QueryRefused
+            If a stage or an option is refused.
+        """
+        with self._begin("watch", Purpose.READ) as operation:
+            limits = operation.seam.limits
+            stages = scope_change_stream_pipeline(pipeline, operation.target, limits)
+            settings = self._options("watch", options, WatchOptions)
+        return ScopedChangeStream(operation, stages, settings)

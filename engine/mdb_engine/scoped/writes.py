@@ -1,0 +1,312 @@
+"""The operations of a collection that write documents: the app's own, in its own collections."""
+# ruff: noqa: A002 - the parameters' names are the drivers'
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from typing import Any, Unpack
+
+from pymongo.results import (
+    BulkWriteResult,
+    DeleteResult,
+    InsertManyResult,
+    InsertOneResult,
+    UpdateResult,
+)
+
+from mdb_engine.scoped.bulk import Request, scope_requests
+from mdb_engine.scoped.cursor import Document
+from mdb_engine.scoped.documents import stamp_document, stamp_replacement
+from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
+from mdb_engine.scoped.operation import Handle, Operation, Purpose
+from mdb_engine.scoped.options import (
+    BulkOptions,
+    CommonOptions,
+    DeleteOptions,
+    FindAndModifyOptions,
+    FindAndReplaceOptions,
+    FindAndUpdateOptions,
+    InsertManyOptions,
+    ReplaceOptions,
+    UpdateManyOptions,
+    UpdateOptions,
+)
+from mdb_engine.scoped.reads import Filter
+from mdb_engine.scoped.updates import scope_update
+
+__all__ = ["Update", "Writes"]
+
+Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+"""An update: operators, or the stages of a pipeline."""
+
+
+class Writes(Handle):
+    """Writing. Every document is stamped with the app's slug; no other app's is ever touched."""
+
+    __slots__ = ()
+
+    async def insert_one(
+        self, document: Mapping[str, Any], **options: Unpack[CommonOptions]
+    ) -> InsertOneResult:
+        """Insert a document.
+
+        Parameters
+        ----------
+        document
+            It gets an ``_id`` if it has none, as with the drivers. The engine's stamp goes into a
+            copy; an ``app_id`` of the caller's does not count.
+        **options
+            See `CommonOptions`.
+
+        Raises
+        ------
+        pymongo.errors.DuplicateKeyError
+            If a unique index has its key already.
+        ScopeDenied
+            If the collection is another app's, or the handle is read only.
+        LimitExceeded
+            If the document is too large or too deep.
+        """
+        with self._begin("insert_one", Purpose.WRITE) as operation:
+            stamped = stamp_document(document, operation.target, operation.seam.limits)
+            settings = self._options("insert_one", options, CommonOptions)
+        _return_id(document, stamped)
+        inserted: InsertOneResult = await operation.run("insert_one", stamped, **settings)
+        return inserted
+
+    async def insert_many(
+        self, documents: Iterable[Mapping[str, Any]], **options: Unpack[InsertManyOptions]
+    ) -> InsertManyResult:
+        """Insert documents.
+
+        Parameters
+        ----------
+        documents
+            As `insert_one`; at least one, at most ``max_bulk_operations``.
+        **options
+            See `InsertManyOptions`.
+
+        Raises
+        ------
+        pymongo.errors.BulkWriteError
+            If one of them could not be inserted.
+        """
+        with self._begin("insert_many", Purpose.WRITE) as operation:
+            stamped = _stamp_all(documents, operation)
+            settings = self._options("insert_many", options, InsertManyOptions)
+        inserted: InsertManyResult = await operation.run("insert_many", stamped, **settings)
+        return inserted
+
+    async def update_one(
+        self, filter: Filter, update: Update, **options: Unpack[UpdateOptions]
+    ) -> UpdateResult:
+        """Change one document that matches.
+
+        Parameters
+        ----------
+        filter
+            Which document.
+        update
+            Operators or a pipeline. It may not write ``app_id``.
+        **options
+            See `UpdateOptions`.
+
+        Raises
+        ------
+        QueryRefused
+            If the filter, the update or an option is refused; the message has its path.
+        """
+        return await self._update("update_one", filter, update, options, UpdateOptions)
+
+    async def update_many(
+        self, filter: Filter, update: Update, **options: Unpack[UpdateManyOptions]
+    ) -> UpdateResult:
+        """Change all documents that match; as `update_one`."""
+        return await self._update("update_many", filter, update, options, UpdateManyOptions)
+
+    async def replace_one(
+        self, filter: Filter, replacement: Mapping[str, Any], **options: Unpack[ReplaceOptions]
+    ) -> UpdateResult:
+        """Put another document in the place of one that matches.
+
+        Parameters
+        ----------
+        filter
+            Which document.
+        replacement
+            The new one, which is stamped as an inserted one is.
+        **options
+            See `ReplaceOptions`.
+        """
+        with self._begin("replace_one", Purpose.WRITE) as operation:
+            settings = self._options("replace_one", options, ReplaceOptions)
+            query = _write_filter(filter, operation, settings)
+            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
+        replaced: UpdateResult = await operation.run("replace_one", query, stamped, **settings)
+        return replaced
+
+    async def delete_one(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+        """Delete one document that matches.
+
+        Parameters
+        ----------
+        filter
+            Which document.
+        **options
+            See `DeleteOptions`.
+        """
+        return await self._delete("delete_one", filter, options)
+
+    async def delete_many(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+        """Delete all documents that match; as `delete_one`."""
+        return await self._delete("delete_many", filter, options)
+
+    async def find_one_and_update(
+        self, filter: Filter, update: Update, **options: Unpack[FindAndUpdateOptions]
+    ) -> Document | None:
+        """Change one document and return it as it was, or as it is with ``return_document=True``.
+
+        Parameters
+        ----------
+        filter, update
+            As `update_one`.
+        **options
+            See `FindAndUpdateOptions`.
+        """
+        with self._begin("find_one_and_update", Purpose.WRITE) as operation:
+            settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
+            query = _write_filter(filter, operation, settings)
+            changes = scope_update(update, operation.target, operation.seam.limits)
+            _scope_array_filters(settings, operation)
+        found: Document | None = await operation.run(
+            "find_one_and_update", query, changes, **settings
+        )
+        return found
+
+    async def find_one_and_replace(
+        self,
+        filter: Filter,
+        replacement: Mapping[str, Any],
+        **options: Unpack[FindAndReplaceOptions],
+    ) -> Document | None:
+        """Replace one document and return it as it was, or as it is with ``return_document=True``.
+
+        Parameters
+        ----------
+        filter, replacement
+            As `replace_one`.
+        **options
+            See `FindAndReplaceOptions`.
+        """
+        with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
+            settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
+            query = _write_filter(filter, operation, settings)
+            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
+        found: Document | None = await operation.run(
+            "find_one_and_replace", query, stamped, **settings
+        )
+        return found
+
+    async def find_one_and_delete(
+        self, filter: Filter, **options: Unpack[FindAndModifyOptions]
+    ) -> Document | None:
+        """Delete one document and return it.
+
+        Parameters
+        ----------
+        filter
+            Which document.
+        **options
+            See `FindAndModifyOptions`.
+        """
+        with self._begin("find_one_and_delete", Purpose.WRITE) as operation:
+            settings = self._options("find_one_and_delete", options, FindAndModifyOptions)
+            query = _write_filter(filter, operation, settings)
+        found: Document | None = await operation.run("find_one_and_delete", query, **settings)
+        return found
+
+    async def bulk_write(
+        self, requests: Iterable[Request], **options: Unpack[BulkOptions]
+    ) -> BulkWriteResult:
+        """Send several writes at once.
+
+        Parameters
+        ----------
+        requests
+            The drivers' ``InsertOne``, ``UpdateOne``, ``UpdateMany``, ``ReplaceOne``,
+            ``DeleteOne`` and ``DeleteMany``; each is scoped as its single operation is.
+        **options
+            See `BulkOptions`.
+
+        Raises
+        ------
+        pymongo.errors.BulkWriteError
+            If one of them failed.
+        QueryRefused
+            If one of them is refused; then none is sent.
+        """
+        with self._begin("bulk_write", Purpose.WRITE) as operation:
+            scoped = scope_requests(requests, operation.target, operation.seam.limits)
+            settings = self._options("bulk_write", options, BulkOptions)
+        written: BulkWriteResult = await operation.run("bulk_write", scoped, **settings)
+        return written
+
+    async def _update(
+        self, name: str, filter: Filter, update: Update, options: Mapping[str, Any], allowed: type
+    ) -> UpdateResult:
+        with self._begin(name, Purpose.WRITE) as operation:
+            settings = self._options(name, options, allowed)
+            query = _write_filter(filter, operation, settings)
+            changes = scope_update(update, operation.target, operation.seam.limits)
+            _scope_array_filters(settings, operation)
+            if "sort" in settings:
+                settings["sort"] = dict(settings["sort"])
+        updated: UpdateResult = await operation.run(name, query, changes, **settings)
+        return updated
+
+    async def _delete(self, name: str, filter: Filter, options: Mapping[str, Any]) -> DeleteResult:
+        with self._begin(name, Purpose.WRITE) as operation:
+            settings = self._options(name, options, DeleteOptions)
+            query = _write_filter(filter, operation, settings)
+        deleted: DeleteResult = await operation.run(name, query, **settings)
+        return deleted
+
+
+def _write_filter(
+    filter: Filter, operation: Operation, settings: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Scope the filter of a write, which has to be given: forgotten is not the same as all."""
+    if filter is None:
+        raise OptionRefused(
+            f"{operation.name} needs a filter; {{}} for all documents", path="filter"
+        )
+    scope = scope_upsert_filter if settings.get("upsert") else scope_filter
+    return scope(filter, operation.target, operation.seam.limits)
+
+
+def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:
+    if "array_filters" in settings:
+        settings["array_filters"] = scope_array_filters(
+            settings["array_filters"], operation.seam.limits
+        )
+
+
+def _stamp_all(
+    documents: Iterable[Mapping[str, Any]], operation: Operation
+) -> list[dict[str, Any]]:
+    limits = operation.seam.limits
+    stamped = []
+    for index, document in enumerate(documents):
+        path = f"documents[{index}]"
+        if index >= limits.max_bulk_operations:
+            raise limits.exceeded("max_bulk_operations", "insert_many has more documents", path)
+        stamped.append(stamp_document(document, operation.target, limits, path=path))
+        _return_id(document, stamped[-1])
+    return stamped
+
+
+def _return_id(document: Mapping[str, Any], stamped: Mapping[str, Any]) -> None:
+    """Let the caller's document have the ``_id`` that was made for it, as the drivers do."""
+    if isinstance(document, MutableMapping) and "_id" not in document:
+        document["_id"] = stamped["_id"]
