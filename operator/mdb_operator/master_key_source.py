@@ -20,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import ACTIVE_FILE, Keyring, generate_master_key
 from mdb_engine.exceptions import MasterKeyError
 from mdb_operator.exceptions import Conflict, KubernetesError
@@ -29,6 +30,7 @@ __all__ = [
     "DirectoryKeySource",
     "KeySource",
     "MasterKeys",
+    "MissingKeyring",
     "SecretKeySource",
 ]
 
@@ -142,8 +144,35 @@ class SecretKeySource:
         return secret
 
 
+class MissingKeyring(Keyring):
+    """Stands where there is no usable keyring: whoever asks it for a key is told why.
+
+    Parameters
+    ----------
+    problem
+        What is wrong with the keyring.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self._problem = problem
+        self._keys = {}
+        self._active = ""
+
+    @property
+    def active_id(self) -> str:
+        """Raise `MasterKeyError`: nothing may be sealed."""
+        raise MasterKeyError(self._problem)
+
+    def key(self, key_id: str) -> bytes:
+        """Raise `MasterKeyError`: nothing can be opened."""
+        raise MasterKeyError(f"{self._problem} (wanted: {key_id!r})")
+
+
 class MasterKeys:
     """The keyring that this process uses, kept up to date.
+
+    `encryption` is what the registry seals and opens with; a change of the keyring reaches it at
+    once, and so does the loss of it.
 
     Parameters
     ----------
@@ -166,7 +195,8 @@ class MasterKeys:
         self._interval = interval
         self.on_change = on_change
         self._keyring: Keyring | None = None
-        self._problem = MasterKeyError("Master key not found: it has not been read yet")
+        self._problem = "Master key not found: it has not been read yet"
+        self.encryption = EnvelopeEncryptionService(MissingKeyring(self._problem))
 
     @property
     def keyring(self) -> Keyring:
@@ -178,7 +208,7 @@ class MasterKeys:
             If there was no usable one, with what is wrong with it.
         """
         if self._keyring is None:
-            raise MasterKeyError(self._problem.message)
+            raise MasterKeyError(self._problem)
         return self._keyring
 
     async def refresh(self) -> None:
@@ -192,13 +222,15 @@ class MasterKeys:
         try:
             found = await self._source.load()
         except MasterKeyError as error:
-            changed = self._keyring is not None or error.message != self._problem.message
-            self._keyring, self._problem = None, error
+            changed = self._keyring is not None or error.message != self._problem
+            self._keyring, self._problem = None, error.message
+            self.encryption.use(MissingKeyring(error.message))
             if changed:
                 _log.error("The master key is not usable", error=error.message)
         else:
             changed = found != self._keyring
             self._keyring = found
+            self.encryption.use(found)
             if changed:
                 _log.info("Master key loaded", ids=found.ids, active=found.active_id)
         if changed and self.on_change is not None:

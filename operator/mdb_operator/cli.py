@@ -1,0 +1,139 @@
+"""``mdb-operator``: the operator itself and what an administrator does beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version as package_version
+from typing import Any
+
+import click
+
+from mdb_engine.exceptions import MdbEngineError
+from mdb_operator.config import Config, load_config
+from mdb_operator.exceptions import OperatorError
+from mdb_operator.factory import Factory
+from mdb_operator.logging import configure_logging
+from mdb_operator.process import open_context
+
+__all__ = ["main"]
+
+EXIT_CONFIGURATION = 78
+"""``EX_CONFIG``: starting again without another setting is useless."""
+
+POLL_SECONDS = 0.5
+"""How often a waiting command looks whether the operator is done."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Operate MdbApps: apps that share one MongoDB.
+
+    Settings are environment variables MDB_OPERATOR_*; the documentation lists them.
+    """
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(package_version("mdb-operator"))
+
+
+@main.command()
+def crds() -> None:
+    """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
+    from mdb_operator.models.crd import render_crd  # noqa: PLC0415 - only this command needs it
+
+    click.echo(render_crd(), nl=False)
+
+
+@main.command()
+def run() -> None:
+    """Run the operator until it is told to stop."""
+    from mdb_operator.handlers import run_controller  # noqa: PLC0415 - kopf takes half a second
+    from mdb_operator.runner import run as run_process  # noqa: PLC0415
+
+    config = _config()
+    _finish(run_process(config, run_controller))
+
+
+@main.command("rotate-master-key")
+@click.option("--key-id", help="The new key's id. Default: k- and the time.")
+@click.option("--resume", is_flag=True, help="Make no new key; wait for an earlier rotation.")
+@click.option(
+    "--remove-old", is_flag=True, help="Remove the old keys once nothing is wrapped with them."
+)
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait.")
+def rotate_master_key(
+    *, key_id: str | None, resume: bool, remove_old: bool, timeout: float
+) -> None:
+    """Make a new master key the active one and wait until everything is wrapped with it.
+
+    The running operator does the work, online, and continues it if it is restarted; this command
+    changes the keyring and watches. Interrupting it loses nothing.
+    """
+    _finish(_rotate_master_key(_config(), key_id, timeout, resume=resume, remove_old=remove_old))
+
+
+@main.command()
+@click.argument("slug")
+@click.option("--heir", help="The namespace that may have slug and data from now on.")
+@click.option("--delete-data", is_flag=True, help="Drop the data, and free the slug for anyone.")
+def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
+    """Release the SLUG of an app that was deleted with its data retained."""
+    _finish(_release(_config(), slug, heir, delete_data=delete_data))
+
+
+async def _rotate_master_key(
+    config: Config, key_id: str | None, wait_seconds: float, *, resume: bool, remove_old: bool
+) -> None:
+    async with open_context(config) as context:
+        factory = Factory(context)
+        source = factory.master_key_secret()
+        keyring = await source.load() if resume else await source.add_key(key_id)
+        click.echo(f"Active master key: {keyring.active_id}")
+        context.master_keys.encryption.use(keyring)
+        registry = factory.registry()
+        shown = -1
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while pending := await registry.master_key.pending():
+                    if pending != shown:
+                        click.echo(f"Still wrapped with another key: {pending} apps")
+                        shown = pending
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise OperatorError(
+                f"after {wait_seconds:g} s {shown} apps are still wrapped with another key. See "
+                "the operator's log; then run `mdb-operator rotate-master-key --resume`."
+            ) from None
+        click.echo(f"Everything is wrapped with {keyring.active_id}")
+        if remove_old:
+            removed = await source.remove_inactive(keyring)
+            click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+
+
+async def _release(config: Config, slug: str, heir: str | None, *, delete_data: bool) -> None:
+    async with open_context(config) as context:
+        await Factory(context).registry().release(slug, heir=heir, delete_data=delete_data)
+    click.echo(f"Released {slug}")
+
+
+def _config() -> Config:
+    try:
+        config = load_config()
+    except OperatorError as error:
+        click.echo(f"mdb-operator: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    configure_logging(config.log_level)
+    return config
+
+
+def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; a mistake that has a name becomes one line, not a traceback."""
+    try:
+        asyncio.run(work)
+    except (OperatorError, MdbEngineError) as error:
+        click.echo(f"mdb-operator: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION if error.code == "configuration_invalid" else 1)

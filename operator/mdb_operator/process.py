@@ -1,0 +1,146 @@
+"""What lives as long as the operator's process: connections, keys, metrics and the queue."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mdb_engine.driver import Driver, get_driver
+from mdb_operator.config import Config
+from mdb_operator.master_key_source import (
+    DirectoryKeySource,
+    KeySource,
+    MasterKeys,
+    SecretKeySource,
+)
+from mdb_operator.metrics import Metrics
+from mdb_operator.probes import Heartbeat, Readiness
+from mdb_operator.secret_watch import OwnWrites
+from mdb_operator.storage.kube import KubeClient
+from mdb_operator.storage.secrets import SecretStore
+from mdb_operator.wakeups import WakeUps
+
+__all__ = [
+    "READY_CONTROLLER",
+    "READY_KUBERNETES",
+    "READY_MASTER_KEY",
+    "ProcessContext",
+    "open_context",
+]
+
+READY_KUBERNETES = "kubernetes"
+"""Holds once the API server has answered with these credentials."""
+
+READY_MASTER_KEY = "master_key"
+"""Holds once the keyring was looked at, usable or not: an unusable one is the apps' condition."""
+
+READY_CONTROLLER = "controller"
+"""Holds while waiting for the Lease, and as the leader once the controller has started."""
+
+MONGO_OPTIONS: dict[str, Any] = {
+    "appname": "mdb-operator",
+    "serverSelectionTimeoutMS": 5_000,
+    "connectTimeoutMS": 5_000,
+    "socketTimeoutMS": 30_000,
+    "retryWrites": True,
+    "w": "majority",
+    "tz_aware": True,
+}
+"""Fail within seconds, so a condition says so; majority, so that no failover loses a secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessContext:
+    """Shared by everything in the process; `open_context` makes and closes it.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    metrics, heartbeat, readiness
+        What the process tells about itself.
+    kube
+        The connection to the API server; counts its requests in ``metrics``.
+    own_writes
+        Which changes of Secrets were our own.
+    master_keys
+        The keyring and the encryption with it.
+    driver, mongo
+        The driver and its client; connects lazily, so a MongoDB that is down stops no start.
+    wakeups
+        Which apps have to be looked at.
+    """
+
+    config: Config
+    metrics: Metrics
+    heartbeat: Heartbeat
+    readiness: Readiness
+    kube: KubeClient
+    own_writes: OwnWrites
+    master_keys: MasterKeys
+    driver: Driver
+    mongo: Any
+    wakeups: WakeUps
+
+    @property
+    def database(self) -> Any:
+        """The driver's database that the apps share."""
+        return self.mongo[self.config.mongodb_database]
+
+
+@asynccontextmanager
+async def open_context(
+    config: Config,
+    *,
+    metrics: Metrics | None = None,
+    heartbeat: Heartbeat | None = None,
+    readiness: Readiness | None = None,
+) -> AsyncIterator[ProcessContext]:
+    """Open all connections of a process and close them afterwards.
+
+    Parameters
+    ----------
+    config
+        The settings.
+    metrics, heartbeat, readiness
+        Given where they are served before the connections stand.
+
+    Raises
+    ------
+    ConfigurationInvalid
+        If there is no way to the API server, or the MongoDB URI cannot be read.
+    """
+    metrics = metrics or Metrics()
+    # PyMongo's own client: unlike Motor it is still developed, and it needs no thread per request.
+    driver = get_driver("pymongo")
+    uri = config.read_mongodb_uri()
+    kube = await KubeClient.connect(kubeconfig=config.kubeconfig, observer=metrics.count_request)
+    mongo = driver.connect(uri.get_secret_value(), **MONGO_OPTIONS)
+    wakeups = WakeUps()
+    try:
+        yield ProcessContext(
+            config=config,
+            metrics=metrics,
+            heartbeat=heartbeat or Heartbeat(config.heartbeat_limit_seconds),
+            readiness=readiness or Readiness(),
+            kube=kube,
+            own_writes=OwnWrites(),
+            master_keys=MasterKeys(
+                _key_source(config, kube), interval=config.master_key_reload_seconds
+            ),
+            driver=driver,
+            mongo=mongo,
+            wakeups=wakeups,
+        )
+    finally:
+        wakeups.close()
+        await driver.close(mongo)
+        await kube.aclose()
+
+
+def _key_source(config: Config, kube: KubeClient) -> KeySource:
+    if config.master_key_dir is not None:
+        return DirectoryKeySource(config.master_key_dir)
+    return SecretKeySource(SecretStore(kube), config.namespace, config.master_key_secret)
