@@ -46,9 +46,13 @@ class KubeconfigProvider:
             check=False,
         )
         if asked.returncode == 0:
-            return Status(True, True, f"The cluster of {kubeconfig} answers")
+            return Status(exists=True, healthy=True, summary=f"The cluster of {kubeconfig} answers")
         lines = asked.stderr.strip().splitlines() or ["kubectl said nothing"]
-        return Status(True, False, f"The cluster of {kubeconfig} does not answer: {lines[-1]}")
+        return Status(
+            exists=True,
+            healthy=False,
+            summary=f"The cluster of {kubeconfig} does not answer: {lines[-1]}",
+        )
 
     def kubeconfig(self) -> Path:
         """Return the user's kubeconfig."""

@@ -103,7 +103,7 @@ class Progress:
 
 def duration(seconds: float) -> str:
     """Return a time span as people say it: ``3.2 s`` or ``4 min 05 s``."""
-    if seconds < 59.95:  # noqa: PLR2004 - where "60.0 s" would be printed
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s"

@@ -14,9 +14,9 @@ from devcluster.errors import DevclusterError
 MAX_CLUSTERS = 64
 """How many nodes a machine has addresses for; a /24 in steps of four."""
 
-_LINKS = ipaddress.ip_network("10.231.0.0/24")
-_PODS = ipaddress.ip_network("10.232.0.0/16")
-_SERVICES = ipaddress.ip_network("10.233.0.0/16")
+_LINKS = ipaddress.IPv4Network("10.231.0.0/24")
+_PODS = ipaddress.IPv4Network("10.232.0.0/16")
+_SERVICES = ipaddress.IPv4Network("10.233.0.0/16")
 
 API_PORT = 6443
 """The API server's port on a node, which has an address of its own."""
@@ -45,7 +45,7 @@ class NodeNetwork:
     @property
     def link_network(self) -> ipaddress.IPv4Network:
         """The network of the link."""
-        return list(_LINKS.subnets(new_prefix=30))[self.index]
+        return _part(_LINKS, 30, self.index)
 
     @property
     def host_ip(self) -> str:
@@ -60,12 +60,12 @@ class NodeNetwork:
     @property
     def pods(self) -> ipaddress.IPv4Network:
         """The network of the pods."""
-        return list(_PODS.subnets(new_prefix=24))[self.index]
+        return _part(_PODS, 24, self.index)
 
     @property
     def services(self) -> ipaddress.IPv4Network:
         """The network of the services."""
-        return list(_SERVICES.subnets(new_prefix=24))[self.index]
+        return _part(_SERVICES, 24, self.index)
 
     @property
     def api_service_ip(self) -> str:
@@ -128,6 +128,12 @@ def check_port(port: int) -> int:
         except OSError as error:
             raise DevclusterError(
                 f"Port {port}, asked for the API server, cannot be used: {error.strerror}",
-                f"`ss -ltnp 'sport = :{port}'` shows who has it; without --port a free one is used.",
+                f"`ss -ltnp 'sport = :{port}'` shows who has it. Without --port a free one is used.",
             ) from error
     return port
+
+
+def _part(network: ipaddress.IPv4Network, prefix: int, index: int) -> ipaddress.IPv4Network:
+    """Return the part with a number, of the equal parts into which a prefix divides a network."""
+    size = 1 << (32 - prefix)
+    return ipaddress.IPv4Network((int(network.network_address) + index * size, prefix))

@@ -62,7 +62,7 @@ class Client:
         try:
             self._opener.open(request, timeout=_TIMEOUT).close()
         except urllib.error.HTTPError as error:
-            if error.code != 409:  # noqa: PLR2004 - Conflict
+            if error.code != 409:
                 name = content["metadata"]["name"]
                 raise DevclusterError(
                     f"The API server refuses {content['kind']} {name}: {error.read().decode()}"

@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
-from devcluster.node import record
+from devcluster.node import cgroups, record
 from devcluster.node.addresses import NodeNetwork
 from devcluster.node.layout import Layout
 from devcluster.node.processes import ProcessId, wait_gone
@@ -24,11 +23,6 @@ _DEADLINE = 15.0
 _POLL = 0.02
 
 _SUPERVISOR = "devcluster.node.supervisor"
-
-
-def cgroup_name(root: Path) -> str:
-    """Return the name of the cgroup of a node's pods, in each hierarchy."""
-    return root.name
 
 
 def remove(layout: Layout, *, files: bool = True) -> None:
@@ -49,8 +43,7 @@ def remove(layout: Layout, *, files: bool = True) -> None:
     _end_processes(layout)
     for index in _indexes(layout):
         _remove_link(NodeNetwork(index))
-    for cgroup in cgroups(cgroup_name(layout.root)):
-        _remove_cgroup(cgroup)
+    cgroups.remove(cgroups.name_of(layout.root))
     if files:
         try:
             shutil.rmtree(layout.root)
@@ -61,16 +54,6 @@ def remove(layout: Layout, *, files: bool = True) -> None:
                 f"Cannot remove {error.filename}: {error.strerror}",
                 "If root started the cluster, root must remove it; the processes are gone.",
             ) from error
-
-
-def cgroups(name: str) -> Iterator[Path]:
-    """Return the cgroup with a name in each hierarchy that has it."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        before, _, after = line.partition(" - ")
-        if after.split()[0] in {"cgroup", "cgroup2"}:
-            path = Path(before.split()[4]) / name
-            if path.is_dir():
-                yield path
 
 
 def processes(root: Path) -> list[ProcessId]:
@@ -135,23 +118,3 @@ def _remove_link(network: NodeNetwork) -> None:
             f"The interface {network.link} cannot be removed",
             f"Try `ip link delete {network.link}` as root.",
         )
-
-
-def _remove_cgroup(cgroup: Path) -> None:
-    """Remove a cgroup from the leaves up; processes left in it would keep it."""
-    end = time.monotonic() + _DEADLINE
-    while cgroup.exists():
-        for directory, _, _ in os.walk(cgroup, topdown=False):
-            with contextlib.suppress(OSError):
-                for pid in (Path(directory) / "cgroup.procs").read_text().split():
-                    os.kill(int(pid), signal.SIGKILL)
-            with contextlib.suppress(OSError):
-                Path(directory).rmdir()
-        if not cgroup.exists():
-            return
-        if time.monotonic() > end:
-            raise DevclusterError(
-                f"The cgroup {cgroup} cannot be removed",
-                "Some process is still in it or in one below: see the files cgroup.procs there.",
-            )
-        time.sleep(_POLL)

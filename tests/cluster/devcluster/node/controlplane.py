@@ -57,8 +57,8 @@ def write_credentials(layout: Layout, endpoints: Endpoints, cluster: str) -> pki
     etcd.issue(layout, layout.pair("apiserver-etcd"), "kube-apiserver")
 
     authority = pki.Authority.create(layout, layout.ca, "kubernetes-ca")
-    service = "kubernetes.default.svc.cluster.local".split(".")
-    names = [".".join(service[:length]) for length in (1, 2, 3, 5)]
+    service = "kubernetes.default"
+    names = ["kubernetes", service, f"{service}.svc", f"{service}.svc.cluster.local"]
     addresses = {"127.0.0.1", endpoints.api_host, *_service_address(endpoints)}
     authority.issue(
         layout,

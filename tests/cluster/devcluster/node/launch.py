@@ -6,12 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
 from devcluster import build
 from devcluster.errors import DevclusterError
-from devcluster.node import controlplane, machine, record, worker
+from devcluster.node import cgroups, controlplane, machine, record, worker
 from devcluster.node.addresses import API_PORT, check_port, free_port
 from devcluster.node.api import Client, wait_until
 from devcluster.node.component import Component, State
@@ -80,6 +81,7 @@ def start(
         if endpoints.network is not None:
             node = worker.Node(layout, endpoints.network, cluster)
             worker.write_files(node, endpoints, authority)
+            cgroups.create(cgroups.name_of(layout.root))
             parts += worker.components(node, binaries[0], binaries[2])
         supervisor = _start_supervisor(layout, endpoints, cluster, parts)
         record.save(
@@ -92,15 +94,23 @@ def start(
                 index=endpoints.network.index if endpoints.network else None,
             ),
         )
+        client = Client(layout, endpoints.url)
         if endpoints.network is not None:
             step.detail = "sandbox image"
             worker.load_sandbox_image(layout, supervisor, binaries[3])
+            step.detail = "API server"
+            await_ready(layout, {"kube-apiserver"})
+            worker.create_objects(client, endpoints.network)
         step.detail = "components"
         await_ready(layout)
-        client = Client(layout, endpoints.url)
         if endpoints.network is not None:
             step.detail = "node"
-            worker.await_node(client, worker.Node(layout, endpoints.network, cluster))
+            node = worker.Node(layout, endpoints.network, cluster)
+            wait_until(
+                lambda: _alive(layout) and worker.is_ready(client, node),
+                _READY_DEADLINE,
+                "The node did not become ready",
+            )
         step.detail = "controllers"
         path = "/api/v1/namespaces/default/serviceaccounts/default"
         wait_until(
@@ -110,8 +120,15 @@ def start(
         )
 
 
-def await_ready(layout: Layout) -> None:
-    """Wait until all components are ready.
+def await_ready(layout: Layout, names: Collection[str] = ()) -> None:
+    """Wait until components are ready.
+
+    Parameters
+    ----------
+    layout
+        The cluster's files.
+    names
+        Which; all by default.
 
     Raises
     ------
@@ -121,10 +138,11 @@ def await_ready(layout: Layout) -> None:
 
     def ready() -> bool:
         health = record.load_health(layout)
+        wanted = names or health
         return (
             _alive(layout)
             and bool(health)
-            and all(entry.state is State.READY for entry in health.values())
+            and all(health[name].state is State.READY for name in wanted)
         )
 
     wait_until(ready, _READY_DEADLINE, "The components were not ready")

@@ -154,7 +154,7 @@ def _routes() -> Iterator[ipaddress.IPv4Network]:
     done = subprocess.run(["ip", "-json", "-4", "route"], capture_output=True, check=True)
     for route in json.loads(done.stdout or b"[]"):
         if route["dst"] != "default":
-            yield ipaddress.ip_network(route["dst"])
+            yield ipaddress.IPv4Network(route["dst"])
 
 
 def _ip(*arguments: str) -> None:

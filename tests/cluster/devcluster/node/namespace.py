@@ -67,8 +67,8 @@ def _mount(layout: Layout) -> None:
             continue  # an overlay cannot keep its changes inside of itself
         changes = layout.data("overlay") / target.name
         upper, work = changes / "upper", changes / "work"
-        for directory in (upper, work):
-            directory.mkdir(mode=0o755, parents=True)
+        for made in (upper, work):
+            made.mkdir(mode=0o755, parents=True)
         options = f"lowerdir={target},upperdir={upper},workdir={work}"
         _run("mount", "-t", "overlay", "-o", options, "overlay", str(target))
 

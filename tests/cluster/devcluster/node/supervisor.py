@@ -157,7 +157,9 @@ class Supervisor:
 
 def main() -> None:
     """Run the supervisor for the cluster whose directory is the argument."""
-    os.umask(0o077)
+    # The mask reaches into containers' file systems, where others than root must read. The
+    # cluster's directory as a whole is closed to others.
+    os.umask(0o022)
     layout = Layout(Path(sys.argv[1]))
     plan = json.loads(layout.plan.read_text())
     if plan["namespace"] is not None:

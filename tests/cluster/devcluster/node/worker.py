@@ -10,10 +10,9 @@ from typing import Any
 import yaml
 
 from devcluster import packages
-from devcluster.node import kubeconfig, manifests, record, sandbox
+from devcluster.node import cgroups, dns, kubeconfig, manifests, record, sandbox
 from devcluster.node.addresses import NodeNetwork
 from devcluster.node.api import Client, wait_until
-from devcluster.node.cleanup import cgroup_name
 from devcluster.node.component import Component, State
 from devcluster.node.controlplane import Endpoints
 from devcluster.node.layout import Layout
@@ -121,6 +120,7 @@ def components(node: Node, kubernetes: Path, coredns: Path) -> list[Component]:
             "coredns",
             (str(coredns / "coredns"), "-conf", str(layout.config("Corefile"))),
             after=("kube-apiserver",),
+            ready="http://127.0.0.1:8181/ready",
         ),
     ]
 
@@ -138,26 +138,20 @@ def load_sandbox_image(layout: Layout, supervisor: ProcessId, pause: Path) -> No
     archive.unlink()
 
 
-def await_node(client: Client, node: Node) -> None:
-    """Create what every cluster has, and wait until pods can run.
-
-    Raises
-    ------
-    DevclusterError
-        If the node does not become ready.
-    """
-    for path, content in manifests.of(node.network):
+def create_objects(client: Client, network: NodeNetwork) -> None:
+    """Create the objects that every cluster with a node has."""
+    for path, content in manifests.of(network):
         client.create(path, content)
 
-    def ready() -> bool:
-        found = client.get(f"/api/v1/nodes/{node.name}")
-        conditions = found["status"].get("conditions", []) if found else []
-        return any(
-            condition["type"] == "Ready" and condition["status"] == "True"
-            for condition in conditions
-        )
 
-    wait_until(ready, _DEADLINE, "The node did not become ready")
+def is_ready(client: Client, node: Node) -> bool:
+    """Say whether the node takes pods, and pods resolve names and reach Services."""
+    found = client.get(f"/api/v1/nodes/{node.name}")
+    conditions = found["status"].get("conditions", []) if found else []
+    takes_pods = any(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )
+    return takes_pods and dns.answers(node.network.dns_ip, "kubernetes.default.svc.cluster.local")
 
 
 def _containerd_config(node: Node) -> str:
@@ -241,7 +235,7 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         "podLogsDir": str(layout.logs / "pods"),
         "volumePluginDir": str(layout.data("kubelet") / "plugins"),
         "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{cgroup_name(layout.root)}",
+        "cgroupRoot": f"/{cgroups.name_of(layout.root)}",
         "featureGates": {"KubeletInUserNamespace": True},
         "oomScoreAdj": 0,
         "failSwapOn": False,
