@@ -2,25 +2,20 @@
 
 Always a replica set, because transactions and change streams exist only there. Nothing is kept:
 the data lies in memory where there is room, and stopping means killing, because nobody will read
-the files again. A server is found to be alive by a lock that its process inherits, not by its
-process id, so a recycled id is never mistaken for a server and never killed.
+the files again (see `devcluster.mongo_data`).
 """
 
 from __future__ import annotations
 
 import base64
-import contextlib
-import fcntl
-import json
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +25,15 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from devcluster.errors import DevclusterError
-from devcluster.filelock import is_held
+from devcluster.mongo_data import (
+    DATA_PREFIX,
+    STOP_DEADLINE_SECONDS,
+    alive_lock,
+    data_root,
+    end_server,
+    last_words,
+    remove_dead_data,
+)
 from devcluster.mongod_binary import Report, find_mongod
 
 REPLICA_SET = "rs0"
@@ -39,20 +42,15 @@ ROOT_USER = "root"
 START_DEADLINE_SECONDS = 60.0
 """It takes half a second here; a minute is for two busy cores and a cold disk."""
 
-STOP_DEADLINE_SECONDS = 20.0
-"""A killed process is gone in milliseconds unless the disk is stuck."""
-
 PORT_ATTEMPTS = 3
 """A free port can be taken by another program before ``mongod`` binds it."""
-
-MEMORY_ROOM_BYTES = 2 * 1024**3
-"""The data goes to ``/dev/shm`` only where this much is free: containers often have 64 MB."""
 
 OPLOG_MEGABYTES = 128
 """The default is 5 % of the disk and would eat the memory that the data lies in."""
 
-DATA_PREFIX = "devcluster-mongo-"
-ALIVE = "alive.lock"
+LISTENING = '"id":23016'
+"""The identity of the log message "Waiting for connections"."""
+
 ADDRESS_IN_USE = 48
 """The exit code of a ``mongod`` that found its port taken."""
 
@@ -203,7 +201,7 @@ class MongoServer:
             command += ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"]
             command += ["--tlsCAFile", str(config.tls.ca)]
             command += ["--tlsCertificateKeyFile", str(config.tls.certificate_and_key)]
-        with _alive_lock(self.data) as descriptor:
+        with alive_lock(self.data) as descriptor:
             if config.die_with_parent:
                 self._launch_as_child(command, descriptor)
             else:
@@ -240,16 +238,15 @@ class MongoServer:
         self.pid = int(pid_file.read_text())
 
     def _await_listening(self) -> None:
+        """Wait for the server's own word: on its port another program may answer."""
         deadline = time.monotonic() + START_DEADLINE_SECONDS
         while time.monotonic() < deadline:
             code = self._process.poll() if self._process is not None else None
             if code is not None:
                 raise self._failure(code)
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                    return
-            except OSError:
-                time.sleep(0.01)
+            if self.log.exists() and LISTENING in self.log.read_text(errors="replace"):
+                return
+            time.sleep(0.01)
         raise DevclusterError(
             f"mongod does not listen on port {self.port} after {START_DEADLINE_SECONDS:.0f} s.",
             f"It said last: {last_words(self.data)}",
@@ -311,69 +308,6 @@ class _PortTaken(Exception):
     """The port was taken by the time ``mongod`` wanted it."""
 
 
-def data_root() -> Path:
-    """Return the directory to put data in: memory where there is room, else the temporary one."""
-    memory = Path("/dev/shm")  # noqa: S108 - the data goes to a directory made by mkdtemp below it
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= MEMORY_ROOM_BYTES
-    return memory if roomy else Path(tempfile.gettempdir())
-
-
-def remove_dead_data(root: Path) -> None:
-    """Remove the directories of servers that were killed together with their starter."""
-    for directory in root.glob(f"{DATA_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            lock = directory / ALIVE
-            ours = directory.stat().st_uid == os.getuid()
-            if ours and lock.exists() and not is_held(lock):
-                shutil.rmtree(directory, ignore_errors=True)
-
-
-def end_server(pid: int, data: Path) -> None:
-    """Kill a server if it is alive, wait until it is gone, and remove its directory.
-
-    Raises
-    ------
-    DevclusterError
-        If the process cannot be ended.
-    """
-    lock = data / ALIVE
-    if pid and is_held(lock):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + STOP_DEADLINE_SECONDS
-        while is_held(lock):
-            if time.monotonic() > deadline:
-                raise DevclusterError(
-                    f"mongod (process {pid}) does not end.", f"Its files stay in {data}."
-                )
-            time.sleep(0.005)
-    if data.name.startswith(DATA_PREFIX):
-        shutil.rmtree(data, ignore_errors=True)
-
-
-def last_words(data: Path) -> str:
-    """Return the last error that a server logged, or the last line that it printed."""
-    last = ""
-    for name in ("console.log", "mongod.log"):
-        with contextlib.suppress(FileNotFoundError):
-            for line in (data / name).read_text(errors="replace").splitlines():
-                last = _message(line) or last
-    return last or "nothing"
-
-
-def _message(line: str) -> str:
-    """Return what one line says, or an empty string for one that reports no trouble."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return line.strip()
-    if record.get("s") not in {"E", "F"}:
-        return ""
-    attributes = record.get("attr", {})
-    detail = attributes.get("error") if isinstance(attributes, dict) else None
-    return f"{record.get('msg', '')} {detail or ''}".strip()
-
-
 def _free_port(addresses: tuple[str, ...]) -> int:
     with socket.socket() as first:
         first.bind(("127.0.0.1", 0))
@@ -388,19 +322,6 @@ def _free_port(addresses: tuple[str, ...]) -> int:
                         "Give an address of this machine.",
                     ) from None
     return port
-
-
-@contextlib.contextmanager
-def _alive_lock(data: Path) -> Iterator[int]:
-    """Yield a locked descriptor; the lock lives as long as any process that has inherited it."""
-    fresh = data / f"{ALIVE}.new"
-    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        fresh.rename(data / ALIVE)  # nobody ever sees it unlocked while the server starts
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _write_private(path: Path, content: bytes) -> None:

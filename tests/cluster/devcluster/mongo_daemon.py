@@ -17,7 +17,8 @@ from pymongo.errors import PyMongoError
 
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold, is_held
-from devcluster.mongo import ALIVE, MongoConfig, MongoServer, end_server
+from devcluster.mongo import MongoConfig, MongoServer
+from devcluster.mongo_data import ALIVE, end_server
 from devcluster.mongod_binary import Report
 from devcluster.paths import check_name, state_root
 
