@@ -9,7 +9,7 @@ SECRETS_COLLECTION = "_mdb_engine_app_secrets"
 """One document per app: its envelope-encrypted secret. Read and written by the operator alone."""
 
 GRANTS_COLLECTION = "_mdb_engine_grants"
-"""One document per app: verifiers, granted scopes, collections. Pods read it, the operator writes."""
+"""One document per app: verifiers, granted scopes, collections. Pods read, the operator writes."""
 
 AUDIT_COLLECTION = "_mdb_engine_audit"
 """One document per access event. Pods insert; a TTL index caps it."""
@@ -32,7 +32,7 @@ GRANT_TTL_SECONDS = 5.0
 """How old a cached grant may be before it is refreshed, so how fast a revocation takes hold."""
 
 GRANT_MAX_AGE_SECONDS = 30.0
-"""How long cached grants are trusted while they cannot be refreshed; then the engine fails closed."""
+"""How long cached grants are trusted while they cannot be refreshed; then it fails closed."""
 
 DEFAULT_OVERLAP_SECONDS = 600
 """How long a previous secret keeps working. Well above kubelet's delay (55 s were measured)."""

@@ -2,8 +2,8 @@
 
 A master key (32 bytes) wraps a data encryption key, drawn anew for every version of an app's
 credentials, which encrypts the values: AES-256-GCM at both layers, with a random 96-bit nonce. The
-associated data of a ciphertext names everything that says where it belongs, so that one which is moved
-to another row, version or purpose does not open. Layout: nonce (12 bytes), ciphertext, tag (16).
+associated data of a ciphertext says where it belongs, so that one which is moved to another row,
+version or purpose does not open. Layout: nonce (12 bytes), ciphertext, tag (16).
 """
 
 from __future__ import annotations

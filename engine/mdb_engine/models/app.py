@@ -36,10 +36,10 @@ class Owner:
         """Return the owner of an app that registers itself, without Kubernetes."""
         return cls(namespace="", name=slug, uid="standalone")
 
-    def is_successor_of(self, other: Owner) -> bool:
-        """Say whether this object took the place of another of the same name."""
-        same_place = (self.namespace, self.name) == (other.namespace, other.name)
-        return same_place and self.uid != other.uid
+    @property
+    def is_standalone(self) -> bool:
+        """Whether the app registers itself, without Kubernetes."""
+        return not self.namespace
 
 
 class AppState(StrEnum):
@@ -69,7 +69,8 @@ class AppRecord:
     generation
         The generation of the MdbApp that ``spec`` is from; 0 for an app that registered itself.
     incarnation
-        Grows each time that a tombstone comes back to life; secrets of an earlier one are void.
+        A random name, drawn anew each time that a tombstone comes back to life; secrets of
+        another one are void.
     claims
         Physical names of all collections it ever declared; they stay its own while it exists.
     managed_indexes
@@ -89,7 +90,7 @@ class AppRecord:
     state: AppState
     spec: MdbAppSpec
     generation: int
-    incarnation: int
+    incarnation: str
     claims: frozenset[str]
     created_at: datetime
     updated_at: datetime
@@ -97,6 +98,11 @@ class AppRecord:
     secret_floor: int = 0
     epoch_floor: int = 0
     revision: int = 1
+
+    @property
+    def active(self) -> bool:
+        """Whether it is neither being deleted nor gone."""
+        return self.state is AppState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True, order=True)

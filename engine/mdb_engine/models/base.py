@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import types
+import inspect
 import typing
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -79,7 +79,7 @@ def misplaced(message: str, *path: str | int) -> PydanticCustomError:
     path
         Where, below the model whose validator raises it, by the names of the fields.
     """
-    return PydanticCustomError("rule", message, {"path": path})  # type: ignore[arg-type]
+    return PydanticCustomError("rule", message, {"path": path})
 
 
 def first_fault(error: ValidationError) -> tuple[str, Location]:
@@ -134,9 +134,7 @@ def _keys_at(model: type[BaseModel], location: Location, *, camel: bool) -> set[
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        if issubclass(annotation, BaseModel):
-            yield annotation
-        return
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        yield annotation
     for argument in typing.get_args(annotation):
         yield from _models_in(argument)

@@ -1,14 +1,14 @@
 """An index of a collection, as an MdbApp spells it and as MongoDB wants it.
 
-Everything is typed, partial filters too: the API server then refuses a malformed index by itself, and
-nothing free-form, which could hold an operator that MongoDB only refuses later, gets into the database.
+Everything is typed, partial filters too: the API server then refuses a malformed index by itself,
+and nothing free-form, which could hold an operator that MongoDB refuses later, gets that far.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from mdb_engine.models.base import Part
 
@@ -45,7 +45,9 @@ class IndexKey(Part):
     )
     kind: KeyKind = Field(
         default="Ordered",
-        description="Ordered for equality, ranges and sorting; Text for words; 2dsphere or 2d for places.",
+        description=(
+            "Ordered for equality, ranges and sorting; Text for words; 2dsphere or 2d for places."
+        ),
     )
     weight: int = Field(
         default=1,
@@ -80,7 +82,9 @@ class Condition(Part):
     )
     operator: Operator = Field(
         default="eq",
-        description="How it is compared: eq, gt, gte, lt, lte, exists (with booleanValue true) or type.",
+        description=(
+            "How it is compared: eq, gt, gte, lt, lte, exists (with booleanValue true) or type."
+        ),
     )
     string_value: str | None = Field(
         default=None,
@@ -100,8 +104,8 @@ class Condition(Part):
         description="The value to compare with, if it is true or false.",
     )
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "x-kubernetes-validations": [
                 {
                     "rule": (
@@ -112,7 +116,7 @@ class Condition(Part):
                 }
             ]
         }
-    }
+    )
 
     @model_validator(mode="after")
     def _hold_one_fitting_value(self) -> Self:

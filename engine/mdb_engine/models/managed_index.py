@@ -89,7 +89,7 @@ class ManagedIndex(Part):
         needs: dict[str, tuple[bool, str]] = {
             "ttl": (index.expire_after_seconds is not None, "expire_after_seconds"),
             "partial": (bool(index.partial_filter), "partial_filter_expression"),
-            "text": (index.is_text, "a key with the value 'text'"),
+            "text": (index.is_text, "a key that is 'text'"),
             "geospatial": (
                 bool(kinds & {"2dsphere", "2d"}),
                 "a key with the value '2dsphere' or '2d'",

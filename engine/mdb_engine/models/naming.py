@@ -1,8 +1,8 @@
 """How an app's slug and a collection's logical name become a name in MongoDB.
 
 ``<slug>_<name>`` is what people expect to see in a shell, but it can be cut in more than one place:
-``click_tracker`` + ``dashboard_x`` and ``click_tracker_dashboard`` + ``x`` are one name. So a name is
-never taken apart here: it is looked up among the names that registered apps have claimed.
+``click_tracker`` + ``dashboard_x`` and ``click_tracker_dashboard`` + ``x`` are one name. So a name
+is never taken apart here: it is looked up among the names that registered apps have claimed.
 """
 
 from __future__ import annotations

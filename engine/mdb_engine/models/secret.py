@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,7 +25,7 @@ __all__ = [
 class Purpose(StrEnum):
     """What a sealed value is for; bound into its ciphertext."""
 
-    APP_SECRET = "app-secret"
+    APP_SECRET = "app-secret"  # noqa: S105
     SESSION_KEY = "session-key"
     DATABASE_PASSWORD = "database-password"  # noqa: S105
 
@@ -101,7 +102,7 @@ class SecretRecord:
     """
 
     slug: str
-    incarnation: int
+    incarnation: str
     current: SealedVersion
     previous: tuple[SealedVersion, ...]
     rotation_count: int
@@ -114,6 +115,11 @@ class SecretRecord:
     def versions(self) -> tuple[SealedVersion, ...]:
         """All versions, newest first."""
         return (self.current, *self.previous)
+
+    def without_expired(self, now: datetime) -> SecretRecord:
+        """Return the record with only those versions that are still valid at a time."""
+        kept = tuple(v for v in self.previous if v.expires_at is None or v.expires_at > now)
+        return dataclasses.replace(self, previous=kept)
 
     @property
     def next_expiry(self) -> datetime | None:

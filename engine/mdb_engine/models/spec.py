@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic.config import JsonDict
 
 from mdb_engine.constants import (
     COLLECTION_PATTERN,
@@ -51,7 +52,7 @@ CrossAppPolicy = Literal["Explicit", "DenyAll"]
 _POLICY_SPELLINGS = {"explicit": "Explicit", "deny_all": "DenyAll"}
 
 
-def _rule(rule: str, message: str) -> dict[str, str]:
+def _rule(rule: str, message: str) -> JsonDict:
     return {"rule": rule, "message": message}
 
 
@@ -65,7 +66,7 @@ class Reader(Part):
     )
     slug: Slug | None = Field(
         default=None,
-        description="The slug of the one app there that may; absent means any app of the namespace.",
+        description="The slug of the one app there that may; absent means every app of it.",
     )
 
 
@@ -78,8 +79,8 @@ class DataAccess(Part):
         max_length=MAX_SCOPES,
         description=(
             "Slugs of the apps whose data this app reads, its own included; by default only its "
-            "own. Another app's data is granted only where that app consents: by living in the same "
-            "namespace, or by its own dataAccess.readers."
+            "own. Another app's data is granted only where that app consents: by living in the "
+            "same namespace, or by its own dataAccess.readers."
         ),
         json_schema_extra={"x-kubernetes-list-type": "set"},
     )
@@ -204,8 +205,8 @@ class RestartTarget(Part):
 class MdbAppSpec(Part):
     """An app that shares the MongoDB database: its identity, its data and whom it trusts."""
 
-    model_config = {
-        "json_schema_extra": {
+    model_config = ConfigDict(
+        json_schema_extra={
             "x-kubernetes-validations": [
                 _rule("self.slug == oldSelf.slug", "slug is immutable"),
                 _rule(
@@ -220,7 +221,7 @@ class MdbAppSpec(Part):
                 ),
             ]
         }
-    }
+    )
 
     slug: Slug = Field(
         description=(
@@ -247,8 +248,9 @@ class MdbAppSpec(Part):
         default=(),
         max_length=MAX_COLLECTIONS,
         description=(
-            "The app's collections. They are created with their indexes; data that is there already "
-            "is kept, and a collection removed from this list keeps its data until the app is deleted."
+            "The app's collections. They are created with their indexes; data that is there "
+            "already is kept, and a collection removed from this list keeps its data, and its "
+            "name, until the app is deleted."
         ),
         json_schema_extra={
             "x-kubernetes-list-type": "map",
@@ -306,6 +308,13 @@ class MdbAppSpec(Part):
             With everything that is wrong; unknown keys are named with the nearest right one.
         """
         return parse(cls, data, camel=True)
+
+    def normalised(self) -> MdbAppSpec:
+        """Return the spec with the scopes written out that default to the slug."""
+        access = self.data_access.model_copy(
+            update={"read_scopes": self.read_scopes, "write_scope": self.slug}
+        )
+        return self.model_copy(update={"data_access": access})
 
     def dump(self) -> dict[str, Any]:
         """Return the spec as the API spells it, without what is only a default."""

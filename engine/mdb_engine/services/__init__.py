@@ -5,9 +5,9 @@ What the operator and the standalone engine call, in the order of a reconcile::
     registry = Registry(client[db_name], get_driver("motor"), EnvelopeEncryptionService(keyring))
     await registry.prepare()                              # once: the engine's own collections
     record = await registry.claim(spec, owner, generation=3)   # SlugTaken, CollectionTaken
-    await registry.ensure_collections(record.slug)
-    await registry.secrets.ensure(record)                 # a secret, generated once
-    outcome = await registry.publish(record.slug)         # grants of it and of its neighbours
+    record = await registry.ensure_collections(record.slug)
+    sealed = await registry.secrets.ensure(record)        # a secret, generated once
+    outcome = await registry.publish(record.slug)         # grants of it and of who names it
     revealed = await registry.secrets.reveal(record.slug) # what the Secret is projected from
 
 Every call is idempotent, writes nothing where nothing changed, and may be repeated after a crash at

@@ -1,22 +1,68 @@
-"""Who may read whose data, and the rows by which every pod learns it."""
+"""The rows by which every pod learns who may read whose data, and which tokens are good."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
-from mdb_engine.models.app import GrantOutcome
+from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.core.clock import utcnow
+from mdb_engine.exceptions import VersionConflict
+from mdb_engine.models.access import Grant, Verifier
+from mdb_engine.models.app import AppRecord, GrantOutcome
+from mdb_engine.models.naming import app_key
+from mdb_engine.models.secret import SecretRecord
+from mdb_engine.services.consent import resolve
+from mdb_engine.storage.apps import AppStore
+from mdb_engine.storage.grants import GrantStore
+from mdb_engine.storage.secrets import SecretStore
 
 __all__ = ["GrantService"]
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an app's row is and should be."""
+
+    slug: str
+    outcome: GrantOutcome | None
+    found: Grant | None
+    wanted: Grant | None
+
+    @property
+    def differs(self) -> bool:
+        return self.found != self.wanted
+
+
 class GrantService:
-    """Resolves and publishes grants."""
+    """Resolves and publishes grants.
+
+    Parameters
+    ----------
+    apps, secrets
+        What grants follow from.
+    grants
+        Where they are published.
+
+    Notes
+    -----
+    Two operators may publish at once, one of them from what it read before a consent was withdrawn.
+    Rows are therefore read before what they follow from, written by compare-and-set, and whoever
+    wrote looks again: it either sees the withdrawal, or wrote before the one who withdrew looked.
+    """
+
+    def __init__(self, apps: AppStore, secrets: SecretStore, grants: GrantStore) -> None:
+        self._apps = apps
+        self._secrets = secrets
+        self._grants = grants
 
     async def publish(self, slugs: Iterable[str]) -> dict[str, GrantOutcome]:
         """Bring the rows of these apps up to what registry and secrets say now.
 
-        A row is written only if it differs; it is removed if its app is not active. Its epoch grows
-        with every write.
+        A row is written only if it differs; it is removed if its app is not active or has no
+        secret. Its epoch grows with every write.
 
         Returns
         -------
@@ -28,8 +74,83 @@ class GrantService:
         VersionConflict
             If the rows change faster than they can be read.
         """
-        raise NotImplementedError
+        wanted = sorted(set(slugs))
+        changed: set[str] = set()
+        for _ in range(MAX_ATTEMPTS):
+            plans = await self._plan(wanted)
+            differing = [plan for plan in plans if plan.differs]
+            if not differing:
+                return {
+                    plan.slug: dataclasses.replace(plan.outcome, changed=plan.slug in changed)
+                    for plan in plans
+                    if plan.outcome is not None
+                }
+            for plan in differing:
+                if await self._apply(plan):
+                    changed.add(plan.slug)
+        raise VersionConflict("Grants change faster than they can be published; try again")
 
     async def get(self, slug: str) -> GrantOutcome | None:
-        """Say what an app was granted, without writing, or None if it is not active."""
-        raise NotImplementedError
+        """Say what an app would be granted now, without writing, or None if it is not active."""
+        (plan,) = await self._plan([slug])
+        return plan.outcome
+
+    async def _apply(self, plan: _Plan) -> bool:
+        """Write a row; False if somebody else wrote it first."""
+        if plan.wanted is None:
+            await self._grants.remove(plan.slug)
+            return True
+        try:
+            await self._grants.write(plan.wanted, over=plan.found)
+        except VersionConflict:
+            return False
+        return True
+
+    async def _plan(self, slugs: Collection[str]) -> list[_Plan]:
+        found = await self._grants.get_many(slugs)  # before what they follow from: see Notes
+        secrets = await self._secrets.get_many(slugs)
+        apps = {app_key(app.slug): app for app in await self._apps.get_many(slugs)}
+        named = {
+            scope for app in apps.values() for scope in app.spec.read_scopes if scope != app.slug
+        }
+        if named:
+            apps |= {app_key(app.slug): app for app in await self._apps.get_many(named)}
+        now = utcnow()
+        plans = []
+        for slug in slugs:
+            key = app_key(slug)
+            row, app = found.get(key), apps.get(key)
+            if app is None or not app.active:
+                plans.append(_Plan(slug, None, row, None))
+                continue
+            granted, denied = resolve(app, apps)
+            grant = _grant(app, granted, secrets.get(key), row, now)
+            epoch = grant.epoch if grant else 0
+            outcome = GrantOutcome(app.slug, granted, denied, epoch, changed=False)
+            plans.append(_Plan(slug, outcome, row, grant))
+        return plans
+
+
+def _grant(
+    app: AppRecord,
+    granted: Collection[str],
+    secret: SecretRecord | None,
+    found: Grant | None,
+    now: datetime,
+) -> Grant | None:
+    """Return the row that an app should have: the one it has, if that says the same."""
+    if secret is None or secret.incarnation != app.incarnation:
+        return None
+    grant = Grant(
+        slug=app.slug,
+        verifiers=tuple(
+            Verifier(version.verifier, version.version, version.expires_at)
+            for version in secret.versions
+            if version.expires_at is None or version.expires_at > now
+        ),
+        read_scopes=frozenset(granted),
+        write_scope=app.slug,
+        collections=frozenset(app.spec.collection_names),
+        epoch=found.epoch if found else app.epoch_floor,
+    )
+    return grant if grant == found else dataclasses.replace(grant, epoch=grant.epoch + 1)

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import Driver
+from mdb_engine.driver import Driver, RawDatabase
+from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.app import AppRecord, GrantOutcome, Owner
 from mdb_engine.models.secret import RotationOutcome
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.services.claims import ClaimService
 from mdb_engine.services.grants import GrantService
+from mdb_engine.services.layout import LayoutService
+from mdb_engine.services.master_key import MasterKeyRotation
+from mdb_engine.services.removal import RemovalService
 from mdb_engine.services.secrets import SecretService
+from mdb_engine.storage.apps import AppStore
+from mdb_engine.storage.base import control_view
+from mdb_engine.storage.grants import GrantStore
+from mdb_engine.storage.layout import LayoutStore
+from mdb_engine.storage.secrets import SecretStore
 
 __all__ = ["Registration", "Registry"]
 
@@ -46,34 +56,57 @@ class Registry:
         The driver that it is of.
     encryption
         The keys for the apps' credentials.
+
+    Attributes
+    ----------
+    secrets
+        The apps' credentials.
+    grants
+        The apps' grants.
+    master_key
+        The re-wrapping of all credentials under another master key.
     """
 
-    secrets: SecretService
-    grants: GrantService
-
     def __init__(
-        self, database: Any, driver: Driver, encryption: EnvelopeEncryptionService
+        self, database: RawDatabase, driver: Driver, encryption: EnvelopeEncryptionService
     ) -> None:
-        raise NotImplementedError
+        view = control_view(database)
+        secret_store, grant_store = SecretStore(view), GrantStore(view)
+        self._apps = AppStore(view)
+        self.secrets = SecretService(secret_store, encryption)
+        self.grants = GrantService(self._apps, secret_store, grant_store)
+        self.master_key = MasterKeyRotation(secret_store, encryption)
+        self._layout = LayoutService(self._apps, LayoutStore(view, driver))
+        self._removal = RemovalService(
+            self._apps,
+            grant_store,
+            layout=self._layout,
+            secrets=self.secrets,
+            grants=self.grants,
+        )
+        self._claims = ClaimService(self._apps, self._removal)
+        self._prepared = False
 
     async def prepare(self) -> None:
         """Make the engine's own collections and indexes; writes nothing where they exist."""
+        await self._layout.ensure_engine()
+        self._prepared = True
 
     async def get(self, slug: str) -> AppRecord | None:
         """Return what is registered under a slug, tombstones included, or None."""
-        raise NotImplementedError
+        app = await self._apps.get(slug)
+        return app if app and app.slug == slug else None
 
     async def all(self) -> list[AppRecord]:
         """Return everything that is registered, tombstones included, by slug."""
-        raise NotImplementedError
+        return await self._apps.all()
 
     async def claim(self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
         Slug and collections are claimed in one write that a unique index guards: of two that want
-        the same name at once, one wins. A registration whose owner was replaced by another object
-        of the same namespace and name, and a tombstone of the same namespace, come back to life:
-        with their data, but with a new incarnation and so a new secret.
+        the same name at once, one wins. A tombstone of the same namespace comes back to life: with
+        its data, but with a new incarnation and so a new secret.
 
         Parameters
         ----------
@@ -87,16 +120,19 @@ class Registry:
         Raises
         ------
         SlugTaken
-            If another owner holds the slug, is being deleted, or left it to another namespace. If
-            its ``holder`` no longer exists, call `deregister` for that and claim again.
+            If another owner holds the slug, even one of the same name and another UID, or left it
+            to another namespace. If its ``holder`` no longer exists, which only Kubernetes can
+            say, call `bury` for that and claim again.
         CollectionTaken
             If a physical name is the engine's own or already another app's.
         VersionConflict
             If a later generation was registered, or the row changes faster than it can be read.
         """
-        raise NotImplementedError
+        if not self._prepared:  # without the unique index nothing would guard the claims
+            await self.prepare()
+        return await self._claims.claim(spec, owner, generation=generation)
 
-    async def ensure_collections(self, slug: str) -> None:
+    async def ensure_collections(self, slug: str) -> AppRecord:
         """Create an app's collections and indexes; rebuild and drop the managed ones that changed.
 
         Data that exists is kept. Indexes that the app made itself are left alone.
@@ -107,8 +143,10 @@ class Registry:
             If there is no active app of that slug.
         CollectionTaken
             If an index cannot be built on the data that is there (its message says why).
+        VersionConflict
+            If the app was registered anew meanwhile.
         """
-        raise NotImplementedError
+        return await self._layout.ensure(await self._active(slug))
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0
@@ -124,37 +162,75 @@ class Registry:
         generation
             As in `claim`.
         """
-        raise NotImplementedError
+        owner = owner or Owner.standalone(spec.slug)
+        for _ in range(MAX_ATTEMPTS):
+            record = await self.claim(spec, owner, generation=generation)
+            try:
+                record = await self._layout.ensure(record)
+            except VersionConflict:
+                continue  # a process that starts at the same time registers the same
+            secret = await self.secrets.ensure(record)
+            grants = await self.publish(record.slug)
+            return Registration(record, grants, secret.current.version)
+        raise VersionConflict(f"App {spec.slug!r} changes faster than it can be read")
 
     async def publish(self, slug: str) -> GrantOutcome:
-        """Publish the grants of an app and of every app that names it or that it names.
+        """Publish the grants of an app and of every app that names it.
 
         Returns
         -------
         GrantOutcome
             The app's own; `neighbours` says whose statuses may have changed with it.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
         """
-        raise NotImplementedError
+        readers = [reader.slug for reader in await self._apps.naming([slug])]
+        outcomes = await self.grants.publish([slug, *readers])
+        if slug not in outcomes:
+            raise NotRegistered(f"There is no app {slug!r}")
+        return outcomes[slug]
 
     async def neighbours(self, slug: str) -> list[AppRecord]:
         """Return the active apps that name an app in their read scopes or that it names."""
-        raise NotImplementedError
+        found = {app.slug: app for app in await self._apps.naming([slug])}
+        app = await self.get(slug)
+        if app is not None:
+            for owner in await self._apps.get_many(app.spec.read_scopes):
+                if owner.active and owner.slug in app.spec.read_scopes:
+                    found[owner.slug] = owner
+        found.pop(slug, None)
+        return [found[name] for name in sorted(found)]
 
     async def rotate(
         self, slug: str, *, expected_version: int, overlap_seconds: int, request: str | None = None
     ) -> RotationOutcome:
-        """Rotate an app's secret and publish the new verifiers (see `SecretService.rotate`)."""
-        raise NotImplementedError
+        """Rotate an app's secret and publish the new verifiers (see `SecretService.rotate`).
+
+        The new version is accepted from pods before anyone can have it: hand it out after this.
+        """
+        outcome = await self.secrets.rotate(
+            slug,
+            expected_version=expected_version,
+            overlap_seconds=overlap_seconds,
+            request=request,
+        )
+        await self.grants.publish([slug])
+        return outcome
 
     async def revoke_previous(self, slug: str, *, request: str | None = None) -> bool:
-        """End all earlier versions of an app's secret at once, verifiers first.
+        """End all earlier versions of an app's secret at once, and their verifiers.
 
         Returns
         -------
         bool
-            Whether there was something to end.
+            Whether there were any.
         """
-        raise NotImplementedError
+        changed = await self.secrets.revoke_previous(slug, request=request)
+        await self.grants.publish([slug])
+        return changed
 
     async def expire(self, slug: str) -> bool:
         """Remove earlier versions whose time is over, and their verifiers.
@@ -164,7 +240,9 @@ class Registry:
         bool
             Whether there were any.
         """
-        raise NotImplementedError
+        changed = await self.secrets.expire(slug)
+        await self.grants.publish([slug])
+        return changed
 
     async def revoke(self, slug: str, owner: Owner) -> bool:
         """First half of a deletion: end all access of the app, and of others to its data.
@@ -173,31 +251,60 @@ class Registry:
         -------
         bool
             False if the slug is not (or no longer) this owner's: then there is nothing to do.
+
+        Raises
+        ------
+        VersionConflict
+            If the app was changed meanwhile; call it again.
         """
-        raise NotImplementedError
+        return await self._removal.revoke(slug, owner)
 
     async def erase(self, slug: str, owner: Owner, *, delete_data: bool) -> bool:
         """Second half of a deletion, after the app's database users are gone.
 
-        Destroys the secret; then drops the app's data and frees the slug, or leaves a tombstone that
-        keeps both for the owner's namespace.
+        Destroys the secret; then drops the app's data and frees the slug, or leaves a tombstone
+        that keeps both for the owner's namespace.
 
         Returns
         -------
         bool
             As `revoke`.
+
+        Raises
+        ------
+        VersionConflict
+            If the app was changed meanwhile; call it again.
         """
-        raise NotImplementedError
+        return await self._removal.erase(slug, owner, delete_data=delete_data)
 
     async def deregister(self, slug: str, owner: Owner, *, delete_data: bool = False) -> bool:
-        """Do both halves of a deletion.  For an owner that vanished, too.
+        """Do both halves of a deletion.
 
         Returns
         -------
         bool
             As `revoke`.
         """
-        raise NotImplementedError
+        return await self._removal.deregister(slug, owner, delete_data=delete_data)
+
+    async def bury(self, slug: str, holder: Owner) -> bool:
+        """End a registration whose owner vanished without deregistering.
+
+        It becomes a tombstone, unless its deletion had begun and was to take the data with it.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        holder
+            The owner that no longer exists (`SlugTaken.holder`).
+
+        Returns
+        -------
+        bool
+            As `revoke`.
+        """
+        return await self._removal.bury(slug, holder)
 
     async def release(
         self, slug: str, *, heir: str | None = None, delete_data: bool = False
@@ -217,7 +324,13 @@ class Registry:
         ------
         NotRegistered
             If there is no tombstone of that slug.
-        VersionConflict
+        SlugTaken
             If neither is given, but there is data: whoever came next would get it.
         """
-        raise NotImplementedError
+        await self._removal.release(slug, heir=heir, delete_data=delete_data)
+
+    async def _active(self, slug: str) -> AppRecord:
+        app = await self.get(slug)
+        if app is None or not app.active:
+            raise NotRegistered(f"There is no app {slug!r}")
+        return app

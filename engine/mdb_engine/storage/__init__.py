@@ -1,1 +1,5 @@
-"""One class per collection of the engine; each turns the driver's errors into the domain's."""
+"""The documents of the engine in MongoDB, one class per collection.
+
+Stores know the shape of documents and turn the driver's errors into the library's. They decide
+nothing.
+"""

@@ -1,0 +1,99 @@
+"""``_mdb_engine_grants``: one document per app, which pods read and only the registry writes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pymongo.errors import DuplicateKeyError
+
+from mdb_engine.constants import GRANTS_COLLECTION
+from mdb_engine.driver import RawDatabase
+from mdb_engine.exceptions import VersionConflict
+from mdb_engine.models.access import Grant, Verifier
+from mdb_engine.models.naming import app_key
+from mdb_engine.storage.base import translated
+
+__all__ = ["GrantStore", "grant_from_document"]
+
+
+class GrantStore:
+    """Reads and writes grants; every write is compare-and-set on ``epoch``."""
+
+    def __init__(self, database: RawDatabase) -> None:
+        self._collection = database[GRANTS_COLLECTION]
+
+    async def get_many(self, slugs: Collection[str]) -> dict[str, Grant]:
+        """Return grants by the key of their app."""
+        query = {"_id": {"$in": sorted(set(map(app_key, slugs)))}}
+        with translated("read grants"):
+            documents = await self._collection.find(query).to_list(None)
+        return {document["_id"]: grant_from_document(document) for document in documents}
+
+    async def write(self, grant: Grant, over: Grant | None) -> None:
+        """Write a grant over the one that was read, or where there was none.
+
+        Raises
+        ------
+        VersionConflict
+            If somebody else wrote since.
+        """
+        document = _document(grant)
+        with translated(f"publish the grants of app {grant.slug!r}"):
+            if over is None:
+                try:
+                    await self._collection.insert_one(document)
+                except DuplicateKeyError:
+                    raise VersionConflict(_changed(grant.slug)) from None
+                return
+            known = {"_id": document["_id"], "epoch": over.epoch}
+            result = await self._collection.replace_one(known, document)
+        if result.matched_count == 0:
+            raise VersionConflict(_changed(grant.slug))
+
+    async def remove(self, slug: str) -> None:
+        """Remove an app's grants, if there are any."""
+        with translated(f"revoke the grants of app {slug!r}"):
+            await self._collection.delete_one({"_id": app_key(slug)})
+
+
+def _changed(slug: str) -> str:
+    return f"The grants of app {slug!r} were changed meanwhile"
+
+
+def _document(grant: Grant) -> dict[str, Any]:
+    return {
+        "_id": app_key(grant.slug),
+        "slug": grant.slug,
+        "verifiers": [dataclasses.asdict(verifier) for verifier in grant.verifiers],
+        "read_scopes": sorted(grant.read_scopes),
+        "write_scope": grant.write_scope,
+        "collections": sorted(grant.collections),
+        "epoch": grant.epoch,
+    }
+
+
+def grant_from_document(document: Mapping[str, Any]) -> Grant:
+    """Read a document of the collection.
+
+    Parameters
+    ----------
+    document
+        As MongoDB gives it to a client whose dates are aware (``tz_aware=True``).
+    """
+    return Grant(
+        slug=document["slug"],
+        verifiers=tuple(
+            Verifier(
+                sha256=bytes(entry["sha256"]),
+                version=entry["version"],
+                not_after=entry["not_after"],
+            )
+            for entry in document["verifiers"]
+        ),
+        read_scopes=frozenset(document["read_scopes"]),
+        write_scope=document["write_scope"],
+        collections=frozenset(document["collections"]),
+        epoch=document["epoch"],
+    )
