@@ -4,6 +4,7 @@ from __future__ import annotations
 
 pytest_plugins = [
     "pytester",
+    "support.clusters",
     "support.leakscan",
     "support.mongo",
 ]

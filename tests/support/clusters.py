@@ -1,0 +1,248 @@
+"""Fixtures of a real Kubernetes.
+
+All workers of a run share one cluster. The first test that asks for it starts it; the process
+that began the run removes it at the end, so a worker that dies takes nothing with it. A run that
+was killed altogether is cleaned up by the next one.
+
+With ``DEVCLUSTER_NAME`` in the environment the cluster of that name is used, started where it is
+not, and left alone if it ran before: the quick way while writing tests.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devcluster import detect, images
+from devcluster.errors import DevclusterError
+from devcluster.filelock import hold
+from devcluster.paths import NAME_VARIABLE, state_root
+from devcluster.progress import Progress
+from devcluster.provider import Provider
+from devcluster.providers import select
+from support.shared import TestRun, is_worker
+
+COMMAND_SECONDS = 60.0
+"""A kubectl command that waits for something passes its own ``--timeout``, below this."""
+
+REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
+"""Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
+
+_FIXTURES = {"cluster", "control_plane", "namespace"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running cluster.
+
+    Parameters
+    ----------
+    provider
+        What kind it is of.
+    kubeconfig
+        Its administrator's kubeconfig.
+    run
+        This test run.
+    """
+
+    provider: Provider
+    kubeconfig: Path
+    run: TestRun
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment in which kubectl and helm, and what calls them, use this cluster."""
+        tools = self.provider.tools()
+        path = os.environ.get("PATH", "")
+        return {
+            **os.environ,
+            "KUBECONFIG": str(self.kubeconfig),
+            "PATH": f"{tools}{os.pathsep}{path}" if tools else path,
+        }
+
+    def kubectl(
+        self, *arguments: str, manifest: str | None = None, timeout: float = COMMAND_SECONDS
+    ) -> str:
+        """Run kubectl and return its standard output.
+
+        Parameters
+        ----------
+        arguments
+            Its arguments.
+        manifest
+            What it reads from standard input, for ``apply -f -``.
+        timeout
+            Seconds until it is killed.
+
+        Raises
+        ------
+        CommandError
+            If it fails; with what it wrote to standard error.
+        """
+        return self._run("kubectl", arguments, manifest, timeout)
+
+    def helm(self, *arguments: str, timeout: float = COMMAND_SECONDS) -> str:
+        """Run helm and return its standard output.
+
+        Raises
+        ------
+        CommandError
+            If it fails; with what it wrote to standard error.
+        """
+        return self._run("helm", arguments, None, timeout)
+
+    def provide_image(self, spec: images.ImageSpec) -> str:
+        """Build an image and load it, once in a run, and return its tag."""
+
+        def build_and_load() -> None:
+            progress = Progress()
+            builder = images.choose_builder(progress)
+            images.build(spec, progress, builder)
+            images.load(spec.tag, self.provider.load_image, progress, builder)
+
+        self.run.once("image-" + spec.tag.replace("/", "_").replace(":", "_"), build_and_load)
+        return spec.tag
+
+    def program(self, name: str) -> str:
+        """Return the path of kubectl or helm."""
+        found = shutil.which(name, path=self.environment["PATH"])
+        assert found is not None, f"{name} is neither the cluster's nor on PATH"
+        return found
+
+    def _run(
+        self, program: str, arguments: tuple[str, ...], manifest: str | None, timeout: float
+    ) -> str:
+        outcome = subprocess.run(
+            [self.program(program), *arguments],
+            input=manifest or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=self.environment,
+            check=False,
+        )
+        if outcome.returncode != 0:
+            raise CommandError(f"{program} {' '.join(arguments)}", outcome.stderr.strip())
+        return outcome.stdout
+
+
+class CommandError(AssertionError):
+    """A command failed that a test expected to succeed.
+
+    Parameters
+    ----------
+    command
+        The command.
+    stderr
+        What it wrote to standard error.
+    """
+
+    def __init__(self, command: str, stderr: str) -> None:
+        super().__init__(f"{command}: {stderr}")
+        self.stderr = stderr
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    """Give a cluster that runs pods."""
+    reason = why_no_pods()
+    if reason:
+        required = os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
+        (pytest.fail if required else pytest.skip)(f"NO CLUSTER, NOT TESTED: {reason}")
+    return _started(pods=True)
+
+
+@pytest.fixture(scope="session")
+def control_plane(request: pytest.FixtureRequest) -> Cluster:
+    """Give an API server with its controllers; pods may or may not run.
+
+    Where pods can be run it is the same cluster, as two would cost more than one.
+    """
+    if why_no_pods():
+        return _started(pods=False)
+    found: Cluster = request.getfixturevalue("cluster")
+    return found
+
+
+@pytest.fixture
+def namespace(control_plane: Cluster) -> Iterator[str]:
+    """Give a new namespace, ready for pods and removed after the test."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    # A pod is refused before its account exists, and waits a minute for a missing ConfigMap.
+    awaited = ("serviceaccount/default", "configmap/kube-root-ca.crt")
+    control_plane.kubectl("wait", "-n", name, "--for=create", "--timeout=30s", *awaited)
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def why_no_pods() -> str:
+    """Return why this machine and user can have no cluster that runs pods, or an empty string."""
+    try:
+        choice = detect.choose()
+    except DevclusterError as error:
+        return str(error)
+    if choice is detect.Choice.NODE and os.geteuid() != 0:
+        return (
+            "pods without a Docker engine need root on Linux (run the tests as root, start a"
+            " Docker engine, or set DEVCLUSTER=kubeconfig to use a cluster of yours)"
+        )
+    return ""
+
+
+def _started(*, pods: bool) -> Cluster:
+    run = TestRun.current()
+    chosen = os.environ.get(NAME_VARIABLE)
+    name = chosen or run.name
+    progress = Progress()
+
+    def start() -> None:
+        _remove_killed_runs(progress)
+        provider = select(name, progress, starting=True)
+        if not (chosen and provider.status().exists):
+            (run.directory / "started").write_text(name)
+        provider.up(control_plane_only=not pods)
+
+    try:
+        run.once("cluster", start)
+        provider = select(name, progress)
+        return Cluster(provider, provider.kubeconfig(), run)
+    except DevclusterError as error:
+        pytest.fail(f"the cluster cannot be started: {error}")
+
+
+def _remove_killed_runs(progress: Progress) -> None:
+    with hold(state_root() / ".tests.lock"):
+        for run in TestRun.killed():
+            progress.note(f"Removing what the killed run {run.name} left")
+            _end(run)
+
+
+def _end(run: TestRun) -> None:
+    started = run.path / "started"
+    if started.exists():
+        select(started.read_text(), Progress()).down()
+    run.forget()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the limit of a test's time begin after its cluster is there: a first one is compiled."""
+    for item in items:
+        asks = _FIXTURES & set(getattr(item, "fixturenames", ()))
+        if asks and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(300, func_only=True))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Remove the cluster when all workers have ended."""
+    if not is_worker():
+        _end(TestRun.current())

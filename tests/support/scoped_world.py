@@ -1,0 +1,138 @@
+"""Scoped databases of a few apps over a real MongoDB, with grants that a test holds in its hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+)
+
+from mdb_engine.driver import Driver, DriverName, RawDatabase, get_driver
+from mdb_engine.exceptions import InvalidToken, MdbEngineError
+from mdb_engine.models.access import Access, Grant
+from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
+from mdb_engine.services.access import GrantedAccess, NameIndex
+from support.mongo import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One call of `Gate.record`."""
+
+    slug: str
+    operation: str
+    collection: str
+    owner: str
+    denied: str | None
+
+
+class Commands(CommandListener):
+    """Every command that a client sends but those of the connection itself."""
+
+    def __init__(self) -> None:
+        self.started_events: list[CommandStartedEvent] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.started_events.append(event)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+    @property
+    def names(self) -> list[str]:
+        return [event.command_name for event in self.started_events]
+
+    @property
+    def last(self) -> dict[str, Any]:
+        return dict(self.started_events[-1].command)
+
+    def clear(self) -> None:
+        self.started_events.clear()
+
+
+class MemoryGate:
+    """A gate over the world's grants; the token is right until the test says otherwise."""
+
+    def __init__(self, world: World, slug: str, *, read_only: bool) -> None:
+        self._world = world
+        self._slug = slug
+        self._read_only = read_only
+
+    def admit(self) -> Access:
+        self._world.admissions += 1
+        if self._slug in self._world.revoked:
+            raise InvalidToken(f"the secret presented for app {self._slug!r} is not its own")
+        index = NameIndex(self._world.grants)
+        return GrantedAccess(self._slug, index, read_only=self._read_only)
+
+    def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
+        code = denied.code if isinstance(denied, MdbEngineError) else None
+        assert denied is None or code is not None
+        self._world.events.append(Event(self._slug, operation, collection, owner, code))
+
+
+@dataclass
+class World:
+    """Apps, their grants and one connection."""
+
+    driver: Driver
+    mongo: Database
+    client: Any
+    commands: Commands
+    grants: dict[str, Grant] = field(default_factory=dict)
+    revoked: set[str] = field(default_factory=set)
+    events: list[Event] = field(default_factory=list)
+    admissions: int = 0
+
+    @property
+    def raw(self) -> Any:
+        """The same database through another client, past the code under test."""
+        return self.mongo.client[self.mongo.name]
+
+    def database(self) -> RawDatabase:
+        return self.client[self.mongo.name]
+
+    def add(self, slug: str, collections: Iterable[str], reads: Iterable[str] = ()) -> None:
+        self.grants[slug] = Grant(
+            slug=slug,
+            verifiers=(),
+            read_scopes=frozenset({slug, *reads}),
+            write_scope=slug,
+            collections=frozenset(collections),
+            epoch=1,
+        )
+
+    def let_read(self, reader: str, *owners: str) -> None:
+        self.add(reader, self.grants[reader].collections, owners)
+
+    def db(
+        self, slug: str, *, read_only: bool = False, limits: Limits = DEFAULT_LIMITS
+    ) -> ScopedDatabase:
+        gate = MemoryGate(self, slug, read_only=read_only)
+        return ScopedDatabase(gate, self.database, self.driver, limits)
+
+    def transaction(self) -> Transaction:
+        return Transaction(self.driver, self.database)
+
+    def denials(self) -> list[Event]:
+        return [event for event in self.events if event.denied is not None]
+
+
+def connected_world(name: DriverName, mongo: Database) -> World:
+    """Make a world of three apps: ``shop`` may read ``stock``, and nobody may read ``hr``."""
+    driver, commands = get_driver(name), Commands()
+    client = driver.connect(mongo.uri, event_listeners=[commands], uuidRepresentation="standard")
+    world = World(driver=driver, mongo=mongo, client=client, commands=commands)
+    world.add("shop", {"orders", "clicks", "copies"}, {"stock"})
+    world.add("stock", {"items"})
+    world.add("hr", {"people"})
+    return world
