@@ -1,0 +1,87 @@
+{{- define "mdb-operator.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "mdb-operator.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := include "mdb-operator.name" . -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Cluster-wide objects carry the namespace too, so that two releases of one name do not meet. */ -}}
+{{- define "mdb-operator.clusterName" -}}
+{{- printf "%s:%s" .Release.Namespace (include "mdb-operator.fullname" .) -}}
+{{- end -}}
+
+{{- define "mdb-operator.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "mdb-operator.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "mdb-operator.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{ include "mdb-operator.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{- define "mdb-operator.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "mdb-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "mdb-operator.leaseName" -}}
+{{- printf "%s-leader" (include "mdb-operator.fullname" .) -}}
+{{- end -}}
+
+{{- define "mdb-operator.masterKeySecret" -}}
+{{- default (printf "%s-master-key" (include "mdb-operator.fullname" .)) .Values.masterKey.existingSecret -}}
+{{- end -}}
+
+{{- define "mdb-operator.mongodbSecret" -}}
+{{- if .Values.mongodb.existingSecret.name -}}
+{{- if .Values.mongodb.uri -}}
+{{- fail "set mongodb.existingSecret.name or mongodb.uri, not both" -}}
+{{- end -}}
+{{- .Values.mongodb.existingSecret.name -}}
+{{- else if .Values.mongodb.uri -}}
+{{- printf "%s-mongodb" (include "mdb-operator.fullname" .) -}}
+{{- else -}}
+{{- fail "say where MongoDB is: mongodb.existingSecret.name (a Secret with the connection string of the operator's user), or mongodb.uri for trying out" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the operator may do in the namespaces that it watches. */ -}}
+{{- define "mdb-operator.rules" -}}
+- apiGroups: [mdb-engine.dev]
+  resources: [mdbapps]
+  verbs: [get, list, watch, patch]
+- apiGroups: [mdb-engine.dev]
+  resources: [mdbapps/status]
+  verbs: [patch]
+- apiGroups: [""]
+  resources: [secrets]
+  {{- if .Values.secretWatch.enabled }}
+  verbs: [get, create, update, delete, list, watch]
+  {{- else }}
+  verbs: [get, create, update, delete]
+  {{- end }}
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- if .Values.workloadRestart.enabled }}
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+  verbs: [get, patch]
+{{- end }}
+{{- end -}}
