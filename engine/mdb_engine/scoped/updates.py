@@ -1,8 +1,8 @@
 """Updates: what a writer may change in its own documents, which is everything but their stamp.
 
 An update document names the fields it writes, so naming ``app_id`` is refused. A pipeline can
-compute names (``$replaceWith``, ``$arrayToObject``), so besides refusing what names it, the stamp is
-set again by a last stage of the engine's.
+compute names (``$replaceWith``, ``$arrayToObject``), so besides refusing what names it, the engine
+sets the stamp again in a last stage.
 """
 
 from __future__ import annotations
