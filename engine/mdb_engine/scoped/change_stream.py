@@ -54,7 +54,15 @@ class ScopedChangeStream:
                 ...
     """
 
-    __slots__ = ("__checked", "__closed", "__operation", "__options", "__pipeline", "__raw")
+    __slots__ = (
+        "__checked",
+        "__client",
+        "__closed",
+        "__operation",
+        "__options",
+        "__pipeline",
+        "__raw",
+    )
 
     def __init__(
         self, operation: Operation, pipeline: list[Document], options: Mapping[str, Any]
@@ -65,6 +73,7 @@ class ScopedChangeStream:
         self.__raw: Callable[[], RawChangeStream] | None = None
         self.__checked = time.monotonic()
         self.__closed = False
+        self.__client = 0
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.__operation.target.physical!r})"
@@ -140,13 +149,17 @@ class ScopedChangeStream:
         if time.monotonic() - self.__checked > RECHECK_SECONDS:
             await self.__recheck()
         if self.__raw is None:
-            operation = self.__operation
-            collection, _ = operation.place(None)
-            raw = await operation.send(
-                lambda: operation.seam.driver.watch(collection, self.__pipeline, **self.__options)
-            )
-            self.__raw = lambda: raw
+            self.__raw = await self.__open()
         return self.__raw()
+
+    async def __open(self) -> Callable[[], RawChangeStream]:
+        operation = self.__operation
+        collection, _ = operation.place(None)
+        self.__client = id(collection.database.client)
+        raw = await operation.send(
+            lambda: operation.seam.driver.watch(collection, self.__pipeline, **self.__options)
+        )
+        return lambda: raw
 
     async def __recheck(self) -> None:
         try:
@@ -156,3 +169,16 @@ class ScopedChangeStream:
                 await self.close()
             raise
         self.__checked = time.monotonic()
+        if self.__raw is not None and self.__client != id(self.__operation.seam.database().client):
+            await self.__move(self.__raw())
+
+    async def __move(self, old: RawChangeStream) -> None:
+        """Go on where the stream is on a new connection, because credentials were rotated."""
+        token = self.resume_token
+        if token is not None:
+            for beginning in ("start_after", "start_at_operation_time"):
+                self.__options.pop(beginning, None)
+            self.__options["resume_after"] = token
+        self.__raw = await self.__open()
+        with suppress(PyMongoError):
+            await old.close()

@@ -11,6 +11,7 @@ a lack of privileges repeats the whole command, with the values in its filter.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +21,7 @@ from pymongo.errors import (
     DocumentTooLarge,
     ExecutionTimeout,
     InvalidOperation,
+    NetworkTimeout,
     OperationFailure,
     PyMongoError,
 )
@@ -70,13 +72,17 @@ def _is(*kinds: type[PyMongoError]) -> Callable[[PyMongoError], bool]:
     return lambda error: isinstance(error, kinds)
 
 
+def _too_slow(operation: str, seconds: float) -> LimitExceeded:
+    return LimitExceeded(
+        f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow the "
+        "filter, or add an index for it"
+    )
+
+
 _RULES: tuple[_Rule, ...] = (
     _Rule(
         lambda error: isinstance(error, ExecutionTimeout) or _has_code(50, 262)(error),
-        lambda operation, seconds: LimitExceeded(
-            f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow "
-            "the filter, or add an index for it"
-        ),
+        _too_slow,
     ),
     _Rule(
         _has_code(146, 292),
@@ -159,14 +165,14 @@ class Translation:
         The time limit that it runs under.
     """
 
-    __slots__ = ("_operation", "_seconds")
+    __slots__ = ("_began", "_operation", "_seconds")
 
     def __init__(self, operation: str, seconds: float) -> None:
         self._operation = operation
         self._seconds = seconds
 
     def __enter__(self) -> None:
-        return None
+        self._began = time.monotonic()
 
     def __exit__(
         self,
@@ -176,6 +182,9 @@ class Translation:
     ) -> None:
         if not isinstance(error, PyMongoError):
             return
+        if isinstance(error, NetworkTimeout) and time.monotonic() - self._began >= self._seconds:
+            # The server stops a slow operation at the same moment as the driver stops waiting.
+            raise _too_slow(self._operation, self._seconds) from error
         outcome = translated(error, self._operation, self._seconds)
         if outcome is None:
             return

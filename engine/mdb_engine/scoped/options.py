@@ -234,11 +234,11 @@ def _sort_document(value: Any, limits: Limits, path: str) -> dict[str, Any]:
     return dict(key_list(value, limits, path))
 
 
-def _bounds(value: Any, limits: Limits, path: str) -> list[tuple[str, Any]]:
+def _bounds(value: Any, limits: Limits, path: str) -> dict[str, Any]:
     plain = plain_value(value, limits, path)
     if not isinstance(plain, list):
         raise OptionRefused(f"{path} has to be a list of (name, value)", path=path)
-    return [_pair(item, f"{path}[{index}]") for index, item in enumerate(plain)]
+    return dict(_pair(item, f"{path}[{index}]") for index, item in enumerate(plain))
 
 
 def _collation(value: Any, limits: Limits, path: str) -> Any:

@@ -1,0 +1,24 @@
+"""A world of three apps, once on each driver."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mdb_engine.driver import DriverName
+from support.mongo import Database
+from support.scoped_world import World, connected_world
+
+
+@pytest.fixture(params=["motor", "pymongo"])
+def driver_name(request: pytest.FixtureRequest) -> DriverName:
+    name: DriverName = request.param
+    return name
+
+
+@pytest.fixture
+async def world(driver_name: DriverName, mongo: Database) -> AsyncIterator[World]:
+    made = connected_world(driver_name, mongo)
+    yield made
+    await made.driver.close(made.client)
