@@ -96,9 +96,8 @@ def _scoped_search(body: Any, name: str, source: Target, path: str) -> Stage:
     if not isinstance(body, dict):
         raise refused(name, "it needs a mapping", path)
     if "returnScope" in body:
-        raise refused(
-            "returnScope", "it returns parts of documents, which have no stamp", f"{path}.returnScope"
-        )
+        reason = "it returns parts of documents, which have no stamp"
+        raise refused("returnScope", reason, f"{path}.returnScope")
     kept = {key: value for key, value in body.items() if key in _SEARCH_OPTIONS}
     rest = {key: value for key, value in body.items() if key not in _SEARCH_OPTIONS}
     if rest.keys() == {"facet"}:

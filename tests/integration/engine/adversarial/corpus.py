@@ -1,8 +1,8 @@
 """Read the adversarial corpus: calls that try to leave the scope, and how each one is refused.
 
-It is data, in YAML, so that somebody who knows MongoDB and no Python can read it and add to it. Tags
-make what YAML cannot say: ``!code`` (JavaScript), ``!text`` (a subclass of str), ``!update_one`` and
-its like (requests of a bulk), ``!index``, ``!deep`` (nesting), ``!long`` (a string), ``!stages``.
+It is data, in YAML, so that somebody who knows MongoDB and no Python can read it and add to it.
+Tags make what YAML cannot say: ``!code`` (JavaScript), ``!text`` (a subclass of str),
+``!update_one`` and its like (requests of a bulk), ``!index``, ``!deep`` (nesting), ``!long`` (a string), ``!stages``.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class _Text(str):
     def startswith(self, *_: Any) -> bool:
         return False
 
-    def split(self, *_: Any, **__: Any) -> list[str]:  # type: ignore[override]
+    def split(self, *_: Any, **__: Any) -> list[str]:
         return ["harmless"]
 
 
@@ -95,7 +95,7 @@ _tag("!text", _Text)
 _tag("!deep", lambda levels: _deep(int(levels)))
 _tag("!long", lambda length: "x" * int(length))
 _tag("!stages", lambda count: [{"$match": {}}] * int(count))
-_tag("!set", lambda items: set(items))
+_tag("!set", set)
 _tag("!insert_one", InsertOne, spread=True)
 _tag("!update_one", UpdateOne, spread=True)
 _tag("!update_many", UpdateMany, spread=True)
@@ -114,7 +114,7 @@ def load() -> list[Attack]:
     """Read every file of the corpus."""
     attacks = []
     for file in sorted(FOLDER.glob("*.yaml")):
-        entries = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506: a SafeLoader
+        entries = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - it is a SafeLoader
         attacks += [
             _attack(entry, f"{file.stem}-{number}") for number, entry in enumerate(entries, 1)
         ]

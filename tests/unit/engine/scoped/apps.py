@@ -1,4 +1,4 @@
-"""Three apps for the tests of the scope: ``shop`` asks, ``stock`` is granted to it, ``hr`` is not."""
+"""Three apps to test the scope with: ``shop`` asks, ``stock`` has granted, ``hr`` has not."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from integration.engine.adversarial.corpus import Attack, load
+from unit.engine.scoped.apps import LIMITS, access
+
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.models.access import Target
 from mdb_engine.scoped.bulk import scope_requests
@@ -18,7 +19,6 @@ from mdb_engine.scoped.indexes import require_own, scope_index
 from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
 from mdb_engine.scoped.projections import scope_projection
 from mdb_engine.scoped.updates import scope_update
-from unit.engine.scoped.apps import LIMITS, access
 
 ATTACKS = load()
 
@@ -84,9 +84,7 @@ def run(attack: Attack) -> None:
     (READS | WRITES)[attack.method](target, *attack.args, **attack.options)
 
 
-@pytest.mark.parametrize(
-    "attack", [pytest.param(a, id=a.source) for a in ATTACKS if _pure(a)]
-)
+@pytest.mark.parametrize("attack", [pytest.param(a, id=a.source) for a in ATTACKS if _pure(a)])
 def test_attack_is_refused_with_its_operator_and_path(attack: Attack) -> None:
     with pytest.raises(MdbEngineError) as caught:
         run(attack)

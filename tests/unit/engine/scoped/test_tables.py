@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from unit.engine.scoped import expected_operators as expected
+from unit.engine.scoped.apps import LIMITS, ORDERS, access
 
 from mdb_engine.exceptions import QueryRefused
 from mdb_engine.scoped import (
@@ -23,8 +25,6 @@ from mdb_engine.scoped.pipelines import (
     scope_pipeline,
 )
 from mdb_engine.scoped.updates import scope_update
-from unit.engine.scoped import expected_operators as expected
-from unit.engine.scoped.apps import LIMITS, ORDERS, access
 
 TABLES: list[tuple[str, Mapping[str, Rule], list[str], list[str]]] = [
     ("stages", operators_stage.STAGES, expected.STAGES_ALLOWED, expected.STAGES_REFUSED),
@@ -105,8 +105,8 @@ def refusal_of(call: Callable[[], Any]) -> QueryRefused:
 @pytest.mark.parametrize("name", expected.STAGES_REFUSED + expected.STAGES_UNKNOWN)
 @pytest.mark.parametrize("depth", ["top", "facet", "lookup", "union"])
 def test_stage_that_is_refused_or_unknown_is_refused_at_every_depth(name: str, depth: str) -> None:
-    stage = {name: {}}
-    stages, path = {
+    stage: dict[str, Any] = {name: {}}
+    places: dict[str, tuple[list[Any], str]] = {
         "top": ([{"$limit": 1}, stage], "pipeline[1]"),
         "facet": ([{"$facet": {"a": [stage]}}], "pipeline[0].$facet.a[0]"),
         "lookup": (
@@ -117,7 +117,8 @@ def test_stage_that_is_refused_or_unknown_is_refused_at_every_depth(name: str, d
             [{"$unionWith": {"coll": "clicks", "pipeline": [{"$facet": {"b": [stage]}}]}}],
             "pipeline[0].$unionWith.pipeline[0].$facet.b[0]",
         ),
-    }[depth]
+    }
+    stages, path = places[depth]
     error = refusal_of(lambda: scope_pipeline(stages, ORDERS, access(), LIMITS))
     assert error.path == f"{path}.{name}"
     assert f"{name} is refused" in str(error)
@@ -168,16 +169,14 @@ def test_window_function_passes_and_its_argument_is_walked(name: str) -> None:
 
     stages = scope_pipeline(pipeline("$price"), ORDERS, access(), LIMITS)
     assert stages == [{"$match": {"app_id": "shop"}}, *pipeline("$price")]
-    error = refusal_of(
-        lambda: scope_pipeline(pipeline({"$where": 1}), ORDERS, access(), LIMITS)
-    )
+    error = refusal_of(lambda: scope_pipeline(pipeline({"$where": 1}), ORDERS, access(), LIMITS))
     assert error.path == f"pipeline[0].$setWindowFields.output.t.{name}.$where"
 
 
 @pytest.mark.parametrize("name", expected.JAVASCRIPT)
 def test_javascript_is_no_accumulator_and_no_window_function(name: str) -> None:
-    group = [{"$group": {"_id": None, "t": {name: {}}}}]
-    window = [{"$setWindowFields": {"output": {"t": {name: {}}}}}]
+    group: list[Any] = [{"$group": {"_id": None, "t": {name: {}}}}]
+    window: list[Any] = [{"$setWindowFields": {"output": {"t": {name: {}}}}}]
     for stages in (group, window):
         error = refusal_of(lambda stages=stages: scope_pipeline(stages, ORDERS, access(), LIMITS))  # type: ignore[misc]
         assert str(error.path).endswith(f".t.{name}")
@@ -277,9 +276,7 @@ def test_update_operator_that_is_refused_or_unknown_is_refused(name: str) -> Non
     assert f"{name} is refused" in str(error)
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*expected.STAGES_ALLOWED, *expected.STAGES_REFUSED, "$x"})
-)
+@pytest.mark.parametrize("name", sorted({*expected.STAGES_ALLOWED, *expected.STAGES_REFUSED, "$x"}))
 def test_update_pipeline_has_only_the_stages_of_an_update(name: str) -> None:
     body: Any = {"newRoot": "$a"} if name == "$replaceRoot" else {"a": "$b"}
     stage = {name: "a" if name == "$unset" else body}
@@ -291,9 +288,7 @@ def test_update_pipeline_has_only_the_stages_of_an_update(name: str) -> None:
         assert error.path == f"update[0].{name}"
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*expected.STAGES_ALLOWED, *expected.STAGES_REFUSED, "$x"})
-)
+@pytest.mark.parametrize("name", sorted({*expected.STAGES_ALLOWED, *expected.STAGES_REFUSED, "$x"}))
 def test_change_stream_has_only_the_stages_of_a_change_stream(name: str) -> None:
     samples: dict[str, Any] = {
         "$changeStreamSplitLargeEvent": {},

@@ -1,0 +1,178 @@
+"""What is checked is what is sent: one plain copy, within the limits."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import bson
+import pytest
+from bson.binary import Binary
+from bson.code import Code
+from bson.decimal128 import Decimal128
+from bson.int64 import Int64
+from bson.max_key import MaxKey
+from bson.min_key import MinKey
+from bson.objectid import ObjectId
+from bson.raw_bson import RawBSONDocument
+from bson.regex import Regex
+from bson.son import SON
+from bson.timestamp import Timestamp
+from unit.engine.scoped.apps import LIMITS, ORDERS
+
+from mdb_engine.exceptions import LimitExceeded, QueryRefused
+from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.limits import Limits
+from mdb_engine.scoped.values import plain_document, plain_value
+
+
+class Changing(Mapping[str, Any]):
+    """Harmless when it is read first, and not afterwards."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def __getitem__(self, key: str) -> Any:
+        self.reads += 1
+        return 1 if self.reads == 1 else {"$where": "true"}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(["a"])
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Liar(str):
+    """A string that hides what it begins with."""
+
+    __slots__ = ()
+
+    def startswith(self, *_: Any) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return "harmless"
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def test_mapping_is_read_once() -> None:
+    scoped = scope_filter({"x": Changing()}, ORDERS, LIMITS)
+    assert scoped == {"app_id": "shop", "x": {"a": 1}}
+
+
+def test_string_subclass_becomes_the_string_that_it_holds() -> None:
+    with pytest.raises(QueryRefused, match=r"\$where"):
+        scope_filter({Liar("$where"): "true"}, ORDERS, LIMITS)
+    copied = plain_value({"a": Liar("$$ROOT"), "b": Colour.RED, "c": Level.HIGH}, LIMITS, "v")
+    assert copied == {"a": "$$ROOT", "b": "red", "c": 3}
+    assert [type(value) for value in copied.values()] == [str, str, int]
+
+
+def test_raw_bson_with_a_key_twice_is_decoded_before_it_is_checked() -> None:
+    one, two = bson.encode({"a": {"b": 1}}), bson.encode({"a": {"$where": "true"}})
+    body = one[4:-1] + two[4:-1] + b"\0"
+    raw = RawBSONDocument((len(body) + 4).to_bytes(4, "little") + body)
+    with pytest.raises(QueryRefused, match=r"\$where"):
+        scope_filter(raw, ORDERS, LIMITS)
+
+
+@pytest.mark.parametrize("value", [b"\x05\0\0\0\0", b"\x0c\0\0\0\x10a\0\x01\0\0\0\0"])
+def test_raw_bson_becomes_a_plain_dict(value: bytes) -> None:
+    copied = plain_document(RawBSONDocument(value), LIMITS, "d")
+    assert type(copied) is dict
+    assert bson.encode(copied) == value
+
+
+def test_raw_bson_that_is_broken_inside_is_refused() -> None:
+    broken = RawBSONDocument(b"\x10\0\0\0\x03a\0\x08\0\0\0\x99\0\0\0\0")
+    with pytest.raises(QueryRefused, match="cannot be read"):
+        plain_document(broken, LIMITS, "d")
+
+
+def test_bson_types_are_kept() -> None:
+    document = SON(
+        [
+            ("id", ObjectId()),
+            ("when", datetime(2026, 1, 2, tzinfo=UTC)),
+            ("money", Decimal128("1.5")),
+            ("long", Int64(5)),
+            ("bytes", b"x"),
+            ("binary", Binary(b"x", 128)),
+            ("stamp", Timestamp(1, 2)),
+            ("regex", Regex("a", "i")),
+            ("least", MinKey()),
+            ("most", MaxKey()),
+            ("number", 1.5),
+            ("flag", True),
+            ("none", None),
+            ("tuple", (1, 2)),
+        ]
+    )
+    copied = plain_document(document, LIMITS, "d")
+    assert bson.encode(copied) == bson.encode(document)
+    assert type(copied["long"]) is Int64
+    assert copied["tuple"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Code("f"),
+        Code("f", {}),
+        {1, 2},
+        object(),
+        1 + 2j,
+        2**63,
+        -(2**63) - 1,
+        "\ud800",
+        {"a\0": 1},
+        {1: 1},
+        {None: 1},
+        {b"a": 1},
+        Regex("a\0"),
+        iter([1]),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda v: {"k": v}, lambda v: {"k": [[{"x": v}]]}])
+def test_what_bson_cannot_hold_is_refused_with_its_path(value: Any, wrap: Any) -> None:
+    with pytest.raises(QueryRefused) as caught:
+        plain_value(wrap(value), LIMITS, "d")
+    assert str(caught.value.path).startswith("d.k")
+
+
+def test_shared_and_cyclic_structures_end_at_a_limit() -> None:
+    bomb: Any = ["x" * 10]
+    for _ in range(40):
+        bomb = [bomb, bomb]
+    with pytest.raises(LimitExceeded, match="max_query_bytes"):
+        plain_value(bomb, LIMITS, "filter")
+    cycle: dict[str, Any] = {}
+    cycle["a"] = cycle
+    with pytest.raises(LimitExceeded, match="max_depth"):
+        plain_value(cycle, LIMITS, "filter")
+
+
+def test_size_is_counted_as_bson_counts_it() -> None:
+    document = {"name": "x" * 1000, "tags": ["a", "b"], "n": 5, "sub": {"at": 1.5}}
+    size = len(bson.encode(document))
+    plain_document(document, Limits(max_document_bytes=size + 50), "d")
+    with pytest.raises(LimitExceeded) as caught:
+        plain_document(document, Limits(max_document_bytes=size - 50), "d")
+    assert "max_document_bytes" in str(caught.value)
+    assert str(size - 50) in str(caught.value)
+
+
+def test_long_names_do_not_fill_an_error() -> None:
+    with pytest.raises(QueryRefused) as caught:
+        scope_filter({"$" + "x" * 100_000: 1}, ORDERS, LIMITS)
+    assert len(str(caught.value)) < 400
