@@ -14,6 +14,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,17 +206,31 @@ def _started(*, pods: bool) -> Cluster:
 
     def start() -> None:
         _remove_killed_runs(progress)
-        provider = select(name, progress, starting=True)
-        if not (chosen and provider.status().exists):
+        if not (chosen and select(name, progress, starting=False).status().exists):
             (run.directory / "started").write_text(name)
-        provider.up(control_plane_only=not pods)
+        _up(name, [] if pods else ["--control-plane"])
 
     try:
         run.once("cluster", start)
-        provider = select(name, progress)
+        provider = select(name, progress, starting=False)
         return Cluster(provider, provider.kubeconfig(), run)
     except DevclusterError as error:
         pytest.fail(f"the cluster cannot be started: {error}")
+
+
+def _up(name: str, options: list[str]) -> None:
+    """Start it with the command, so that it is no child of a worker, which may end before it."""
+    devcluster = Path(sys.executable).with_name("devcluster")
+    outcome = subprocess.run(
+        [devcluster, "up", "--name", name, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if outcome.returncode != 0:
+        raise DevclusterError(outcome.stdout.strip())
 
 
 def _remove_killed_runs(progress: Progress) -> None:
@@ -228,7 +243,7 @@ def _remove_killed_runs(progress: Progress) -> None:
 def _end(run: TestRun) -> None:
     started = run.path / "started"
     if started.exists():
-        select(started.read_text(), Progress()).down()
+        select(started.read_text(), Progress(), starting=False).down()
     run.forget()
 
 

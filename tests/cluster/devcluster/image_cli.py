@@ -52,7 +52,7 @@ def build(
     builder = images.choose_builder(progress)
     images.build(spec, progress, builder)
     if load:
-        provider = providers.select(name, progress)
+        provider = providers.select(name, progress, starting=False)
         images.load(tag, provider.load_image, progress, builder)
     click.echo(tag)
 
@@ -63,7 +63,7 @@ def build(
 def load(tags: tuple[str, ...], name: str) -> None:
     """Load built images into the cluster."""
     progress = Progress()
-    provider = providers.select(name, progress)
+    provider = providers.select(name, progress, starting=False)
     builder = images.choose_builder(progress)
     for tag in tags:
         images.load(tag, provider.load_image, progress, builder)
