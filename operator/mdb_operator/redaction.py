@@ -35,22 +35,23 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     # 256 bits in hexadecimal: a key, a digest of one, or near enough.
     (re.compile(r"(?i)(?<![0-9a-f])[0-9a-f]{64,}(?![0-9a-f])"), REDACTED),
-    # 256 bits in base64 or base64url. Mixed case, because Kubernetes names are lower case.
-    (
-        re.compile(
-            r"(?<![A-Za-z0-9+_\-])(?=[a-z0-9+_\-]*[A-Z])(?=[A-Z0-9+_\-]*[a-z])"
-            r"(?=[A-Za-z+_\-]*[0-9])[A-Za-z0-9+_\-][A-Za-z0-9+/_\-]{39,}={0,2}"
-        ),
-        REDACTED,
-    ),
 )
+
+_LONG_WORD = re.compile(r"[A-Za-z0-9+/_\-]{40,}={0,2}")
+"""Long enough for 240 bits in base64 or base64url."""
 
 
 def redact(text: str) -> str:
     """Return the text without anything that looks like a credential, a key or its digest."""
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return text
+    return _LONG_WORD.sub(_unless_readable, text)
+
+
+def _unless_readable(found: re.Match[str]) -> str:
+    """Keep a long name or path: those are of one case in Kubernetes, and no key is."""
+    word = found.group()
+    return REDACTED if word.lower() != word != word.upper() else word
 
 
 def redact_value(value: Any, *, name: str = "", depth: int = 0) -> Any:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from mdb_operator.metrics import AppSnapshot, Metrics
+from mdb_operator.wakeups import AppKey
+
+KEY = AppKey("shop", "dashboard")
+LABELS = {"namespace": "shop", "name": "dashboard", "slug": "dash"}
+
+
+def about_apps(metrics: Metrics) -> list[str]:
+    text = generate_latest(metrics.registry).decode()
+    return [line for line in text.splitlines() if 'name="dashboard"' in line]
+
+
+def snapshot(reason: str = "Provisioned") -> AppSnapshot:
+    status = "True" if reason == "Provisioned" else "False"
+    return AppSnapshot("dash", {"Ready": (status, reason)}, 3, time.time() - 60)  # type: ignore[dict-item]
+
+
+def test_the_series_of_an_app_disappear_with_it() -> None:
+    metrics = Metrics()
+    metrics.show_app(KEY, snapshot())
+    assert len(about_apps(metrics)) == 3
+    assert metrics.registry.get_sample_value("mdb_operator_apps") == 1
+    metrics.forget_app(KEY)
+    assert about_apps(metrics) == []
+    assert metrics.registry.get_sample_value("mdb_operator_apps") == 0
+
+
+def test_a_condition_has_one_series_whatever_its_reason_was_before() -> None:
+    metrics = Metrics()
+    for reason in ("DatabaseUnavailable", "KeyUnavailable", "Provisioned"):
+        metrics.show_app(KEY, snapshot(reason))
+    labels = {**LABELS, "condition": "Ready", "status": "true", "reason": "Provisioned"}
+    assert metrics.registry.get_sample_value("mdb_operator_app_condition", labels) == 1
+    assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 1
+
+
+def test_the_age_of_a_secret_grows_without_anybody_setting_it() -> None:
+    metrics = Metrics()
+    metrics.show_app(KEY, snapshot())
+    age = metrics.registry.get_sample_value("mdb_operator_app_secret_age_seconds", LABELS)
+    assert age == pytest.approx(60, abs=5)
+
+
+def test_reconciles_are_counted_and_timed_by_result_and_a_crash_is_an_error() -> None:
+    metrics = Metrics()
+    with metrics.time_reconcile() as timer:
+        timer.result = "unchanged"
+    with pytest.raises(RuntimeError), metrics.time_reconcile():
+        raise RuntimeError
+    value = metrics.registry.get_sample_value
+    for result in ("unchanged", "error"):
+        assert value("mdb_operator_reconcile_total", {"result": result}) == 1
+        name = "mdb_operator_reconcile_duration_seconds_count"
+        assert value(name, {"result": result}) == 1
+
+
+def test_names_follow_the_conventions_and_everything_has_a_help_text() -> None:
+    metrics = Metrics()
+    metrics.show_app(KEY, snapshot())
+    metrics.count_write("mongodb", "rotate")
+    metrics.count_request("get", "secrets", 200)
+    text = generate_latest(metrics.registry).decode()
+    names = set()
+    for family in text_string_to_metric_families(text):
+        if not family.name.startswith("mdb_operator_"):
+            continue
+        names.add(family.name)
+        assert family.documentation, family.name
+        assert re.fullmatch(r"[a-z][a-z_]*", family.name)
+        if family.type == "counter":
+            assert f"{family.name}_total" in text
+        if "duration" in family.name or "age" in family.name:
+            assert family.name.endswith("_seconds")
+    assert {
+        "mdb_operator_build_info",
+        "mdb_operator_leader",
+        "mdb_operator_database_up",
+        "mdb_operator_reconcile",
+        "mdb_operator_reconcile_duration_seconds",
+        "mdb_operator_app_condition",
+        "mdb_operator_app_secret_age_seconds",
+        "mdb_operator_writes",
+    } <= names

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from support.waiting import wait_until
+
+from mdb_operator.metrics import Metrics
+from mdb_operator.probes import Heartbeat, ProbeServer, Readiness
+
+
+class Probes:
+    def __init__(self, limit: float = 60) -> None:
+        self.heartbeat = Heartbeat(limit)
+        self.readiness = Readiness("kubernetes")
+        self.server = ProbeServer(self.heartbeat, self.readiness, Metrics().registry)
+        self.server.start()
+
+    def get(self, path: str, host: str = "127.0.0.1") -> httpx.Response:
+        return httpx.get(f"http://{host}:{self.server.port}{path}", trust_env=False, timeout=5)
+
+
+@pytest.fixture
+def probes() -> Iterator[Probes]:
+    probes = Probes()
+    yield probes
+    probes.server.stop()
+
+
+def test_a_blocked_loop_is_noticed_and_its_end_too() -> None:
+    probes = Probes(limit=1.2)
+    block, blocked = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        beating = asyncio.create_task(probes.heartbeat.run())
+        await asyncio.sleep(0)
+        blocked.set()
+        block.wait(20)  # what a reconcile must not do: block the loop itself
+        await asyncio.sleep(3)
+        beating.cancel()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    try:
+        blocked.wait(5)
+        assert probes.get("/healthz").status_code == 200
+        wait_until(
+            lambda: probes.get("/healthz").status_code == 503, message="the blocked loop shows"
+        )
+        block.set()
+        wait_until(lambda: probes.get("/healthz").status_code == 200, message="it is well again")
+    finally:
+        block.set()
+        thread.join()
+        probes.server.stop()
+
+
+def test_ready_says_what_it_waits_for_until_everything_holds(probes: Probes) -> None:
+    answer = probes.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.json()["waiting_for"] == {"kubernetes": "not yet"}
+    probes.readiness.fail("kubernetes", "get /api: Forbidden")
+    assert "Forbidden" in probes.get("/readyz").json()["waiting_for"]["kubernetes"]
+    probes.readiness.hold("kubernetes")
+    assert probes.get("/readyz").status_code == 200
+
+
+def test_metrics_are_served_to_prometheus(probes: Probes) -> None:
+    answer = probes.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "mdb_operator_build_info{version=" in answer.text
+
+
+def test_other_paths_are_not_found_and_say_which_there_are(probes: Probes) -> None:
+    answer = probes.get("/")
+    assert answer.status_code == 404
+    assert json.loads(answer.text)["paths"] == ["/healthz", "/readyz", "/metrics"]
+
+
+def test_a_client_that_sends_nothing_does_not_keep_others_waiting(probes: Probes) -> None:
+    import socket
+
+    with socket.create_connection(("127.0.0.1", probes.server.port)):
+        started = time.monotonic()
+        assert probes.get("/healthz").status_code == 200
+        assert time.monotonic() - started < 2
+
+
+def test_the_age_of_a_heartbeat_is_measured_by_a_monotonic_clock() -> None:
+    now: list[Any] = [100.0]
+    heartbeat = Heartbeat(30, clock=lambda: now[0])
+    now[0] = 130.0
+    assert heartbeat.alive
+    now[0] = 130.1
+    assert not heartbeat.alive
+    heartbeat.beat()
+    assert heartbeat.alive

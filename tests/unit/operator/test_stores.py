@@ -1,0 +1,157 @@
+"""What the stores decide without the API server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mdb_engine.constants import SLUG_PATTERN
+from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
+from mdb_operator.secret_watch import OwnWrites
+from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
+from mdb_operator.storage.mdbapps import merge_patch
+from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
+from mdb_operator.storage.workloads import _needs_restart, restart_annotation
+
+OWNER = AppRef("shop", "dashboard", "uid-1")
+DATA = dict.fromkeys(SECRET_KEYS, "hunter2")
+
+JSON = st.recursive(
+    st.booleans() | st.sampled_from(["", "x", 0, 7]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+OBJECT = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
+
+
+def apply_merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7386, section 2, as it stands there."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = apply_merge_patch(result.get(key), value)
+    return result
+
+
+@given(current=OBJECT, desired=OBJECT)
+def test_a_merge_patch_leads_from_what_is_to_what_shall_be(
+    current: dict[str, Any], desired: dict[str, Any]
+) -> None:
+    patch = merge_patch(current, desired)
+    assert apply_merge_patch(current, patch) == desired
+    assert bool(patch) == (current != desired)
+
+
+def metadata(label: str | None, *references: dict[str, Any]) -> SecretMetadata:
+    labels = {} if label is None else {LABEL_OWNER_UID: label}
+    return SecretMetadata("shop", "s", "u", "1", labels=labels, owner_references=references)
+
+
+OURS: dict[str, Any] = {"uid": "uid-1", "controller": True}
+THEIRS: dict[str, Any] = {"uid": "uid-2", "controller": True}
+PLAIN: dict[str, Any] = {"uid": "uid-2"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "ownership"),
+    [
+        (metadata("uid-1", OURS), Ownership.OURS),
+        (metadata("uid-1"), Ownership.OURS),
+        (metadata(None, OURS), Ownership.OURS),
+        (metadata("uid-1", PLAIN), Ownership.OURS),
+        (metadata(None), Ownership.FOREIGN),
+        (metadata(None, PLAIN), Ownership.FOREIGN),
+        (metadata("uid-2"), Ownership.FOREIGN),
+        (metadata("uid-2", THEIRS), Ownership.FOREIGN),
+        (metadata("uid-1", THEIRS), Ownership.FOREIGN),
+        (metadata("uid-2", OURS), Ownership.OURS),
+    ],
+)
+def test_whose_a_secret_is(secret: SecretMetadata, ownership: Ownership) -> None:
+    assert secret.ownership("uid-1") is ownership
+
+
+def test_a_projected_secret_has_the_constant_key_set() -> None:
+    with pytest.raises(ValueError, match="app-secret") as refused:
+        DesiredSecret(OWNER, "s", {k: v for k, v in DATA.items() if k != "app-secret"})
+    assert "hunter2" not in str(refused.value)
+    with pytest.raises(ValueError, match="other"):
+        DesiredSecret(OWNER, "s", {**DATA, "other": "hunter2"})
+
+
+def test_no_value_of_a_secret_is_part_of_its_text() -> None:
+    desired = DesiredSecret(OWNER, "s", DATA)
+    assert "hunter2" not in repr(desired)
+    assert "aHVudGVyMg" not in repr(desired)
+
+
+def test_what_others_put_on_a_secret_stays_when_it_is_repaired() -> None:
+    observed = SecretMetadata(
+        "shop", "s", "u", "7", {"team": "a"}, {"note": "b"}, (PLAIN, {**OURS, "controller": False})
+    )
+    manifest = DesiredSecret(OWNER, "s", DATA).manifest(observed)["metadata"]
+    assert manifest["labels"]["team"] == "a"
+    assert manifest["annotations"] == {"note": "b"}
+    assert [ref["uid"] for ref in manifest["ownerReferences"]] == ["uid-2", "uid-1"]
+    assert manifest["resourceVersion"] == "7"
+
+
+@given(slug=st.from_regex(SLUG_PATTERN, fullmatch=True))
+def test_the_restart_annotation_is_a_valid_name_for_every_slug(slug: str) -> None:
+    prefix, name = restart_annotation(slug).split("/")
+    assert prefix == "mdb-engine.dev"
+    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?", name)
+
+
+NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "created", "version", "needed"),
+    [
+        (None, "2026-01-01T11:00:00Z", 1, False),
+        (None, "2026-01-01T11:00:00Z", 2, True),
+        (None, "2026-01-01T13:00:00Z", 2, False),
+        ("2", "2026-01-01T11:00:00Z", 2, False),
+        ("1", "2026-01-01T13:00:00Z", 2, True),
+        ("3", "2026-01-01T11:00:00Z", 2, False),
+        ("broken", "2026-01-01T11:00:00Z", 2, True),
+    ],
+)
+def test_when_a_workload_is_restarted(
+    annotation: str | None, created: str, version: int, *, needed: bool
+) -> None:
+    annotations = {} if annotation is None else {"a": annotation}
+    workload = {
+        "metadata": {"creationTimestamp": created},
+        "spec": {"template": {"metadata": {"annotations": annotations}}},
+    }
+    assert _needs_restart(workload, "a", version, NOON) is needed
+
+
+def test_paths_quote_what_stands_in_them() -> None:
+    assert SECRETS.path("shop", "a") == "/api/v1/namespaces/shop/secrets/a"
+    assert DEPLOYMENTS.path() == "/apis/apps/v1/deployments"
+    assert SECRETS.path("../x", "a/b") == "/api/v1/namespaces/..%2Fx/secrets/a%2Fb"
+
+
+def test_only_the_last_own_write_of_a_secret_counts_as_ours() -> None:
+    writes = OwnWrites()
+    writes.note("shop", "s", "1")
+    assert writes.made(metadata(None))
+    writes.note("shop", "s", "2")
+    assert not writes.made(metadata(None))
+    for number in range(5000):
+        writes.note("shop", f"s{number}", "1")
+    assert len(writes._versions) <= 4096
