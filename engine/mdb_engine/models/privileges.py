@@ -94,7 +94,7 @@ class Privileges:
     by_collection: Mapping[str, frozenset[str]]
 
     def documents(self, database: str) -> list[dict[str, Any]]:
-        """Return them as ``createRole`` and ``updateRole`` take them."""
+        """Return them as the commands that make and change roles take them."""
         return [
             {
                 "resource": {"db": database, "collection": collection},
@@ -103,27 +103,25 @@ class Privileges:
             for collection in sorted(self.by_collection)
         ]
 
-    @classmethod
-    def from_documents(
-        cls, documents: Iterable[Mapping[str, Any]], database: str
-    ) -> Privileges | None:
-        """Read what ``rolesInfo`` shows.
+    def without(self, others: Privileges) -> Privileges:
+        """Return what is allowed here and not there."""
+        left = {
+            collection: actions - others.by_collection.get(collection, frozenset())
+            for collection, actions in self.by_collection.items()
+        }
+        return Privileges({collection: actions for collection, actions in left.items() if actions})
 
-        Returns
-        -------
-        Privileges or None
-            None where a privilege is of another kind than ours: on a cluster, on any resource, on
-            all collections, or in another database.
+    @classmethod
+    def from_documents(cls, documents: Iterable[Mapping[str, Any]]) -> Privileges:
+        """Read what ``rolesInfo`` shows of a role outside ``admin``.
+
+        MongoDB lets such a role hold nothing but privileges on its own database, so the name of the
+        collection says it all; an empty one means all collections.
         """
         found: dict[str, frozenset[str]] = {}
         for document in documents:
-            resource = document.get("resource", {})
-            collection = resource.get("collection")
-            if set(resource) != {"db", "collection"} or resource["db"] != database:
-                return None
-            if not collection or collection in found:
-                return None
-            found[collection] = frozenset(document.get("actions", ()))
+            collection = document["resource"]["collection"]
+            found[collection] = found.get(collection, frozenset()) | set(document["actions"])
         return cls(found)
 
 

@@ -1,9 +1,10 @@
 """One MongoDB user and role per app: the wall that holds without the library.
 
-The role follows the published grants, in one ``updateRole`` that replaces all of it, so it is never
-wider for a moment on the way. A user belongs to one version of the app's credentials: both versions
-of an overlap have one, and a version that ended has none. Reading comes before writing, and nothing
-is written where nothing differs; what somebody changed by hand therefore differs, and is repaired.
+The role follows the published grants: what it must lose goes before anything is added, so it is
+never wider for a moment on the way. A user belongs to one version of the app's credentials: both
+versions of an overlap have one, and a version that ended has none. Reading comes before writing, and
+nothing is written where nothing differs; what somebody changed by hand therefore differs, and is
+repaired.
 """
 
 from __future__ import annotations
@@ -191,7 +192,8 @@ class DatabaseUserService:
             if found is None:
                 wrote |= await self._users.create_role(name, wanted)
             elif found.inherits or found.privileges != wanted:
-                wrote |= await self._users.update_role(name, wanted)
+                await self._users.change_role(found, wanted)
+                wrote = True
             else:
                 return wrote
         raise VersionConflict(f"The grants of app {slug!r} change faster than its role can follow")
@@ -218,6 +220,10 @@ class DatabaseUserService:
                 "version": version.version,
             }
             user = found.get(name) or await self._stripped(name, role)
+            if user is not None and user.roles - {(self._users.database_name, role)}:
+                # It was given more by hand. To revoke that may take rights in other databases.
+                await self._drop_user(name)
+                user = None
             if user is None:
                 write = self._users.create_user
             elif not await self._is_right(user, version, custom_data):

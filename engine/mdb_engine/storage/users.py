@@ -71,14 +71,14 @@ class DatabaseRole:
     name
         Its name.
     privileges
-        What it allows, or None where that is not of the kind that we make.
+        What it allows by itself.
     inherits
-        Whether it takes privileges from other roles, which ours never do.
+        Names of the roles that it takes privileges from, of the same database; ours have none.
     """
 
     name: str
-    privileges: Privileges | None
-    inherits: bool
+    privileges: Privileges
+    inherits: frozenset[str]
 
 
 class UserStore:
@@ -136,14 +136,17 @@ class UserStore:
         }
         return await self._run(f"create database role {name!r}", command, unless=_ROLE_EXISTS)
 
-    async def update_role(self, name: str, privileges: Privileges) -> bool:
-        """Replace all that a role allows, at once; False if it is gone."""
-        command = {
-            "updateRole": name,
-            "privileges": privileges.documents(self.database_name),
-            "roles": [],
-        }
-        return await self._run(f"update database role {name!r}", command, unless=_ROLE_NOT_FOUND)
+    async def change_role(self, role: DatabaseRole, wanted: Privileges) -> None:
+        """Bring a role to what it has to be: first take away, then add; what stays is not touched.
+
+        ``updateRole`` would do it at once, but demands the right to revoke in all databases.
+        """
+        if role.inherits:
+            await self._role_command("revokeRolesFromRole", role.name, roles=sorted(role.inherits))
+        if surplus := role.privileges.without(wanted).documents(self.database_name):
+            await self._role_command("revokePrivilegesFromRole", role.name, privileges=surplus)
+        if missing := wanted.without(role.privileges).documents(self.database_name):
+            await self._role_command("grantPrivilegesToRole", role.name, privileges=missing)
 
     async def drop_role(self, name: str) -> bool:
         """Drop a role, also from every user that has it; False if it is gone."""
@@ -160,9 +163,20 @@ class UserStore:
     async def update_user(
         self, name: str, password: SecretStr, role: str, custom_data: Mapping[str, Any]
     ) -> bool:
-        """Replace password, roles and custom data of a user; False if it is gone."""
-        command = {"updateUser": name, **_definition(password, role, custom_data)}
-        return await self._run(f"repair database user {name!r}", command, unless=_USER_NOT_FOUND)
+        """Give a user its role, password and custom data; its other roles stay.
+
+        Returns
+        -------
+        bool
+            False if it is gone.
+        """
+        what = f"repair database user {name!r}"
+        granting = {"grantRolesToUser": name, "roles": [role]}
+        if not await self._run(what, granting, unless=_USER_NOT_FOUND):
+            return False
+        definition = _definition(password, role, custom_data)
+        del definition["roles"]  # which would demand the right to revoke in all databases
+        return await self._run(what, {"updateUser": name, **definition}, unless=_USER_NOT_FOUND)
 
     async def mark_user(self, name: str, custom_data: Mapping[str, Any]) -> bool:
         """Replace the custom data of a user alone; False if it is gone."""
@@ -182,6 +196,11 @@ class UserStore:
             )
         return [_user(document) for document in reply["users"]]
 
+    async def _role_command(self, command: str, name: str, **arguments: Any) -> None:
+        # A role that is gone meanwhile is made anew by whoever looks next.
+        action = f"change database role {name!r}"
+        await self._run(action, {command: name, **arguments}, unless=_ROLE_NOT_FOUND)
+
     async def _run(self, action: str, command: Mapping[str, Any], *, unless: int) -> bool:
         document = {**command, "writeConcern": {"w": "majority", "wtimeout": 10_000}}
         with translated(action):
@@ -196,8 +215,8 @@ class UserStore:
     def _role(self, document: Mapping[str, Any]) -> DatabaseRole:
         return DatabaseRole(
             name=document["role"],
-            privileges=Privileges.from_documents(document["privileges"], self.database_name),
-            inherits=bool(document["roles"]),
+            privileges=Privileges.from_documents(document["privileges"]),
+            inherits=frozenset(role["role"] for role in document["roles"]),
         )
 
 

@@ -1,4 +1,4 @@
-"""Users and roles of the apps in a real MongoDB that demands a login."""
+"""Users and roles of the apps in a real MongoDB, made with exactly the operator's rights."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from mdb_engine.models.secret import Credentials
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.database_users import DatabaseUserService
 from mdb_engine.services.registry import Registry
+from mdb_operator.models.mongodb_rights import OPERATOR_ROLE, create_role_command
 
 UNAUTHORIZED = 13
 
@@ -75,13 +76,18 @@ class Bench:
         return self.mongo.client[self.mongo.name]
 
     def user_names(self) -> set[str]:
-        return {user["user"] for user in self.raw.command("usersInfo", 1)["users"]}
+        return {user["user"] for user in self.raw.command("usersInfo", 1)["users"]} - {"operator"}
 
 
 @pytest.fixture(params=["motor", "pymongo"])
 async def bench(request: pytest.FixtureRequest, mongo_auth: Database) -> AsyncIterator[Bench]:
     driver = get_driver(request.param)
-    client = driver.connect(mongo_auth.uri)
+    database = mongo_auth.client[mongo_auth.name]
+    database.command(create_role_command(mongo_auth.name, users=True))
+    database.command("createUser", "operator", pwd="pencil", roles=[OPERATOR_ROLE])
+    client = driver.connect(
+        mongo_auth.uri, username="operator", password="pencil", authSource=mongo_auth.name
+    )
     database = client[mongo_auth.name]
     encryption = EnvelopeEncryptionService(EnvelopeEncryptionService.generate_master_key())
     yield Bench(Registry(database, driver, encryption), DatabaseUserService(database), mongo_auth)
@@ -212,7 +218,7 @@ async def test_a_deleted_app_leaves_no_user_and_no_role(bench: Bench) -> None:
     await bench.ensure(app)
     assert await bench.users.drop("shop")
     assert bench.user_names() == set()
-    assert bench.raw.command("rolesInfo", 1)["roles"] == []
+    assert [role["role"] for role in bench.raw.command("rolesInfo", 1)["roles"]] == [OPERATOR_ROLE]
     assert not await bench.users.drop("shop")
 
 

@@ -1,7 +1,5 @@
 """What an app may do in MongoDB itself."""
 
-import pytest
-
 from mdb_engine.models.access import Grant
 from mdb_engine.models.privileges import (
     OWN_ACTIONS,
@@ -49,22 +47,23 @@ def test_an_own_collection_wins_over_a_granted_one_of_the_same_name() -> None:
 
 def test_privileges_survive_the_way_through_mongodb() -> None:
     wanted = app_privileges("dash", ["reports"], [grant("shop", "clicks")])
-    assert Privileges.from_documents(wanted.documents("mdb"), "mdb") == wanted
+    assert Privileges.from_documents(wanted.documents("mdb")) == wanted
 
 
-@pytest.mark.parametrize(
-    "resource",
-    [
-        {"cluster": True},
-        {"anyResource": True},
-        {"db": "", "collection": "dash_reports"},
-        {"db": "other", "collection": "dash_reports"},
-        {"db": "mdb", "collection": ""},
-    ],
-    ids=str,
-)
-def test_privileges_of_another_kind_are_never_taken_for_ours(resource: dict[str, object]) -> None:
-    assert Privileges.from_documents([{"resource": resource, "actions": ["find"]}], "mdb") is None
+def test_a_privilege_on_all_collections_is_seen_as_too_much() -> None:
+    wide = Privileges.from_documents(
+        [{"resource": {"db": "mdb", "collection": ""}, "actions": ["find"]}]
+    )
+    assert wide.without(app_privileges("dash", [], [])) == wide
+
+
+def test_a_difference_names_only_what_differs() -> None:
+    before = Privileges({"a": frozenset({"find", "insert"}), "b": frozenset({"find"})})
+    after = Privileges({"a": frozenset({"find"}), "c": frozenset({"find"})})
+    assert before.without(after) == Privileges(
+        {"a": frozenset({"insert"}), "b": frozenset({"find"})}
+    )
+    assert after.without(before) == Privileges({"c": frozenset({"find"})})
 
 
 def test_names_of_users_and_roles_can_be_read_back() -> None:
