@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -155,8 +156,7 @@ def cluster() -> Cluster:
     """Give a cluster that runs pods."""
     reason = why_no_pods()
     if reason:
-        required = os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
-        (pytest.fail if required else pytest.skip)(f"NO CLUSTER, NOT TESTED: {reason}")
+        cannot_test(f"no cluster: {reason}")
     return _started(pods=True)
 
 
@@ -182,6 +182,13 @@ def namespace(control_plane: Cluster) -> Iterator[str]:
     control_plane.kubectl("wait", "-n", name, "--for=create", "--timeout=30s", *awaited)
     yield name
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+def cannot_test(reason: str) -> NoReturn:
+    """Skip a test so that nobody overlooks it; in CI, or where a cluster is required, fail it."""
+    if os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1":
+        pytest.fail(f"NOT TESTED: {reason}")
+    pytest.skip(f"NOT TESTED: {reason}")
 
 
 def why_no_pods() -> str:

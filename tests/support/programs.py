@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-
-import pytest
 
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.packages import Requirement, find, require
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
-from support.clusters import REQUIRE_VARIABLE
+from support.clusters import cannot_test
 
 
 def ensure_debian_packages(packages: Sequence[str]) -> None:
@@ -25,8 +22,7 @@ def ensure_debian_packages(packages: Sequence[str]) -> None:
         with hold(cache_dir() / "packages.lock"):
             require(requirements, Progress())
     except DevclusterError as error:
-        required = os.environ.get("CI") == "true" or os.environ.get(REQUIRE_VARIABLE) == "1"
-        (pytest.fail if required else pytest.skip)(f"NOT TESTED: {error}")
+        cannot_test(str(error))
 
 
 def program(name: str) -> str:

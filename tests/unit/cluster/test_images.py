@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from support.recording import RecordingRun
+
+from devcluster import base_image, image_builders, images
+from devcluster.commands import run as really_run
+from devcluster.errors import DevclusterError
+from devcluster.image_builders import BuildahBuilder, DockerBuilder, ImageSpec
+from devcluster.progress import Progress
+
+SOURCES = """\
+# a comment that names nobody
+Types: deb
+URIs: http://mirror.example/debian
+Suites: bookworm bookworm-updates
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://elsewhere.example/tool
+Suites: bookworm
+Components: main
+Signed-By: /usr/share/keyrings/tool.gpg
+
+Types: deb-src
+URIs: http://mirror.example/debian
+Suites: bookworm
+Components: main
+
+Types: deb
+URIs: http://mirror.example/debian
+Suites: trixie
+Components: main
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "runtime"))
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> ImageSpec:
+    """Give a request for an image with one argument."""
+    (tmp_path / "Dockerfile").write_text("ARG BASE\nFROM ${BASE}\n")
+    return ImageSpec(tag="localhost/app:dev", context=tmp_path, arguments={"COLOUR": "blue"})
+
+
+def test_an_engine_builds_with_the_dockerfiles_own_base(spec: ImageSpec, tmp_path: Path) -> None:
+    run = RecordingRun()
+
+    DockerBuilder(run).build(spec)
+
+    assert run.commands == [
+        (
+            f"docker build --quiet --tag localhost/app:dev --file {tmp_path}/Dockerfile"
+            f" --build-arg SOURCE_DATE_EPOCH=315532800 --build-arg COLOUR=blue {tmp_path}"
+        )
+    ]
+
+
+def test_an_engine_saves_what_containerd_reads(tmp_path: Path) -> None:
+    run = RecordingRun()
+
+    DockerBuilder(run).save("localhost/app:dev", tmp_path / "image.tar")
+
+    assert run.commands == [f"docker save --output {tmp_path}/image.tar localhost/app:dev"]
+
+
+def test_buildah_builds_from_our_base_without_a_registry(
+    spec: ImageSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run = RecordingRun({"buildah": "a-container\n"})
+
+    BuildahBuilder("localhost/base:1", run).build(spec)
+
+    command = run.commands[-1]
+    assert "--storage-driver overlay build --isolation chroot --layers --pull-never" in command
+    assert "--build-arg BASE=localhost/base:1" in command
+    assert "--build-arg COLOUR=blue" in command
+    assert "--timestamp 315532800 --tag localhost/app:dev" in command
+    assert command.endswith(str(tmp_path))
+
+
+def test_a_base_of_the_callers_choice_wins(spec: ImageSpec, tmp_path: Path) -> None:
+    run = RecordingRun({"buildah": "a-container\n"})
+    chosen = ImageSpec(tag=spec.tag, context=tmp_path, arguments={"BASE": "localhost/mine:1"})
+
+    BuildahBuilder("localhost/base:1", run).build(chosen)
+
+    assert "--build-arg BASE=localhost/mine:1" in run.commands[-1]
+    assert "localhost/base:1" not in run.commands[-1]
+
+
+def test_the_store_copies_files_where_overlay_does_not_work(
+    spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    run = RecordingRun({" mount ": DevclusterError("overlay is not supported over overlayfs")})
+    builder = BuildahBuilder("localhost/base:1", run)
+
+    builder.build(spec)
+    builder.build(spec)
+
+    assert "--storage-driver vfs build" in run.commands[-1]
+    assert sum(" from scratch" in command for command in run.commands) == 1, "tried once"
+
+
+def test_who_is_not_root_gets_a_store_that_copies(
+    spec: ImageSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    run = RecordingRun()
+
+    BuildahBuilder("localhost/base:1", run).build(spec)
+
+    assert len(run.commands) == 1
+    assert "--storage-driver vfs build" in run.commands[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tag": "no-tag"}, "no image name with a tag"),
+        ({"tag": "Upper:case"}, "no image name with a tag"),
+        ({"tag": "--privileged:1"}, "no image name with a tag"),
+        ({"context": Path("/no/such/place")}, "is no directory"),
+        ({"dockerfile": Path("/no/such/Dockerfile")}, "no Dockerfile at /no/such/Dockerfile"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_runs(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    (tmp_path / "Dockerfile").touch()
+    values: dict[str, object] = {"tag": "localhost/app:dev", "context": tmp_path, **change}
+    run = RecordingRun()
+
+    with pytest.raises(DevclusterError, match=message):
+        DockerBuilder(run).build(ImageSpec(**values))  # type: ignore[arg-type]
+    assert run.commands == []
+
+
+def test_an_image_goes_to_the_cluster_as_an_archive_that_does_not_stay() -> None:
+    run = RecordingRun()
+    loaded: list[Path] = []
+
+    images.load("localhost/app:dev", loaded.append, Progress(), DockerBuilder(run))
+
+    assert run.commands == [f"docker save --output {loaded[0]} localhost/app:dev"]
+    assert not loaded[0].parent.exists()
+
+
+def test_the_engine_is_preferred_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "ensure_base", lambda _progress, _run: "localhost/base:1")
+    monkeypatch.setattr(images, "docker_answers", lambda: True)
+    assert isinstance(images.choose_builder(Progress()), DockerBuilder)
+
+    monkeypatch.setattr(images, "docker_answers", lambda: False)
+    assert images.choose_builder(Progress()) == BuildahBuilder("localhost/base:1", really_run)
+
+
+def test_the_base_comes_from_debians_own_packages_of_the_suite(tmp_path: Path) -> None:
+    (tmp_path / "sources.list.d").mkdir()
+    (tmp_path / "sources.list.d" / "debian.sources").write_text(SOURCES)
+    (tmp_path / "sources.list").write_text(
+        "# deb http://old.example/debian bookworm main\n"
+        "deb [arch=amd64] http://mirror.example/security bookworm-security main contrib\n"
+        "deb [signed-by=/usr/share/keyrings/x.gpg] http://x.example/apt bookworm main\n"
+    )
+
+    assert base_image.apt_sources(tmp_path) == (
+        "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\n"
+        "Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
+        "Types: deb\nURIs: http://mirror.example/security\nSuites: bookworm-security\n"
+        "Components: main contrib\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+    )
+
+
+def test_another_system_is_told_that_docker_would_do(tmp_path: Path) -> None:
+    with pytest.raises(DevclusterError, match=r"(?s)no sources of Debian bookworm.*Docker engine"):
+        base_image.apt_sources(tmp_path)
+
+
+def test_a_base_that_is_there_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_image, "apt_sources", lambda _directory: "sources")
+    monkeypatch.setattr(base_image, "require", lambda _tools, _progress: None)
+    monkeypatch.setattr(image_builders, "_overlay_works", lambda _store, _run: True)
+    first = RecordingRun()
+    tag = base_image.ensure_base(Progress(), first)
+    second = RecordingRun({"buildah": f"localhost/other:1\n{tag}\n"})
+
+    assert base_image.ensure_base(Progress(), second) == tag
+    assert any(command.startswith("mmdebstrap") for command in first.commands)
+    assert not any(command.startswith("mmdebstrap") for command in second.commands)
+
+
+def test_other_sources_make_another_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_image, "require", lambda _tools, _progress: None)
+    tags = set()
+    for sources in ("one", "two"):
+        monkeypatch.setattr(base_image, "apt_sources", lambda _directory, text=sources: text)
+        tags.add(base_image.ensure_base(Progress(), RecordingRun()))
+
+    assert len(tags) == 2
