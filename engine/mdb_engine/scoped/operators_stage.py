@@ -32,7 +32,7 @@ STAGES = table(
     ),
     refuse(
         "sessions",
-        "$currentOp $listLocalSessions $listSessions",
+        "$currentOp $listCachedAndActiveUsers $listLocalSessions $listSessions",
         "it shows what other apps are doing on the server",
     ),
     refuse(

@@ -2,7 +2,8 @@
 
 It is data, in YAML, so that somebody who knows MongoDB and no Python can read it and add to it.
 Tags make what YAML cannot say: ``!code`` (JavaScript), ``!text`` (a subclass of str),
-``!update_one`` and its like (requests of a bulk), ``!index``, ``!deep`` (nesting), ``!long`` (a string), ``!stages``.
+``!update_one`` and its like (requests of a bulk), ``!index``, ``!deep`` (nesting), ``!long`` (a
+string), ``!stages``.
 """
 
 from __future__ import annotations

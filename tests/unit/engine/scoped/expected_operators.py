@@ -20,10 +20,10 @@ $unionWith $unset $unwind $vectorSearch
 
 STAGES_REFUSED = _names("""
 $accumulator $backupCursor $backupCursorExtend $changeStream $changeStreamSplitLargeEvent
-$collStats $currentOp $exchange $function $indexStats $listCatalog $listClusterCatalog
-$listLocalSessions $listSampledQueries $listSearchIndexes $listSessions $mergeCursors
-$operationMetrics $planCacheStats $querySettings $queryStats $queue $setQuerySettings
-$setVariableFromSubPipeline $shardedDataDistribution $where
+$collStats $currentOp $exchange $function $indexStats $listCachedAndActiveUsers $listCatalog
+$listClusterCatalog $listLocalSessions $listSampledQueries $listSearchIndexes $listSessions
+$mergeCursors $operationMetrics $planCacheStats $querySettings $queryStats $queue
+$setQuerySettings $setVariableFromSubPipeline $shardedDataDistribution $where
 """)
 
 STAGES_UNKNOWN = _names("""

@@ -490,10 +490,8 @@ def test_cases_cover_every_allowed_stage() -> None:
     assert covered >= set(STAGES_ALLOWED)
 
 
-def test_pipeline_on_a_granted_collection_is_scoped_to_its_owner_and_writes_its_readers_stamp() -> (
-    None
-):
-    given = [{"$match": {"a": 1}}, {"$out": "copies"}]
+def test_pipeline_on_a_granted_collection_reads_as_its_owner_and_writes_as_its_reader() -> None:
+    given: list[dict[str, Any]] = [{"$match": {"a": 1}}, {"$out": "copies"}]
     assert scope_pipeline(given, ITEMS, access(), LIMITS) == [
         {"$match": {"app_id": "stock", "a": 1}},
         STAMP,
