@@ -250,7 +250,10 @@ def _remove_killed_runs(progress: Progress) -> None:
 def _end(run: TestRun) -> None:
     started = run.path / "started"
     if started.exists():
-        select(started.read_text(), Progress(), starting=False).down()
+        name = started.read_text()
+        select(name, Progress(), starting=False).down()
+        for lock in state_root().rglob(f"*{run.name}.lock"):
+            lock.unlink()  # nobody waits for it: no other run has this name
     run.forget()
 
 

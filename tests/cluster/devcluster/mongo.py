@@ -27,6 +27,7 @@ from pymongo.errors import PyMongoError
 from devcluster.errors import DevclusterError
 from devcluster.mongo_data import (
     DATA_PREFIX,
+    PID_FILE,
     STOP_DEADLINE_SECONDS,
     alive_lock,
     data_root,
@@ -81,6 +82,8 @@ class MongoConfig:
         The host that clients are told to use; 127.0.0.1 unless given. Pods need one they reach.
     parameters
         Server parameters, such as ``ttlMonitorSleepSecs``.
+    label
+        A part of the directory's name, by which the directory can be found.
     die_with_parent
         Let the kernel end the server when the *thread* that started it ends. For tests, whose
         process may be killed; not for a server that has to outlive a command.
@@ -92,6 +95,7 @@ class MongoConfig:
     bind: tuple[str, ...] = ()
     advertise: str = "127.0.0.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    label: str = "test"
     die_with_parent: bool = False
 
 
@@ -112,13 +116,17 @@ class MongoServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._password = secrets.token_hex(24) if config.auth else ""
         self.port = 0
-        self.pid = 0
         self.data = Path()
 
     @property
     def log(self) -> Path:
         """The server's own log, one JSON document a line."""
         return self.data / "mongod.log"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running server, for example to freeze it with a signal."""
+        return int((self.data / PID_FILE).read_text())
 
     @property
     def uri(self) -> str:
@@ -148,8 +156,9 @@ class MongoServer:
         binary = find_mongod(self._report)
         root = data_root()
         remove_dead_data(root)
+        prefix = f"{DATA_PREFIX}{self._config.label}-"
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            self.data = Path(tempfile.mkdtemp(prefix=DATA_PREFIX, dir=root))
+            self.data = Path(tempfile.mkdtemp(prefix=prefix, dir=root))
             try:
                 self.port = self._config.port or _free_port(self._config.bind)
                 self._launch(binary)
@@ -175,16 +184,17 @@ class MongoServer:
 
     def stop(self) -> None:
         """Kill the server and remove all of its files; does nothing where there is none."""
-        end_server(self.pid, self.data)
         if self._process is not None:
+            self._process.kill()
             self._process.wait(timeout=STOP_DEADLINE_SECONDS)
         self._process = None
-        self.pid = 0
+        end_server(self.data)
 
     def _launch(self, binary: Path) -> None:
         config = self._config
         command = [
             *(str(binary), "--dbpath", str(self.data), "--logpath", str(self.log)),
+            *("--pidfilepath", str(self.data / PID_FILE)),
             *("--port", str(self.port), "--bind_ip", ",".join(("127.0.0.1", *config.bind))),
             *("--replSet", REPLICA_SET, "--oplogSize", str(OPLOG_MEGABYTES)),
             *("--wiredTigerCacheSizeGB", "0.25", "--nounixsocket"),
@@ -219,13 +229,11 @@ class MongoServer:
                 pass_fds=(descriptor,),
                 start_new_session=True,  # an interrupt at the terminal is for the tests alone
             )
-        self.pid = self._process.pid
 
     def _launch_detached(self, command: list[str], descriptor: int) -> None:
-        pid_file = self.data / "mongod.pid"
         with (self.data / "console.log").open("wb") as console:
             outcome = subprocess.run(
-                [*command, "--fork", "--pidfilepath", str(pid_file)],
+                [*command, "--fork"],
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
@@ -235,7 +243,6 @@ class MongoServer:
             )
         if outcome.returncode != 0:
             raise self._failure(outcome.returncode)
-        self.pid = int(pid_file.read_text())
 
     def _await_listening(self) -> None:
         """Wait for the server's own word: on its port another program may answer."""

@@ -6,6 +6,8 @@ holds the root password.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +20,7 @@ from pymongo.errors import PyMongoError
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold, is_held
 from devcluster.mongo import MongoConfig, MongoServer
-from devcluster.mongo_data import ALIVE, end_server
+from devcluster.mongo_data import ALIVE, data_of, end_server
 from devcluster.mongod_binary import Report
 from devcluster.paths import check_name, state_root
 
@@ -34,7 +36,6 @@ class Record:
     """What is known of a running server."""
 
     uri: str
-    pid: int
     data: str
     auth: bool
 
@@ -57,7 +58,7 @@ def up(name: str, config: MongoConfig, report: Report = lambda _: None) -> str:
         report(f"using the server that {URI_VARIABLE} names")
         return provided
     directory = _directory(name)
-    with hold(directory / "lock", lambda: report("another command is at work; waiting for it")):
+    with hold(_lock(directory), lambda: report("another command is at work; waiting for it")):
         record = _read(directory)
         if record is not None and record.alive:
             if record.auth != config.auth:
@@ -68,12 +69,13 @@ def up(name: str, config: MongoConfig, report: Report = lambda _: None) -> str:
                     " --name.",
                 )
             return record.uri
-        if record is not None:
-            report("the last server was killed; removing what it left")
-            end_server(record.pid, Path(record.data))
-        server = MongoServer(config, report)
+        if remains := data_of(_label(directory)):
+            report("the last server, or the command that started it, was killed; starting anew")
+        for data in remains:
+            end_server(data)
+        server = MongoServer(dataclasses.replace(config, label=_label(directory)), report)
         server.start()
-        record = Record(uri=server.uri, pid=server.pid, data=str(server.data), auth=config.auth)
+        record = Record(uri=server.uri, data=str(server.data), auth=config.auth)
         _write(directory, record)
         return record.uri
 
@@ -81,12 +83,12 @@ def up(name: str, config: MongoConfig, report: Report = lambda _: None) -> str:
 def down(name: str) -> bool:
     """Stop the named server and remove all that it left; say whether there was one."""
     directory = _directory(name)
-    with hold(directory / "lock"):
-        record = _read(directory)
-        if record is not None:
-            end_server(record.pid, Path(record.data))
+    with hold(_lock(directory)):
+        found = data_of(_label(directory))
+        for data in found:
+            end_server(data)
         shutil.rmtree(directory, ignore_errors=True)
-    return record is not None
+    return bool(found)
 
 
 def uri(name: str) -> str:
@@ -147,15 +149,23 @@ def _directory(name: str, *, create: bool = True) -> Path:
     return path
 
 
+def _lock(directory: Path) -> Path:
+    """Return the lock's path, beside the directory, since that goes and a lock stays."""
+    return directory.with_name(f"{directory.name}.lock")
+
+
+def _label(directory: Path) -> str:
+    """Return what marks the data of this server: it is found even if no record was written."""
+    return hashlib.sha256(str(directory).encode()).hexdigest()[:12]
+
+
 def _read(directory: Path) -> Record | None:
     try:
         return Record(**json.loads((directory / "mongo.json").read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise DevclusterError(
-            f"{directory / 'mongo.json'} is damaged.", "Remove it, and end the mongod by hand."
-        ) from None
+        return None  # of another version of this program; its server is found by its label
 
 
 def _write(directory: Path, record: Record) -> None:

@@ -22,6 +22,7 @@ from devcluster.filelock import is_held
 
 DATA_PREFIX = "devcluster-mongo-"
 ALIVE = "alive.lock"
+PID_FILE = "mongod.pid"
 
 STOP_DEADLINE_SECONDS = 20.0
 """A killed process is gone in milliseconds unless the disk is stuck."""
@@ -47,8 +48,16 @@ def remove_dead_data(root: Path) -> None:
                 shutil.rmtree(directory, ignore_errors=True)
 
 
-def end_server(pid: int, data: Path) -> None:
-    """Kill a server if it is alive, wait until it is gone, and remove its directory.
+def data_of(label: str) -> list[Path]:
+    """Return the directories that were made with a label, wherever there was room then."""
+    roots = {Path("/dev/shm"), Path(tempfile.gettempdir())}  # noqa: S108 - looked for, not made
+    pattern = f"{DATA_PREFIX}{label}-*"
+    found = (directory for root in sorted(roots) for directory in root.glob(pattern))
+    return [directory for directory in found if directory.stat().st_uid == os.getuid()]
+
+
+def end_server(data: Path) -> None:
+    """Kill the server of a directory if it is alive, and remove the directory.
 
     Raises
     ------
@@ -56,16 +65,14 @@ def end_server(pid: int, data: Path) -> None:
         If the process cannot be ended.
     """
     lock = data / ALIVE
-    if pid and is_held(lock):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + STOP_DEADLINE_SECONDS
-        while is_held(lock):
-            if time.monotonic() > deadline:
-                raise DevclusterError(
-                    f"mongod (process {pid}) does not end.", f"Its files stay in {data}."
-                )
-            time.sleep(0.005)
+    deadline = time.monotonic() + STOP_DEADLINE_SECONDS
+    while is_held(lock):
+        # Only while the lock is held is the number known to be the server's.
+        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            os.kill(int((data / PID_FILE).read_text()), signal.SIGKILL)
+        if time.monotonic() > deadline:
+            raise DevclusterError(f"The mongod of {data} does not end.", "Its files stay.")
+        time.sleep(0.005)
     if data.name.startswith(DATA_PREFIX):
         shutil.rmtree(data, ignore_errors=True)
 

@@ -85,6 +85,16 @@ def test_up_after_a_kill_starts_anew_and_removes_the_remains(name: str) -> None:
     assert not data.exists()
 
 
+def test_a_server_whose_command_was_killed_before_it_noted_it_is_found(
+    name: str, tmp_path: Path
+) -> None:
+    uri = mongo_daemon.up(name, MongoConfig())
+    next((tmp_path / "state").rglob("mongo.json")).unlink()
+
+    assert mongo_daemon.down(name) is True
+    assert not _listens(uri)
+
+
 def test_two_names_are_two_servers(name: str) -> None:
     first = mongo_daemon.up(name, MongoConfig())
     other = mongo_daemon.up("other", MongoConfig(auth=True))
