@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version as package_version
+from pathlib import Path
 from typing import Any
 
 import click
@@ -83,6 +85,45 @@ def rotate_master_key(
 def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
     """Release the SLUG of an app that was deleted with its data retained."""
     _finish(_release(_config(), slug, heir, delete_data=delete_data))
+
+
+@main.command("mongodb-role")
+@click.option("--database", default="mdb", show_default=True, help="The database of the apps.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["database", "library"]),
+    default="database",
+    show_default=True,
+    help="As in the chart; with `library` no users are managed.",
+)
+def mongodb_role(database: str, isolation: str) -> None:
+    """Print the command that makes the operator's role, for an administrator of MongoDB.
+
+    Run it with db.getSiblingDB(DATABASE).runCommand(...), then make a user with that role there.
+    """
+    from mdb_operator.models.mongodb_rights import create_role_command  # noqa: PLC0415
+
+    command = create_role_command(database, users=isolation == "database")
+    click.echo(json.dumps(command, indent=2))
+
+
+@main.command("trial-mongodb", hidden=True)
+@click.option("--host", required=True, help="The member's address: HOST:PORT.")
+@click.option("--replica-set", default="rs0", show_default=True)
+@click.option("--key-file", type=click.Path(path_type=Path), required=True)
+@click.option("--database", default="mdb", show_default=True)
+@click.option("--user", default="mdb-operator", show_default=True)
+@click.option("--password-file", type=click.Path(path_type=Path), required=True)
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for mongod.")
+def trial_mongodb(timeout: float, **trial: Any) -> None:
+    """Set up the chart's trial MongoDB: its replica set and the operator's user."""
+    from mdb_operator.trial_mongodb import TrialMongoDB, set_up  # noqa: PLC0415
+
+    try:
+        set_up(TrialMongoDB(**trial), click.echo, timeout)
+    except OperatorError as error:
+        click.echo(f"mdb-operator: {error}", err=True)
+        sys.exit(1)
 
 
 async def _rotate_master_key(
