@@ -58,7 +58,7 @@ def test_a_fresh_mongod_becomes_a_replica_set_with_the_operators_user(
     client: MongoClient[dict[str, Any]]
     with MongoClient(uri) as client:
         wait_until(lambda: client.mdb.command("ping")["ok"], message="the operator logs in")
-        client.mdb.apps_config.insert_one({})
+        client.mdb.apps_config.insert_one({"_id": 1})
         with pytest.raises(OperationFailure, match="not authorized"):
             client.other.things.find_one()
         assert "already" in set_up(fresh_mongod, tmp_path)
