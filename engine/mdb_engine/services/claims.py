@@ -117,7 +117,7 @@ def _refuse_engine_names(spec: MdbAppSpec) -> None:
 
 
 def _began_to_end_itself(found: AppRecord, owner: Owner) -> bool:
-    """Say whether an app's own deletion was interrupted, which nobody else will bring to its end."""
+    """Say whether an app's deletion of itself was interrupted: nobody else will end that."""
     return owner.is_standalone and found.owner == owner and found.state is AppState.DELETING
 
 

@@ -1,0 +1,306 @@
+"""One model in two spellings: what is read, what is refused, and where the fault is said to be."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from mdb_engine.exceptions import ManifestInvalid
+from mdb_engine.models.base import _models_in
+from mdb_engine.models.manifest import Manifest
+from mdb_engine.models.spec import MdbAppSpec
+
+FULL_MANIFEST: dict[str, Any] = {
+    "schema_version": "2.0",
+    "slug": "click_tracker",
+    "name": "Click Tracker",
+    "description": "Counts",
+    "status": "active",
+    "developer_id": "dev@example.com",
+    "data_access": {
+        "read_scopes": ["click_tracker", "hr"],
+        "write_scope": "click_tracker",
+        "cross_app_policy": "explicit",
+        "readers": [{"namespace": "bi", "slug": "sales"}, {"namespace": "*"}],
+    },
+    "managed_indexes": {
+        "clicks": [
+            {"type": "regular", "name": "by_time", "keys": {"at": -1, "user": 1}, "unique": True},
+            {"type": "ttl", "keys": [["at", 1]], "options": {"expireAfterSeconds": 60}},
+            {
+                "type": "partial",
+                "name": "open",
+                "keys": {"n": 1},
+                "options": {
+                    "partialFilterExpression": {
+                        "status": "open",
+                        "$and": [{"n": {"$gt": 1, "$lte": 2.5}}, {"on": {"$exists": True}}],
+                    },
+                    "background": True,
+                },
+            },
+            {
+                "type": "text",
+                "name": "words",
+                "keys": [["title", "text"], ["body", "text"]],
+                "weights": {"title": 9},
+                "default_language": "german",
+            },
+            {"type": "geospatial", "keys": {"place": "2dsphere"}},
+        ],
+        "sessions": [],
+    },
+    "auth": {"mode": "app", "policy": {"provider": "casbin", "required": True}},
+    "cors": {"enabled": True, "allow_origins": ["https://example.com"]},
+}
+
+
+def test_a_manifest_says_the_same_as_the_resource_that_it_converts_to() -> None:
+    manifest = Manifest.load(FULL_MANIFEST)
+    spec = manifest.to_spec()
+    assert MdbAppSpec.parse(spec.dump()) == spec
+    assert Manifest.from_spec(spec).to_spec() == spec
+    assert spec.collection_names == ("clicks", "sessions")
+    assert spec.read_scopes == ("click_tracker", "hr")
+    assert json.loads(json.dumps(spec.dump())) == spec.dump()
+
+
+def test_indexes_become_what_mongodb_takes() -> None:
+    clicks = Manifest.load(FULL_MANIFEST).to_spec().collections[0]
+    assert [index.document() for index in clicks.indexes] == [
+        {"key": {"at": -1, "user": 1}, "name": "by_time", "unique": True},
+        {"key": {"at": 1}, "name": "at_1", "expireAfterSeconds": 60},
+        {
+            "key": {"n": 1},
+            "name": "open",
+            "partialFilterExpression": {
+                "status": {"$eq": "open"},
+                "n": {"$gt": 1, "$lte": 2.5},
+                "on": {"$exists": True},
+            },
+        },
+        {
+            "key": {"title": "text", "body": "text"},
+            "name": "words",
+            "weights": {"title": 9, "body": 1},
+            "default_language": "german",
+        },
+        {"key": {"place": "2dsphere"}, "name": "place_2dsphere"},
+    ]
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0", None])
+def test_data_access_is_validated_with_and_without_a_version(version: str | None) -> None:
+    data: dict[str, Any] = {"slug": "a", "data_access": {"read_scopes": ["b"]}}
+    if version:
+        data["schema_version"] = version
+    with pytest.raises(ManifestInvalid) as caught:
+        Manifest.load(data)
+    assert caught.value.path == "data_access.read_scopes"
+
+
+def test_scopes_default_to_the_app_itself() -> None:
+    spec = MdbAppSpec(slug="a")
+    assert spec.read_scopes == ("a",)
+    assert spec.normalised().dump()["dataAccess"] == {"readScopes": ["a"], "writeScope": "a"}
+    assert spec.normalised() == spec.normalised().normalised()
+
+
+def index(**parts: Any) -> dict[str, Any]:
+    return {"slug": "a", "managed_indexes": {"c": [{"keys": {"x": 1}, **parts}]}}
+
+
+REFUSED_MANIFESTS: list[tuple[dict[str, Any], str, str]] = [
+    ({}, "slug", "required"),
+    ({"slug": "A"}, "slug", "pattern"),
+    ({"slug": "a" * 49}, "slug", "at most 48"),
+    ({"slug": "a", "schema_version": "3.0"}, "schema_version", "'1.0' or '2.0'"),
+    ({"slug": "a", "schema_version": 2.0}, "schema_version", "'1.0' or '2.0'"),
+    ({"slug": "a", "managed_indices": {}}, "managed_indices", "did you mean 'managed_indexes'?"),
+    ({"slug": "a", "encrypted_fields": {}}, "encrypted_fields", "not a known key"),
+    ({"slug": "a", "dataAccess": {}}, "dataAccess", "did you mean 'data_access'?"),
+    (
+        {"slug": "a", "data_access": {"readScopes": ["a"]}},
+        "data_access.readScopes",
+        "did you mean 'read_scopes'?",
+    ),
+    ({"slug": "a", "data_access": {"read_scopes": "a"}}, "data_access.read_scopes", "tuple"),
+    ({"slug": "a", "data_access": {"read_scopes": []}}, "data_access.read_scopes", "at least 1"),
+    ({"slug": "a", "data_access": {"read_scopes": ["a", "a"]}}, "data_access.read_scopes", "twice"),
+    (
+        {"slug": "a", "data_access": {"read_scopes": ["a", "*"]}},
+        "data_access.read_scopes[1]",
+        "pat",
+    ),
+    ({"slug": "a", "data_access": {"write_scope": "b"}}, "data_access.write_scope", "own slug"),
+    (
+        {"slug": "a", "data_access": {"cross_app_policy": "allow"}},
+        "data_access.cross_app_policy",
+        "'Explicit' or 'DenyAll'",
+    ),
+    (
+        {"slug": "a", "data_access": {"readers": [{"slug": "b"}]}},
+        "data_access.readers[0].namespace",
+        "",
+    ),
+    ({"slug": "a", "managed_indexes": {"_x": []}}, "managed_indexes._x", "pattern"),
+    ({"slug": "a", "managed_indexes": {"a.b": []}}, "managed_indexes.a.b", "pattern"),
+    (index(type="hashed"), "managed_indexes.c[0].type", "'regular'"),
+    (index(type="vectorSearch"), "managed_indexes.c[0].type", "'regular'"),
+    (index(uniqe=True), "managed_indexes.c[0].uniqe", "did you mean 'unique'?"),
+    (index(unique="yes"), "managed_indexes.c[0].unique", "boolean"),
+    (index(keys={}), "managed_indexes.c[0].keys", "at least 1"),
+    (index(keys={"x": 2}), "managed_indexes.c[0].keys[0][1]", "1, -1"),
+    (index(keys={"$**": 1}), "managed_indexes.c[0].keys[0][0]", "pattern"),
+    (index(keys=[["x", 1], ["x", 1]]), "managed_indexes.c[0]", "twice"),
+    (index(type="ttl"), "managed_indexes.c[0].type", "expire_after_seconds"),
+    (index(type="partial"), "managed_indexes.c[0].type", "partial_filter_expression"),
+    (index(type="text"), "managed_indexes.c[0].type", "'text'"),
+    (index(type="geospatial"), "managed_indexes.c[0].type", "2dsphere"),
+    (index(keys={"x": 1, "y": 1}, expire_after_seconds=1), "managed_indexes.c[0]", "exactly one"),
+    (index(expire_after_seconds=-1), "managed_indexes.c[0].expire_after_seconds", "0"),
+    (index(weights={"x": 2}), "managed_indexes.c[0].weights", "no text key"),
+    (index(default_language="german"), "managed_indexes.c[0]", "text index"),
+    (
+        index(partial_filter_expression={"x": {"$where": "1"}}),
+        "managed_indexes.c[0].partial_filter_expression",
+        "$where",
+    ),
+    (
+        index(partial_filter_expression={"$or": [{"x": 1}]}),
+        "managed_indexes.c[0].partial_filter_expression",
+        "$or",
+    ),
+    (
+        index(partial_filter_expression={"x": {"$exists": False}}),
+        "managed_indexes.c[0]",
+        "exists only with true",
+    ),
+    (index(options={"unqiue": True}), "managed_indexes.c[0].options.unqiue", "'unique'"),
+    (
+        {"slug": "a", "managed_indexes": {"c": [{"keys": {"x": 1}}, {"keys": {"x": 1}}]}},
+        "managed_indexes.c",
+        "two indexes named x_1",
+    ),
+    ({"slug": "a", "auth": {"policy": {"provider": "opa"}}}, "auth.policy.provider", "'casbin'"),
+]
+
+
+@pytest.mark.parametrize(("data", "path", "message"), REFUSED_MANIFESTS, ids=str)
+def test_a_malformed_manifest_is_refused_with_its_path(
+    data: dict[str, Any], path: str, message: str
+) -> None:
+    with pytest.raises(ManifestInvalid) as caught:
+        Manifest.load(data)
+    (fault, *_) = caught.value.faults
+    assert fault.path == path
+    assert message in fault.message
+
+
+REFUSED_SPECS: list[tuple[dict[str, Any], str, str]] = [
+    ({"slug": "a", "display_name": "x"}, "display_name", "did you mean 'displayName'?"),
+    ({"slug": "a", "dataAccess": {"readScopes": ["b"]}}, "dataAccess.readScopes", "own slug"),
+    ({"slug": "a", "dataAccess": {"writeScope": "b"}}, "dataAccess.writeScope", "own slug"),
+    ({"slug": "a", "secret": {"overlapSeconds": 119}}, "secret.overlapSeconds", "120"),
+    ({"slug": "a", "secret": {"overlapSeconds": "600"}}, "secret.overlapSeconds", "integer"),
+    ({"slug": "a", "secret": {"rotationPeriodSeconds": 5}}, "secret.rotationPeriodSeconds", "600"),
+    ({"slug": "a", "restart": [{"kind": "Pod", "name": "x"}]}, "restart[0].kind", "Deployment"),
+    ({"slug": "a", "deletionPolicy": "Keep"}, "deletionPolicy", "Retain"),
+    ({"slug": "a", "collections": [{"name": "c"}, {"name": "c"}]}, "collections", "twice"),
+    (
+        {"slug": "a", "collections": [{"name": "c", "indexes": [{"keys": [{"feld": "x"}]}]}]},
+        "collections[0].indexes[0].keys[0].field",
+        "required",
+    ),
+    (
+        {
+            "slug": "a",
+            "collections": [
+                {
+                    "name": "c",
+                    "indexes": [
+                        {"keys": [{"field": "x"}], "partialFilter": [{"field": "y"}]},
+                    ],
+                }
+            ],
+        },
+        "collections[0].indexes[0].partialFilter[0]",
+        "exactly one",
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "path", "message"), REFUSED_SPECS, ids=str)
+def test_a_malformed_spec_is_refused_with_its_path(
+    data: dict[str, Any], path: str, message: str
+) -> None:
+    with pytest.raises(ManifestInvalid) as caught:
+        MdbAppSpec.parse(data)
+    (fault, *_) = caught.value.faults
+    assert fault.path == path
+    assert message in fault.message
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ManifestInvalid) as caught:
+        Manifest.load({"slug": "A", "nmae": "x", "data_access": {"cross_app_policy": "no"}})
+    assert {fault.path for fault in caught.value.faults} == {
+        "slug",
+        "nmae",
+        "data_access.cross_app_policy",
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ('{"slug": "a", "slug": "b"}', "'slug' stands twice"),
+        ("[]", "dictionary"),
+        (None, "No such file"),
+    ],
+)
+def test_a_file_that_is_no_manifest_is_refused(
+    tmp_path: Path, content: str | None, message: str
+) -> None:
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ManifestInvalid, match=message):
+        Manifest.load(path)
+
+
+def test_the_examples_are_valid() -> None:
+    root = Path(__file__).parents[3]
+    found = sorted((root / "examples").glob("*/*/manifest.json"))
+    assert {Manifest.load(path).slug for path in found} >= {
+        "click_tracker",
+        "click_tracker_dashboard",
+    }
+
+
+def parts(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    yield model
+    for field in model.model_fields.values():
+        for inner in _models_in(field.annotation):
+            yield from parts(inner)
+
+
+@pytest.mark.parametrize("part", sorted(set(parts(MdbAppSpec)), key=str), ids=lambda p: p.__name__)
+def test_every_field_of_the_resource_is_described_and_bounded(part: type[BaseModel]) -> None:
+    properties = part.model_json_schema()["properties"]
+    for name, field in part.model_fields.items():
+        assert len(field.description or "") > 20, name
+        schema = properties[field.alias or name]
+        for option in schema.get("anyOf", [schema]):
+            if option.get("type") == "array":
+                assert "maxItems" in option, name
+            if option.get("type") == "string" and "enum" not in option and "const" not in option:
+                assert "maxLength" in option, name
+            if option.get("type") in {"integer", "number"} and "enum" not in option:
+                assert {"minimum", "maximum"} <= option.keys(), name
