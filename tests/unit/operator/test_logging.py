@@ -42,15 +42,19 @@ def test_every_line_is_an_object_with_time_level_logger_and_message(stream: io.S
     assert second["logger"] == "kopf.objects"
 
 
+def raise_with(text: str) -> None:
+    raise RuntimeError(f"bad key {text}")
+
+
 def test_no_secret_passes_in_a_message_a_field_a_name_or_a_traceback(stream: io.StringIO) -> None:
     log = structlog.get_logger("mine")
-    log.info(f"token {SECRET}")
+    log.info("token " + SECRET)
     log.info("field", uri=f"mongodb://app:{SECRET}@db/", app_secret="short-one")
     log.info("nested", manifest={"data": {"password": "short-one"}})
     logging.getLogger("pymongo").error("failed for mongodb://app:short-one@db/mdb")
     local = SECRET
     try:
-        raise RuntimeError(f"bad key {local}")
+        raise_with(local)
     except RuntimeError:
         log.exception("It failed", body=f"Bearer {local}")
         logging.getLogger("kopf").exception("Theirs failed")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from support.waiting import wait_until_async
 
 from mdb_operator.wakeups import AppKey, WakeUps
 
@@ -92,7 +93,6 @@ async def test_no_two_workers_have_one_app_and_no_wake_up_is_lost(workers: int) 
             wakeups.wake(key)
             if number % 7 == 0:
                 await asyncio.sleep(0)
-        while seen != level:
-            await asyncio.sleep(0)
+        await wait_until_async(lambda: seen == level, message="every app was seen as it is now")
         for task in tasks:
             task.cancel()

@@ -1,0 +1,91 @@
+"""What tests of the operator on a real API server share."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.clusters import Cluster
+from support.operator_edge import Process
+
+from mdb_operator.storage.kube import KubeClient
+from mdb_operator.storage.mdbapps import app_ref
+from mdb_operator.storage.secrets import AppRef
+
+ROOT = Path(__file__).parents[3]
+
+CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
+
+
+@pytest.fixture
+def requests() -> list[tuple[str, str, int]]:
+    """Give the requests that `kube` made: verb, resource, status."""
+    return []
+
+
+@pytest.fixture
+async def kube(
+    control_plane: Cluster, requests: list[tuple[str, str, int]]
+) -> AsyncIterator[KubeClient]:
+    """Give a client with an administrator's rights."""
+    client = await KubeClient.connect(
+        kubeconfig=control_plane.kubeconfig, observer=lambda *seen: requests.append(seen)
+    )
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def crd(control_plane: Cluster) -> None:
+    """See to it that the API server knows MdbApps."""
+    control_plane.run.once("mdbapps-crd", lambda: _install(control_plane))
+
+
+def _install(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+
+
+@pytest.fixture
+def make_app(control_plane: Cluster, namespace: str, crd: None) -> Callable[..., AppRef]:
+    """Give a function that creates an MdbApp and returns which one."""
+
+    def make(name: str = "dashboard", **spec: Any) -> AppRef:
+        manifest = {
+            "apiVersion": "mdb-engine.dev/v1",
+            "kind": "MdbApp",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"slug": f"{name}-{namespace}", **spec},
+        }
+        created = control_plane.kubectl(
+            "create", "-f", "-", "-o", "json", manifest=json.dumps(manifest)
+        )
+        return app_ref(json.loads(created))
+
+    return make
+
+
+@pytest.fixture
+def start_python(tmp_path: Path) -> Iterator[Callable[..., Process]]:
+    """Give a function that starts Python with arguments and an environment; ends it afterwards."""
+    started: list[Process] = []
+
+    def start(*arguments: str, env: dict[str, str]) -> Process:
+        output = tmp_path / f"output-{len(started)}"
+        with output.open("wb") as file:
+            popen = subprocess.Popen(
+                [sys.executable, *arguments], stdout=file, stderr=subprocess.STDOUT, env=env
+            )
+        started.append(Process(popen, output))
+        return started[-1]
+
+    yield start
+    for process in started:
+        if process.popen.poll() is None:
+            process.popen.kill()
+        process.popen.wait()
