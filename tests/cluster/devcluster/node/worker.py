@@ -248,7 +248,7 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         },
         "imageGCHighThresholdPercent": 100,
         # How long a changed Secret takes to reach a running pod; a minute by default.
-        "syncFrequency": "5s",
+        "syncFrequency": "2s",
         "serializeImagePulls": False,
     }
 
