@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 import pytest
-
-from mdb_engine.driver import DriverName
 from support.mongo import Database
 from support.scoped_world import World, connected_world
+
+from mdb_engine.driver import DriverName
 
 
 @pytest.fixture(params=["motor", "pymongo"])

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 from pymongo.errors import InvalidOperation
+from support.scoped_world import World
+from support.waiting import wait_until_async
 
 from mdb_engine.exceptions import InvalidToken, LimitExceeded, QueryRefused, ScopeDenied
 from mdb_engine.scoped import Limits, ScopedDatabase
 from mdb_engine.scoped.cursor import RECHECK_SECONDS
-from support.scoped_world import World
-from support.waiting import wait_until_async
 
 
 @pytest.fixture
@@ -18,9 +18,7 @@ def filled(world: World) -> World:
         [{"_id": n, "app_id": "shop", "n": n, "day": n % 2} for n in range(5)]
         + [{"_id": "foreign", "app_id": "hr", "n": 99, "day": 9}, {"_id": "bare", "n": 98}]
     )
-    world.raw.stock_items.insert_many(
-        [{"_id": n, "app_id": "stock", "order": n} for n in range(3)]
-    )
+    world.raw.stock_items.insert_many([{"_id": n, "app_id": "stock", "order": n} for n in range(3)])
     world.raw.hr_people.insert_one({"_id": "ann", "app_id": "hr", "order": 1})
     return world
 
@@ -56,7 +54,7 @@ async def test_a_cursor_chains_as_motors(filled: World) -> None:
         .comment("chained")
         .max_time_ms(5000)
         .collation({"locale": "en"})
-        .allow_disk_use(False)
+        .allow_disk_use(allow_disk_use=False)
     )
 
     assert chained is cursor
