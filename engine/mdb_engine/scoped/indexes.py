@@ -9,7 +9,7 @@ from mdb_engine.exceptions import ScopeDenied
 from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.refusals import refused, shown
-from mdb_engine.scoped.values import plain_value
+from mdb_engine.scoped.values import plain_mapping, plain_value
 from mdb_engine.scoped.walk_filters import check_filter
 
 __all__ = ["INDEX_OPTIONS", "require_own", "scope_index"]
@@ -84,7 +84,7 @@ def scope_index(
         If a key or an option is not one that an app may give.
     """
     require_own(target, "an index")
-    plain = plain_value(dict(options), limits, path)
+    plain = plain_mapping(options, limits, path)
     for name, value in plain.items():
         below = f"{path}.{shown(name)}"
         if name not in INDEX_OPTIONS:

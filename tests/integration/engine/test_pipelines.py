@@ -360,9 +360,13 @@ async def test_update_pipelines_cannot_compute_the_stamp(world: World) -> None:
 
 async def test_upserts_are_stamped_and_do_not_reach_foreign_documents(world: World) -> None:
     copies = world.db("shop").copies
-    for number, update in enumerate(
-        [{"$set": {"a": 1}}, {"$setOnInsert": {"a": 1}}, [{"$set": {"a": 1}}], {"$inc": {"a": 1}}]
-    ):
+    updates: list[Any] = [
+        {"$set": {"a": 1}},
+        {"$setOnInsert": {"a": 1}},
+        [{"$set": {"a": 1}}],
+        {"$inc": {"a": 1}},
+    ]
+    for number, update in enumerate(updates):
         await copies.update_one({"k": number, "$or": [{"b": 1}]}, update, upsert=True)
     await copies.replace_one({"k": 9}, {"k": 9, "app_id": "hr"}, upsert=True)
     await copies.find_one_and_update({"k": 10}, {"$set": {"a": 1}}, upsert=True)
