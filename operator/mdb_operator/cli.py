@@ -18,6 +18,7 @@ from mdb_operator.exceptions import OperatorError
 from mdb_operator.factory import Factory
 from mdb_operator.logging import configure_logging
 from mdb_operator.process import open_context
+from mdb_operator.uninstall import let_all_go, stop_operator
 
 __all__ = ["main"]
 
@@ -124,6 +125,23 @@ def trial_mongodb(timeout: float, **trial: Any) -> None:
     except OperatorError as error:
         click.echo(f"mdb-operator: {error}", err=True)
         sys.exit(1)
+
+
+@main.command("prepare-uninstall", hidden=True)
+@click.option("--deployment", required=True, help="The operator's Deployment, in its namespace.")
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for its pods.")
+def prepare_uninstall(deployment: str, timeout: float) -> None:
+    """Stop the operator and take its finalizer off all MdbApps (the chart's pre-delete hook)."""
+    _finish(_prepare_uninstall(_config(), deployment, timeout))
+
+
+async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: float) -> None:
+    async with open_context(config) as context:
+        await stop_operator(
+            context.kube, config.namespace, deployment, click.echo, deadline_seconds=wait_seconds
+        )
+        count = await let_all_go(Factory(context).mdbapp_store(), click.echo)
+    click.echo(f"{count} MdbApps stay, with their Secrets and data; nothing waits for the operator")
 
 
 async def _rotate_master_key(

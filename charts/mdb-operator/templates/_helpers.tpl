@@ -48,16 +48,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (printf "%s-master-key" (include "mdb-operator.fullname" .)) .Values.masterKey.existingSecret -}}
 {{- end -}}
 
-{{- define "mdb-operator.mongodbSecret" -}}
-{{- if .Values.mongodb.existingSecret.name -}}
-{{- if .Values.mongodb.uri -}}
-{{- fail "set mongodb.existingSecret.name or mongodb.uri, not both" -}}
+{{- define "mdb-operator.trialName" -}}
+{{- printf "%s-trial-mongodb" (include "mdb-operator.fullname" .) -}}
 {{- end -}}
+
+{{- define "mdb-operator.image" -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+
+{{- define "mdb-operator.mongodbSecret" -}}
+{{- $ways := compact (list .Values.mongodb.existingSecret.name .Values.mongodb.uri (ternary "trial" "" .Values.mongodb.trial.enabled)) -}}
+{{- if gt (len $ways) 1 -}}
+{{- fail "set one of mongodb.existingSecret.name, mongodb.uri and mongodb.trial.enabled" -}}
+{{- end -}}
+{{- if .Values.mongodb.trial.enabled -}}
+{{- include "mdb-operator.trialName" . -}}
+{{- else if .Values.mongodb.existingSecret.name -}}
 {{- .Values.mongodb.existingSecret.name -}}
 {{- else if .Values.mongodb.uri -}}
 {{- printf "%s-mongodb" (include "mdb-operator.fullname" .) -}}
 {{- else -}}
-{{- fail "say where MongoDB is: mongodb.existingSecret.name (a Secret with the connection string of the operator's user), or mongodb.uri for trying out" -}}
+{{- fail "say where MongoDB is: mongodb.existingSecret.name (a Secret with the connection string of the operator's user), or mongodb.uri; mongodb.trial.enabled brings one along for trying out" -}}
 {{- end -}}
 {{- end -}}
 

@@ -1,0 +1,87 @@
+"""Leave a cluster so that nothing hangs: what the chart's pre-delete hook runs.
+
+An MdbApp whose finalizer nobody removes can never be deleted, nor can its namespace. Uninstalling
+keeps the MdbApps, their Secrets and all data, and takes only the finalizer off; a later installation
+puts it on again. The operator is stopped first, since it would put it back at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from mdb_operator.constants import FINALIZER
+from mdb_operator.exceptions import Conflict, NotFound, OperatorError
+from mdb_operator.storage.kube import DEPLOYMENTS, KubeClient
+from mdb_operator.storage.mdbapps import MdbAppStore, app_ref
+
+__all__ = ["let_all_go", "stop_operator"]
+
+POLL_SECONDS = 0.5
+"""How often it is looked whether the operator's pods are gone."""
+
+ROUNDS = 3
+"""How often those that changed while their finalizer was taken off are tried again."""
+
+
+async def stop_operator(
+    client: KubeClient,
+    namespace: str,
+    deployment: str,
+    say: Callable[[str], None],
+    *,
+    deadline_seconds: float,
+) -> None:
+    """Scale the operator's Deployment to nothing and wait until its pods are gone.
+
+    Raises
+    ------
+    OperatorError
+        If they are not gone in time.
+    """
+    try:
+        await client.patch(DEPLOYMENTS, namespace, deployment, {"spec": {"replicas": 0}})
+    except NotFound:
+        say("The operator is not there any more")
+        return
+    deadline = time.monotonic() + deadline_seconds
+    while True:
+        found = await client.get(DEPLOYMENTS, namespace, deployment)
+        status = found.get("status") or {}
+        seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
+        if seen and not status.get("replicas"):
+            say("The operator has stopped")
+            return
+        if time.monotonic() > deadline:
+            raise OperatorError(
+                f"the pods of Deployment {namespace}/{deployment} did not end within "
+                f"{deadline_seconds:g} s; end them, then uninstall again"
+            )
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
+    """Take our finalizer off all MdbApps; return off how many.
+
+    Raises
+    ------
+    OperatorError
+        If some change faster than they can be written.
+    """
+    done = 0
+    for _ in range(ROUNDS):
+        raced = []
+        async for obj in store.list_all():
+            ref = app_ref(obj)
+            try:
+                if await store.remove_finalizer(obj, FINALIZER) is not None:
+                    done += 1
+                    say(f"Let go of {ref.namespace}/{ref.name}")
+            except Conflict:
+                raced.append(f"{ref.namespace}/{ref.name}")
+            except NotFound:
+                continue  # it was being deleted, and its finalizer was the last
+        if not raced:
+            return done
+    raise OperatorError(f"these MdbApps change all the time: {', '.join(raced)}; try again")
