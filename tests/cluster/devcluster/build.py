@@ -27,8 +27,7 @@ KUBERNETES_VERSION = "v1.34.4"
 HELM_VERSION = "v3.19.5"
 """The version in helm/go.mod."""
 
-_FREE_SPACE = 6 * 1024**3
-"""Bytes that a cold build takes: 2 GiB of modules, 3 GiB of compiled packages, and room."""
+_GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +44,15 @@ class Program:
         Names under which it is another program.
     variables
         String variables to set at link time.
+    space
+        GiB that a cold build fills with modules and compiled packages.
     """
 
     name: str
     package: str = "."
     links: tuple[str, ...] = ()
     variables: Mapping[str, str] | None = None
+    space: int = 1
 
     @property
     def linker_flags(self) -> str:
@@ -83,12 +85,23 @@ KUBERNETES = Program(
         "kubelet",
     ),
     variables=_version_variables(KUBERNETES_VERSION),
+    space=6,
 )
 COREDNS = Program("coredns")
 HELM = Program(
     "helm",
     package="helm.sh/helm/v3/cmd/helm",
-    variables={"helm.sh/helm/v3/internal/version.version": HELM_VERSION},
+    variables={
+        "helm.sh/helm/v3/internal/version.version": HELM_VERSION,
+        # What charts are checked against where no cluster is asked; helm's own build says so too.
+        **{
+            f"helm.sh/helm/v3/pkg/{package}.k8sVersion{part}": number
+            for package in ("chartutil", "lint/rules")
+            for part, number in zip(
+                ("Major", "Minor"), KUBERNETES_VERSION.removeprefix("v").split("."), strict=False
+            )
+        },
+    },
 )
 PAUSE = Program("pause")
 
@@ -112,7 +125,7 @@ def ensure(program: Program, progress: Progress) -> Path:
     with hold(directory.parent / ".lock", waiting):
         if not directory.exists():
             go = find_go(progress)
-            check_space(go)
+            check_space(go, program.space)
             _compile(program, go, directory, progress)
     return directory
 
@@ -125,8 +138,15 @@ def cache_key(program: Program) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_space(go: Path) -> None:
+def check_space(go: Path, needed: int) -> None:
     """Check that a cold build has the space that it takes.
+
+    Parameters
+    ----------
+    go
+        The Go command, which knows where its caches are.
+    needed
+        GiB.
 
     Raises
     ------
@@ -144,11 +164,9 @@ def check_space(go: Path) -> None:
         there = directory
         while not there.exists():
             there = there.parent
-        free = shutil.disk_usage(there).free
-        if free < _FREE_SPACE:
-            raise _no_space(
-                directory, f"{free / 1024**3:.1f} GiB free, {_FREE_SPACE / 1024**3:.0f} GiB needed"
-            )
+        free = shutil.disk_usage(there).free / _GIB
+        if free < needed:
+            raise _no_space(directory, f"{free:.1f} GiB free, {needed} GiB needed")
 
 
 def _compile(program: Program, go: Path, directory: Path, progress: Progress) -> None:
