@@ -1,8 +1,8 @@
 """Leave a cluster so that nothing hangs: what the chart's pre-delete hook runs.
 
 An MdbApp whose finalizer nobody removes can never be deleted, nor can its namespace. Uninstalling
-keeps the MdbApps, their Secrets and all data, and takes only the finalizer off; a later installation
-puts it on again. The operator is stopped first, since it would put it back at once.
+keeps the MdbApps, their Secrets and all data, and takes only the finalizer off; a later
+installation puts it on again. The operator is stopped first, since it would put it back at once.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
         If some change faster than they can be written.
     """
     done = 0
+    raced: list[str] = []
     for _ in range(ROUNDS):
         raced = []
         async for obj in store.list_all():
