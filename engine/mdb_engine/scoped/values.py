@@ -51,6 +51,10 @@ _FIXED_SIZES: Mapping[type, int] = {
 _INT64 = range(-(2**63), 2**63)
 
 
+Trail = tuple["Trail", str | int] | None
+"""Where a value stands below the root: cheap to make for each, written out only for an error."""
+
+
 class _Copy:
     """Copies one input and counts its bytes as it goes, so that it stops where a limit ends."""
 
@@ -67,67 +71,91 @@ class _Copy:
                 self._limit, f"{shown(self._root)} is larger than allowed, in bytes", self._root
             )
 
-    def value(self, value: Any, path: str, depth: int) -> Any:
+    def refused(self, what: str, reason: str, trail: Trail) -> QueryRefused:
+        path = ""
+        while trail is not None:
+            trail, step = trail
+            path = (f"[{step}]" if isinstance(step, int) else f".{shown(step)}") + path
+        return refused(what, reason, self._root + path)
+
+    def value(self, value: Any, trail: Trail, depth: int) -> Any:
         """Copy one value; see the module for what is kept."""
-        if type(value) in _FIXED_SIZES:
-            self.spend(_FIXED_SIZES[type(value)])
+        kind = type(value)
+        if kind in _FIXED_SIZES:
+            self.spend(_FIXED_SIZES[kind])
             return value
         if isinstance(value, Code):
-            raise refused(
-                "Code", "it is JavaScript, and no JavaScript runs on a shared server", path
-            )
+            reason = "it is JavaScript, and no JavaScript runs on a shared server"
+            raise self.refused("Code", reason, trail)
         if isinstance(value, str):
-            return self.text(value, path)
-        if isinstance(value, Mapping | DBRef | list | tuple):
-            return self.container(value, path, depth + 1)
-        return self.scalar(value, path)
+            return self.text(value, trail)
+        if isinstance(value, list | tuple):
+            return self.sequence(value, trail, depth + 1)
+        if isinstance(value, DBRef):
+            return self.mapping(value.as_doc(), trail, depth + 1)
+        if isinstance(value, int):
+            return self.integer(value, trail)
+        if isinstance(value, Mapping):
+            return self.mapping(value, trail, depth + 1)
+        return self.scalar(value, trail)
 
-    def text(self, value: str, path: str) -> str:
+    def text(self, value: str, trail: Trail) -> str:
         """Copy a string; a subclass becomes the string that it holds."""
         text = str.__str__(value)
         try:
-            self.spend(5 + len(text.encode()))
+            self.spend(5 + (len(text) if text.isascii() else len(text.encode())))
         except UnicodeEncodeError:
-            raise refused("str", "it cannot be encoded as UTF-8", path) from None
+            raise self.refused("str", "it cannot be encoded as UTF-8", trail) from None
         return text
 
-    def container(self, value: Any, path: str, depth: int) -> Any:
+    def enter(self, depth: int) -> None:
+        """Count a document or an array."""
         if depth > self._limits.max_depth:
             raise self._limits.exceeded(
                 "max_depth", f"{shown(self._root)} is nested deeper than allowed", self._root
             )
         self.spend(5)
-        if isinstance(value, DBRef):
-            value = value.as_doc()
-        if isinstance(value, Mapping):
-            return self.mapping(value, path, depth)
+
+    def sequence(self, values: Iterable[Any], trail: Trail, depth: int) -> list[Any]:
+        self.enter(depth)
         copied = []
-        for index, item in enumerate(value):
+        for index, item in enumerate(values):
             self.spend(4)
-            copied.append(self.value(item, f"{path}[{index}]", depth))
+            copied.append(self.value(item, (trail, index), depth))
         return copied
 
-    def mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> dict[str, Any]:
+    def mapping(self, value: Mapping[Any, Any], trail: Trail, depth: int) -> dict[str, Any]:
+        self.enter(depth)
         copied = {}
-        for key, item in _items(value, path):
+        for key, item in self.items(value, trail):
             if not isinstance(key, str):
-                raise refused(
-                    f"a key of type {type(key).__name__}", "field names are strings", path
-                )
-            name = self.text(key, path)
+                kind = type(key).__name__
+                raise self.refused(f"a key of type {kind}", "field names are strings", trail)
+            name = self.text(key, trail)
             if "\0" in name:
-                raise refused("a key with a NUL byte", "BSON cannot hold it", path)
-            copied[name] = self.value(item, f"{path}.{shown(name)}", depth)
+                raise self.refused("a key with a NUL byte", "BSON cannot hold it", trail)
+            copied[name] = self.value(item, (trail, name), depth)
         return copied
 
-    def scalar(self, value: Any, path: str) -> Any:
+    def items(self, value: Mapping[Any, Any], trail: Trail) -> Iterable[tuple[Any, Any]]:
+        """Read a mapping once, as whatever it is: raw BSON is decoded here."""
+        if type(value) is dict:
+            return value.items()
+        try:
+            return [(key, value[key]) for key in value]
+        except (InvalidBSON, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            reason = f"it cannot be read ({type(error).__name__})"
+            raise self.refused(type(value).__name__, reason, trail) from error
+
+    def integer(self, value: int, trail: Trail) -> int:
+        self.spend(8)
+        number = int.__index__(value)
+        if number not in _INT64:
+            raise self.refused("int", "BSON integers have at most 64 bits", trail)
+        return number
+
+    def scalar(self, value: Any, trail: Trail) -> Any:
         """Copy a number, bytes or a regular expression, or refuse what BSON does not know."""
-        if isinstance(value, int):
-            self.spend(8)
-            number = int.__index__(value)
-            if number not in _INT64:
-                raise refused("int", "BSON integers have at most 64 bits", path)
-            return value if isinstance(value, Int64) else number
         if isinstance(value, float):
             self.spend(8)
             return float.__float__(value)
@@ -135,34 +163,23 @@ class _Copy:
             self.spend(5 + len(value))
             return value if isinstance(value, Binary) else bytes(value)
         if isinstance(value, Regex | re.Pattern):
-            return self.pattern(value, path)
+            return self.pattern(value, trail)
         if isinstance(value, datetime | uuid.UUID | ObjectId):
             self.spend(21)
             return value
-        raise refused(
-            type(value).__name__, "it is not a BSON type; convert it before it is sent", path
-        )
+        reason = "it is not a BSON type; convert it before it is sent"
+        raise self.refused(type(value).__name__, reason, trail)
 
-    def pattern(self, value: Regex[Any] | re.Pattern[Any], path: str) -> Any:
+    def pattern(self, value: Regex[Any] | re.Pattern[Any], trail: Trail) -> Any:
         source = value.pattern
         if isinstance(source, bytes):
             self.spend(2 + len(source))
             zero = b"\0" in source
         else:
-            zero = "\0" in self.text(source, path)
+            zero = "\0" in self.text(source, trail)
         if zero:
-            raise refused("a regular expression with a NUL byte", "BSON cannot hold it", path)
+            raise self.refused("a regular expression with a NUL", "BSON cannot hold it", trail)
         return value
-
-
-def _items(value: Mapping[Any, Any], path: str) -> Iterable[tuple[Any, Any]]:
-    """Read a mapping once, as whatever it is: raw BSON is decoded here."""
-    try:
-        return [(key, value[key]) for key in value]
-    except (InvalidBSON, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise refused(
-            type(value).__name__, f"it cannot be read ({type(error).__name__})", path
-        ) from error
 
 
 def plain_value(value: Any, limits: Limits, path: str, *, limit: str = "max_query_bytes") -> Any:
@@ -186,7 +203,7 @@ def plain_value(value: Any, limits: Limits, path: str, *, limit: str = "max_quer
     LimitExceeded
         If it is too large or too deep.
     """
-    return _Copy(limits, limit, path).value(value, path, 0)
+    return _Copy(limits, limit, path).value(value, None, 0)
 
 
 def plain_mapping(value: Any, limits: Limits, path: str) -> dict[str, Any]:
