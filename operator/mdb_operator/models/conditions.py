@@ -37,7 +37,7 @@ class ConditionType(StrEnum):
     READY = "Ready"
     REGISTERED = "Registered"
     GRANTS_RESOLVED = "GrantsResolved"
-    SECRET_PROJECTED = "SecretProjected"
+    SECRET_PROJECTED = "SecretProjected"  # noqa: S105 - the name of a condition
     DATABASE_USER_READY = "DatabaseUserReady"
 
 
@@ -50,7 +50,7 @@ class Reason(StrEnum):
 
     PROVISIONED = "Provisioned"
     DATABASE_UNAVAILABLE = "DatabaseUnavailable"
-    SECRET_CONFLICT = "SecretConflict"
+    SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - the name of a reason
     SLUG_TAKEN = "SlugTaken"
     COLLECTION_TAKEN = "CollectionTaken"
     GRANT_PENDING = "GrantPending"

@@ -2,8 +2,8 @@
 
 One source: the library, the operator and the API server agree on what a manifest may hold because
 all three read it off the same model, CEL for what crosses fields included. Only what concerns the
-whole object stands here. ``make crds`` writes the result to ``crds/`` and to the chart; a test holds
-them equal.
+whole object stands here. ``make crds`` writes the result to ``crds/`` and to the chart; a test
+holds them equal.
 """
 
 from __future__ import annotations
@@ -36,15 +36,19 @@ DESCRIPTION = (
 RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "spec.collections[]": (
         (
-            "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
-            " has(k.kind) && k.kind == 'Text')).size() <= 1",
+            (
+                "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
+                " has(k.kind) && k.kind == 'Text')).size() <= 1"
+            ),
             "indexes: a collection can have one text index only",
         ),
     ),
     "spec.collections[].indexes[]": (
         (
-            "!has(self.expireAfterSeconds)"
-            " || (self.keys.size() == 1 && self.keys.all(k, k.kind == 'Ordered'))",
+            (
+                "!has(self.expireAfterSeconds)"
+                " || (self.keys.size() == 1 && self.keys.all(k, k.kind == 'Ordered'))"
+            ),
             "expireAfterSeconds needs keys to have exactly one field, of kind Ordered",
         ),
         (

@@ -1,8 +1,8 @@
 """Workers that take woken apps and reconcile them, and decide when each is looked at again.
 
-The bound on work that runs at once stands here, as a number of workers, and nowhere in kopf: limiting
-kopf's own workers makes a sleeping retry hold its slot. `WakeUps` hands no app out twice at once,
-which is the lock per object.
+The bound on work that runs at once stands here, as a number of workers, and nowhere in kopf:
+limiting kopf's own workers makes a sleeping retry hold its slot. `WakeUps` hands no app out twice
+at once, which is the lock per object.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Workers:
             key = await self._wakeups.take()
             try:
                 again = await self._reconcile(key)
-            except Exception:
+            except Exception:  # noqa: BLE001 - one app must not stop the others
                 _log.exception("A reconcile failed unexpectedly", namespace=key[0], app=key[1])
                 again = Again(failed=True)
             finally:
@@ -97,7 +97,7 @@ class Workers:
             self._failures.pop(key, None)
             return again.seconds
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
+        delay: float = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
         if again.seconds is not None:
             delay = min(delay, again.seconds)
-        return delay * (1 - JITTER * random.random())  # noqa: S311 - spreads load, guards nothing
+        return delay * random.uniform(1 - JITTER, 1)  # noqa: S311 - spreads load, guards nothing

@@ -1,0 +1,171 @@
+"""What the leader runs: it puts the services together and lets them work side by side.
+
+Everything that notices something (the watch of MdbApps, the watch of Secrets, the ping of MongoDB,
+a new keyring) ends in a wake-up of apps, and the workers do the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
+
+import structlog
+
+from mdb_engine.services.database_users import DatabaseUserService
+from mdb_operator.factory import Factory
+from mdb_operator.models.plan import Step
+from mdb_operator.models.resource import MdbAppResource
+from mdb_operator.process import READY_CONTROLLER
+from mdb_operator.secret_watch import SecretChange, SecretKey
+from mdb_operator.services.apply import Applier, StepObserver
+from mdb_operator.services.cache import MdbAppCache
+from mdb_operator.services.database import DatabaseGate
+from mdb_operator.services.database_users import DatabaseUsers, NoDatabaseUsers
+from mdb_operator.services.deletion import Deletion
+from mdb_operator.services.observe import Observer
+from mdb_operator.services.projection import Address
+from mdb_operator.services.reconciler import Reconciler, Tools
+from mdb_operator.services.rewrap import Rewrapper
+from mdb_operator.services.workers import Workers
+
+__all__ = ["Controller"]
+
+_KUBERNETES_STEPS = frozenset(
+    {Step.HOLD, Step.PROJECT, Step.RETIRE, Step.RESTART, Step.UNPROJECT, Step.LET_GO}
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Controller:
+    """Handles the MdbApps of one installation.
+
+    Parameters
+    ----------
+    factory
+        Makes stores and services.
+    on_step
+        Told after every step that was done, with whether it wrote something.
+    """
+
+    def __init__(self, factory: Factory, on_step: StepObserver | None = None) -> None:
+        context, config = factory.context, factory.context.config
+        self._context = context
+        self._factory = factory
+        self._on_step = on_step
+        self._registry = factory.registry()
+        self.cache = MdbAppCache()
+        self.gate = DatabaseGate(context.database, self._registry.prepare, self._database_changed)
+        self._rewrapper = Rewrapper(self._registry, context.metrics, self._wake_all)
+        users: DatabaseUsers = (
+            DatabaseUserService(context.database)
+            if config.isolation == "database"
+            else NoDatabaseUsers()
+        )
+        mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
+        self._reconciler = Reconciler(
+            Tools(
+                cache=self.cache,
+                gate=self.gate,
+                observer=Observer(self._registry, self.gate),
+                applier=Applier(
+                    registry=self._registry,
+                    users=users,
+                    address=Address.parse(
+                        config.read_mongodb_uri(),
+                        config.mongodb_apps_uri,
+                        config.mongodb_database,
+                        config.isolation,
+                    ),
+                    mdbapps=mdbapps,
+                    secrets=secrets,
+                    restarter=factory.workload_restarter(),
+                    cache=self.cache,
+                    observer=self._did,
+                ),
+                deletion=Deletion(
+                    registry=self._registry,
+                    users=users,
+                    mdbapps=mdbapps,
+                    secrets=secrets,
+                    observer=self._did,
+                ),
+                mdbapps=mdbapps,
+                events=factory.event_recorder(),
+                wakeups=context.wakeups,
+                metrics=context.metrics,
+                isolation=config.isolation,
+                resync_seconds=config.resync_seconds,
+            )
+        )
+        self.reconcile = self._reconciler.reconcile
+
+    def see(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Take in an event of the watch of MdbApps."""
+        resource = MdbAppResource.from_body(body)
+        if kind == "DELETED":
+            self.cache.remove(resource)
+            self._context.metrics.forget_app(resource.key)
+            self._context.wakeups.forget(resource.key)
+        elif not self.cache.update(resource):
+            return
+        self._context.wakeups.wake(resource.key)
+
+    async def run(self, watch: Coroutine[Any, Any, None]) -> None:
+        """Work until the watch of MdbApps ends, which calls `see`."""
+        context = self._context
+        context.master_keys.on_change = self._keys_changed
+        workers = Workers(context.wakeups, self.reconcile, count=context.config.concurrency)
+        watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
+        await self.gate.look()
+        endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._report()]
+        endless += [watcher.run() for watcher in watchers]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(work) for work in endless]
+                await asyncio.gather(*(watcher.wait_synced() for watcher in watchers))
+                context.readiness.hold(READY_CONTROLLER)
+                _log.info("The controller has started", isolation=context.config.isolation)
+                try:
+                    await watch
+                finally:
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            context.master_keys.on_change = None
+
+    def _projected(self) -> Iterable[SecretKey]:
+        return [(app.key.namespace, app.secret_name) for app in self.cache if not app.deleting]
+
+    def _secret_changed(self, change: SecretChange) -> None:
+        for app in self.cache:
+            if app.uid == change.owner_uid:
+                self._context.wakeups.wake(app.key)
+                return
+
+    def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
+        self._context.metrics.database_up.set(up)
+        self._wake_all()
+
+    def _keys_changed(self) -> None:
+        self._rewrapper.request()
+        self._wake_all()
+
+    def _wake_all(self) -> None:
+        for app in self.cache:
+            self._context.wakeups.wake(app.key)
+
+    def _did(self, step: Step, wrote: bool) -> None:  # noqa: FBT001 - an observer's argument
+        if wrote:
+            in_kubernetes = step in _KUBERNETES_STEPS
+            self._context.metrics.count_write(
+                "kubernetes" if in_kubernetes else "mongodb", step.value
+            )
+        if self._on_step is not None:
+            self._on_step(step, wrote)
+
+    async def _report(self) -> None:
+        while True:
+            self._context.metrics.queue_length.set(len(self._context.wakeups))
+            await asyncio.sleep(1)

@@ -1,0 +1,116 @@
+"""What stands in an app's Kubernetes Secret. Pure.
+
+The keys are the Service Binding specification's where it has one, and always all there. The URI is
+made from the address that apps reach MongoDB by; with ``isolation: database`` each app has a user
+of its own in it, with ``isolation: library`` they share the operator's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from pydantic import SecretStr
+
+from mdb_engine.models.secret import RevealedSecrets
+from mdb_operator.constants import MANAGER
+from mdb_operator.models.outcome import Isolation
+
+__all__ = ["Address", "projected_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where apps reach MongoDB, and as whom where they share a user.
+
+    Parameters
+    ----------
+    scheme
+        ``mongodb`` or ``mongodb+srv``.
+    hosts
+        Hosts with ports, separated by commas.
+    options
+        Options of the URI, without ``authSource``.
+    database
+        The database that the apps share.
+    isolation
+        Whether each app has a user of its own.
+    username, password, auth_source
+        The shared user, empty where there is none.
+    """
+
+    scheme: str
+    hosts: str
+    options: tuple[tuple[str, str], ...]
+    database: str
+    isolation: Isolation
+    username: str = ""
+    password: SecretStr = field(default=SecretStr(""))
+    auth_source: str = ""
+
+    @classmethod
+    def parse(
+        cls,
+        operator_uri: SecretStr,
+        apps_uri: SecretStr | None,
+        database: str,
+        isolation: Isolation,
+    ) -> Address:
+        """Read it from the operator's own URI and the one of the apps, where that differs."""
+        own = urlsplit(operator_uri.get_secret_value())
+        credentials, _, _ = own.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        options = dict(parse_qsl(own.query, keep_blank_values=True))
+        auth_source = options.get("authSource") or own.path.strip("/") or "admin"
+        public = urlsplit(apps_uri.get_secret_value()) if apps_uri else own
+        shown = dict(parse_qsl(public.query, keep_blank_values=True))
+        shown.pop("authSource", None)
+        return cls(
+            scheme=public.scheme,
+            hosts=public.netloc.rpartition("@")[2],
+            options=tuple(shown.items()),
+            database=database,
+            isolation=isolation,
+            username=unquote(username),
+            password=SecretStr(unquote(password)),
+            auth_source=auth_source if username else "",
+        )
+
+    def user(self, revealed: RevealedSecrets) -> tuple[str, SecretStr, str]:
+        """Return the user, password and authentication database of an app."""
+        if self.isolation == "library":
+            return self.username, self.password, self.auth_source
+        current = revealed.current
+        return f"{revealed.slug}.v{current.version}", current.database_password, self.database
+
+    def uri(self, revealed: RevealedSecrets) -> str:
+        """Return the connection string of an app."""
+        username, password, auth_source = self.user(revealed)
+        options = list(self.options)
+        login = ""
+        if username:
+            login = f"{quote(username, safe='')}:{quote(password.get_secret_value(), safe='')}@"
+            options.append(("authSource", auth_source))
+        query = f"?{urlencode(options)}" if options else ""
+        return f"{self.scheme}://{login}{self.hosts}/{quote(self.database, safe='')}{query}"
+
+
+def projected_data(address: Address, revealed: RevealedSecrets) -> dict[str, str]:
+    """Return the value of every key of the projected Secret."""
+    username, password, _ = address.user(revealed)
+    current, previous = revealed.current, revealed.previous
+    return {
+        "type": "mongodb",
+        "provider": MANAGER,
+        "uri": address.uri(revealed),
+        "host": address.hosts,
+        "database": address.database,
+        "username": username,
+        "password": password.get_secret_value(),
+        "app-slug": revealed.slug,
+        "app-secret": current.token.get_secret_value(),
+        "app-secret-previous": previous.token.get_secret_value() if previous else "",
+        "session-key": current.session_key.get_secret_value(),
+        "session-key-previous": previous.session_key.get_secret_value() if previous else "",
+        "secret-version": str(revealed.version),
+    }
