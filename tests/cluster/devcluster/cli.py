@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import textwrap
 
 import click
 
@@ -15,6 +16,9 @@ from devcluster.mongo_cli import mongo
 from devcluster.progress import Progress
 from devcluster.provider import Status
 from devcluster.providers import select
+
+_LINE = 300
+"""Characters of a component's last line; some print whole objects."""
 
 _name = click.option(
     "--name",
@@ -49,18 +53,21 @@ def cli() -> None:
 )
 def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
     """Start the cluster, unless it runs already."""
+    if port is not None and not control_plane_only:
+        raise click.UsageError("--port goes with --control-plane: a node has addresses of its own")
     progress = Progress()
     provider = select(name, progress, port=port, starting=True)
     provider.up(control_plane_only=control_plane_only)
     progress.note(provider.status().summary)
-    progress.note('eval "$(devcluster env)" makes kubectl and helm use it')
+    option = "" if name == paths.cluster_name() else f" --name {name}"
+    progress.note(f'eval "$(devcluster env{option})" makes kubectl and helm use it')
 
 
 @cli.command()
 @_name
 def down(name: str) -> None:
     """Remove the cluster and everything that belongs to it."""
-    if not select(name).down():
+    if not select(name, starting=False).down():
         Progress().note(f"There is no cluster {name!r}")
 
 
@@ -68,7 +75,7 @@ def down(name: str) -> None:
 @_name
 def status(name: str) -> None:
     """Tell how the cluster fares; fails unless all of it works."""
-    provider = select(name)
+    provider = select(name, starting=False)
     found = provider.status()
     _print_status(found)
     if not found.healthy:
@@ -79,7 +86,7 @@ def status(name: str) -> None:
 @_name
 def env(name: str) -> None:
     """Print the shell commands that make kubectl and helm use the cluster."""
-    provider = select(name)
+    provider = select(name, starting=False)
     click.echo(f"export KUBECONFIG={shlex.quote(str(provider.kubeconfig()))}")
     tools = provider.tools()
     if tools is not None:
@@ -107,5 +114,6 @@ def _print_status(found: Status) -> None:
     for component in found.components:
         click.echo(f"  {component.name:<{width}}  {component.detail}")
         if not component.healthy:
-            click.echo(f"  {'':<{width}}  {component.last_line or 'it wrote nothing'}")
-            click.echo(f"  {'':<{width}}  {component.log}")
+            last_line = textwrap.shorten(component.last_line, _LINE) or "it wrote nothing"
+            click.echo(f"  {'':<{width}}  last line: {last_line}")
+            click.echo(f"  {'':<{width}}  log: {component.log}")

@@ -60,10 +60,14 @@ NODE = (
 """What a node needs."""
 
 
+def search_path() -> str:
+    """Return PATH with the directories of root's programs, which a user's often lacks."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
+
+
 def find(program: str) -> str | None:
-    """Return the path of a program; a user's PATH often lacks the directories of root's."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
-    return shutil.which(program, path=path)
+    """Return the path of a program."""
+    return shutil.which(program, path=search_path())
 
 
 def plugin_directory() -> Path | None:

@@ -78,15 +78,13 @@ class NodeNetwork:
         return str(self.services[10])
 
     @classmethod
-    def choose(cls, taken: Collection[int], routes: Collection[ipaddress.IPv4Network]) -> Self:
+    def choose(cls, routes: Collection[ipaddress.IPv4Network]) -> Self:
         """Return the first node network that nothing else uses.
 
         Parameters
         ----------
-        taken
-            The numbers of the other clusters.
         routes
-            The networks to which the machine has routes.
+            The networks to which the machine has routes, other nodes' among them.
 
         Raises
         ------
@@ -96,9 +94,7 @@ class NodeNetwork:
         for index in range(MAX_CLUSTERS):
             network = cls(index)
             mine = (network.link_network, network.pods, network.services)
-            if index not in taken and not any(
-                own.overlaps(other) for own in mine for other in routes
-            ):
+            if not any(own.overlaps(other) for own in mine for other in routes):
                 return network
         raise DevclusterError(
             f"All networks for a node ({_LINKS}, {_PODS}, {_SERVICES}) are in use",
@@ -128,7 +124,7 @@ def check_port(port: int) -> int:
         except OSError as error:
             raise DevclusterError(
                 f"Port {port}, asked for the API server, cannot be used: {error.strerror}",
-                f"`ss -ltnp 'sport = :{port}'` shows who has it. Without --port a free one is used.",
+                f"`ss -ltnp 'sport = :{port}'` shows who has it. No --port: a free one.",
             ) from error
     return port
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from devcluster import build
+from devcluster import build, packages
 from devcluster.errors import DevclusterError
 from devcluster.node import cgroups, controlplane, machine, record, worker
 from devcluster.node.addresses import API_PORT, check_port, free_port
 from devcluster.node.api import Client, wait_until
-from devcluster.node.component import Component, State
+from devcluster.node.component import State
 from devcluster.node.controlplane import Endpoints
 from devcluster.node.layout import Layout
 from devcluster.node.namespace import Plan
@@ -37,7 +38,8 @@ def prepare(layout: Layout, kind: Kind, progress: Progress) -> list[Path]:
     if kind is Kind.NODE:
         programs += [build.COREDNS, build.PAUSE]
     directories = [build.ensure(program, progress) for program in programs]
-    layout.tools.mkdir(mode=0o700, parents=True)
+    for made in (layout.root, layout.tools):
+        made.mkdir(mode=0o700)
     for tool, directory in zip(("kubectl", "helm"), directories, strict=False):
         (layout.tools / tool).symlink_to(directory / tool)
     return directories
@@ -73,51 +75,32 @@ def start(
     DevclusterError
         If a component dies, or the cluster does not work in time.
     """
-    layout.logs.mkdir(mode=0o700, parents=True)
+    layout.logs.mkdir(mode=0o700)
     with progress.step(f"Starting the cluster {cluster!r}") as step:
-        endpoints = _endpoints(kind, port)
-        authority = controlplane.write_credentials(layout, endpoints, cluster)
-        parts = controlplane.components(layout, endpoints, binaries[0])
-        if endpoints.network is not None:
-            node = worker.Node(layout, endpoints.network, cluster)
-            worker.write_files(node, endpoints, authority)
-            cgroups.create(cgroups.name_of(layout.root))
-            parts += worker.components(node, binaries[0], binaries[2])
-        supervisor = _start_supervisor(layout, endpoints, cluster, parts)
-        record.save(
-            layout,
-            Record(
-                kind=kind,
-                boot=boot_id(),
-                supervisor=supervisor,
-                url=endpoints.url,
-                index=endpoints.network.index if endpoints.network else None,
-            ),
-        )
+        with _endpoints(kind, port) as endpoints:
+            node = _write_files(layout, endpoints, cluster, binaries)
+            supervisor = _start_supervisor(layout, endpoints)
+        index = endpoints.network.index if endpoints.network else None
+        record.save(layout, Record(kind, boot_id(), supervisor, endpoints.url, index))
         client = Client(layout, endpoints.url)
-        if endpoints.network is not None:
+        if node is not None:
             step.detail = "sandbox image"
             worker.load_sandbox_image(layout, supervisor, binaries[3])
             step.detail = "API server"
             await_ready(layout, {"kube-apiserver"})
-            worker.create_objects(client, endpoints.network)
+            worker.create_objects(client, node.network)
         step.detail = "components"
         await_ready(layout)
-        if endpoints.network is not None:
-            step.detail = "node"
-            node = worker.Node(layout, endpoints.network, cluster)
-            wait_until(
-                lambda: _alive(layout) and worker.is_ready(client, node),
-                _READY_DEADLINE,
-                "The node did not become ready",
-            )
         step.detail = "controllers"
         path = "/api/v1/namespaces/default/serviceaccounts/default"
-        wait_until(
-            lambda: _alive(layout) and client.get(path) is not None,
-            _READY_DEADLINE,
+        _await(
+            layout,
+            lambda: client.get(path) is not None,
             "The controllers did not make the first service account",
         )
+        if node is not None:
+            step.detail = "node"
+            _await(layout, lambda: worker.is_ready(client, node), "The node did not become ready")
 
 
 def await_ready(layout: Layout, names: Collection[str] = ()) -> None:
@@ -138,14 +121,9 @@ def await_ready(layout: Layout, names: Collection[str] = ()) -> None:
 
     def ready() -> bool:
         health = record.load_health(layout)
-        wanted = names or health
-        return (
-            _alive(layout)
-            and bool(health)
-            and all(health[name].state is State.READY for name in wanted)
-        )
+        return bool(health) and all(health[name].state is State.READY for name in names or health)
 
-    wait_until(ready, _READY_DEADLINE, "The components were not ready")
+    _await(layout, ready, "The components were not ready")
 
 
 def await_change(layout: Layout, before: int) -> None:
@@ -165,8 +143,17 @@ def await_change(layout: Layout, before: int) -> None:
     )
 
 
-def _alive(layout: Layout) -> bool:
-    """Check that nothing died, and return True so that it can stand in a condition."""
+def _await(layout: Layout, check: Callable[[], bool], message: str) -> None:
+    """Wait until a check holds, as long as nothing dies."""
+
+    def holds() -> bool:
+        _check_alive(layout)
+        return check()
+
+    wait_until(holds, _READY_DEADLINE, message)
+
+
+def _check_alive(layout: Layout) -> None:
     known = record.load(layout)
     if known is None or not known.runs():
         raise DevclusterError(
@@ -180,7 +167,6 @@ def _alive(layout: Layout) -> bool:
                 f"{name} died while the cluster started ({health.reason}): {line}",
                 _hint(layout, name),
             )
-    return True
 
 
 def _hint(layout: Layout, name: str) -> str:
@@ -190,29 +176,44 @@ def _hint(layout: Layout, name: str) -> str:
     return f"See {log}."
 
 
-def _endpoints(kind: Kind, port: int | None) -> Endpoints:
+@contextlib.contextmanager
+def _endpoints(kind: Kind, port: int | None) -> Iterator[Endpoints]:
+    """Give addresses that are free, and that nobody else takes before they are in use."""
     if kind is Kind.NODE:
-        network = machine.choose_network()
-        return Endpoints(network.node_ip, API_PORT, 2379, 2380, network)
-    chosen = free_port() if port is None else check_port(port)
-    return Endpoints("127.0.0.1", chosen, free_port(), free_port(), None)
+        with machine.choose_network() as network:
+            yield Endpoints(network.node_ip, API_PORT, 2379, 2380, network)
+    else:
+        chosen = free_port() if port is None else check_port(port)
+        yield Endpoints("127.0.0.1", chosen, free_port(), free_port(), None)
 
 
-def _start_supervisor(
-    layout: Layout, endpoints: Endpoints, cluster: str, parts: list[Component]
-) -> ProcessId:
+def _write_files(
+    layout: Layout, endpoints: Endpoints, cluster: str, binaries: list[Path]
+) -> worker.Node | None:
+    """Write all files that the components read, and the plan to start them."""
+    authority = controlplane.write_credentials(layout, endpoints, cluster)
+    parts = controlplane.components(layout, endpoints, binaries[0])
+    node = plan = None
+    if endpoints.network is not None:
+        node = worker.Node(layout, endpoints.network, cluster)
+        plan = asdict(Plan(endpoints.network.index, node.name))
+        worker.write_files(node, endpoints, authority)
+        cgroups.create(cgroups.name_of(layout.root))
+        parts += worker.components(node, binaries[0], binaries[2])
+    content = {"namespace": plan, "components": [part.dump() for part in parts]}
+    layout.write(layout.plan, json.dumps(content, indent=2))
+    return node
+
+
+def _environment() -> dict[str, str]:
+    """Return what the components get to see: no proxy, no credential, no setting of the user's."""
+    kept = ("HOME", "PYTHONPATH", "TZ")
+    chosen = {name: os.environ[name] for name in kept if name in os.environ}
+    return chosen | {"PATH": packages.search_path(), "LC_ALL": "C.UTF-8"}
+
+
+def _start_supervisor(layout: Layout, endpoints: Endpoints) -> ProcessId:
     network = endpoints.network
-    plan = None if network is None else Plan(network.index, worker.node_name(cluster))
-    layout.write(
-        layout.plan,
-        json.dumps(
-            {
-                "namespace": asdict(plan) if plan else None,
-                "components": [part.dump() for part in parts],
-            },
-            indent=2,
-        ),
-    )
     command = [sys.executable, "-m", "devcluster.node.supervisor", str(layout.root)]
     if network is not None:
         command = machine.in_namespaces(command)
@@ -220,6 +221,7 @@ def _start_supervisor(
     with os.fdopen(descriptor, "wb") as log:
         process = subprocess.Popen(
             command,
+            env=_environment(),
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,10 +19,10 @@ from devcluster.node.addresses import NodeNetwork
 from devcluster.node.layout import Layout
 from devcluster.node.namespace import INNER_LINK
 from devcluster.node.processes import child_of
-from devcluster.paths import state_root
 from devcluster.progress import Progress
 
 _DEADLINE = 10.0
+_LOCK_DEADLINE = 60.0
 _POLL = 0.01
 
 CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
@@ -46,14 +48,32 @@ def require(progress: Progress) -> None:
     packages.require(packages.NODE, progress)
 
 
-def choose_network() -> NodeNetwork:
-    """Return the addresses for a new node."""
-    taken = set()
-    for directory in state_root().glob("cluster-*/"):
-        known = record.load(Layout(directory))
-        if known is not None and known.index is not None and known.runs():
-            taken.add(known.index)
-    return NodeNetwork.choose(taken, list(_routes()))
+@contextlib.contextmanager
+def choose_network() -> Iterator[NodeNetwork]:
+    """Give the addresses for a new node, which nobody else is given before the block ends.
+
+    In the block the node must be connected: the routes to it tell that its addresses are in use.
+
+    Raises
+    ------
+    DevclusterError
+        If there are none.
+    """
+    # A name in the abstract namespace is a lock for all users and leaves no file behind.
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as lock:
+        end = time.monotonic() + _LOCK_DEADLINE
+        while True:
+            try:
+                lock.bind("\0devcluster-network")
+                break
+            except OSError as error:
+                if time.monotonic() > end:
+                    raise DevclusterError(
+                        "Another devcluster has been choosing addresses for too long",
+                        "`ss -xp | grep devcluster-network` shows which process that is.",
+                    ) from error
+            time.sleep(_POLL)
+        yield NodeNetwork.choose(list(_routes()))
 
 
 def in_namespaces(command: list[str]) -> list[str]:
@@ -119,9 +139,9 @@ def import_image(supervisor: int, archive: Path) -> None:
         If containerd refuses.
     """
     # The socket is on the node's own /run, which the machine reaches through the process.
-    socket = Path(f"/proc/{supervisor}/root{CONTAINERD_SOCKET}")
+    address = Path(f"/proc/{supervisor}/root{CONTAINERD_SOCKET}")
     done = subprocess.run(
-        ["ctr", "--address", socket, "--namespace", "k8s.io", "images", "import", archive],
+        ["ctr", "--address", address, "--namespace", "k8s.io", "images", "import", archive],
         capture_output=True,
         text=True,
         check=False,

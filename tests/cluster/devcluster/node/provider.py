@@ -77,8 +77,9 @@ class NodeProvider:
             return Status(
                 exists=True,
                 healthy=False,
-                summary=f"The cluster {self.name!r} was killed; `devcluster up` starts it anew, "
-                "`devcluster down` removes what is left of it",
+                summary=f"The cluster {self.name!r} was killed, or did not come to run; its logs "
+                f"are in {self.layout.logs}. `devcluster up` starts it anew, `devcluster down` "
+                "removes it",
             )
         components = tuple(self._components(known))
         died = [component.name for component in components if not component.healthy]
@@ -127,7 +128,8 @@ class NodeProvider:
     def _create(self, kind: Kind) -> None:
         if self.layout.root.exists():
             self._progress.note(
-                f"The cluster {self.name!r} was killed earlier; removing what is left of it"
+                f"The cluster {self.name!r} was killed, or did not come to run; "
+                "removing what is left of it"
             )
             cleanup.remove(self.layout)
         binaries = launch.prepare(self.layout, kind, self._progress)
