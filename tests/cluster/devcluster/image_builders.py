@@ -7,6 +7,7 @@ where no registry may be in reach, so it is given a base that was made on this m
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import ssl
@@ -24,6 +25,9 @@ BUILD_DEADLINE_SECONDS = 1800.0
 
 STORE_DEADLINE_SECONDS = 300.0
 """Copying an image of some hundred megabytes takes seconds."""
+
+OLD_BUILDS = 12
+"""How many builds without a name are kept: the cache of a few images, and a bound on the disk."""
 
 TIMESTAMP = "315532800"
 """Of everything in an image: 1980, the first year that zip files know.
@@ -142,8 +146,8 @@ class BuildahBuilder:
         self.run(
             [
                 *buildah(self.run),
-                *("build", "--isolation", "chroot", "--layers", "--pull-never", "--quiet"),
-                *("--timestamp", TIMESTAMP, "--tag", spec.tag, "--file", dockerfile),
+                *("build", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never"),
+                *("--quiet", "--timestamp", TIMESTAMP, "--tag", spec.tag, "--file", dockerfile),
                 *_host_files(),
                 *_build_arguments(arguments),
                 spec.context,
@@ -151,6 +155,29 @@ class BuildahBuilder:
             what=f"Building {spec.tag}",
             timeout=BUILD_DEADLINE_SECONDS,
         )
+        self._forget_old_builds()
+
+    def _forget_old_builds(self) -> None:
+        """Remove the images without a name, but for the newest; layers still in use stay.
+
+        Their age is that of their files: the time in them is the same for all.
+        """
+        command = buildah(self.run)
+        listing = self.run(
+            [*command, "images", "--quiet", "--no-trunc", "--filter", "dangling=true"],
+            what="Listing old builds",
+            timeout=STORE_DEADLINE_SECONDS,
+        )
+        names = {line.removeprefix("sha256:") for line in listing.split()}
+        kept = [path for path in _store().glob("*/*-images/*") if path.name in names]
+        kept.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[OLD_BUILDS:]:
+            with contextlib.suppress(DevclusterError):  # another build is using it just now
+                self.run(
+                    [*command, "rmi", path.name],
+                    what="Removing an old build",
+                    timeout=STORE_DEADLINE_SECONDS,
+                )
 
     def save(self, tag: str, archive: Path) -> None:
         """Write an image as an archive."""
@@ -168,12 +195,17 @@ def buildah(run: Run = run) -> list[str]:
     Overlay is twenty times as fast as copying (``vfs``) but needs root, and a disk that is no
     overlay itself. Which one works is tried once and noted in the store.
     """
-    store = cache_dir() / "images"
-    store.mkdir(mode=0o700, exist_ok=True)
+    store = _store()
     noted = store / "driver"
     if not noted.exists():
         noted.write_text("overlay" if _overlay_works(store, run) else "vfs")
     return _buildah(store, noted.read_text())
+
+
+def _store() -> Path:
+    store = cache_dir() / "images"
+    store.mkdir(mode=0o700, exist_ok=True)
+    return store
 
 
 def _buildah(store: Path, driver: str) -> list[str]:

@@ -80,8 +80,11 @@ def test_buildah_builds_from_our_base_without_a_registry(
 
     BuildahBuilder("localhost/base:1", run).build(spec)
 
-    command = run.commands[-1]
-    assert "--storage-driver overlay build --isolation chroot --layers --pull-never" in command
+    command = run.commands[-2]
+    assert (
+        "--storage-driver overlay build --isolation chroot --layers --force-rm --pull-never"
+        in command
+    )
     assert "--build-arg BASE=localhost/base:1" in command
     assert "--build-arg COLOUR=blue" in command
     assert "--timestamp 315532800 --tag localhost/app:dev" in command
@@ -94,8 +97,9 @@ def test_a_base_of_the_callers_choice_wins(spec: ImageSpec, tmp_path: Path) -> N
 
     BuildahBuilder("localhost/base:1", run).build(chosen)
 
-    assert "--build-arg BASE=localhost/mine:1" in run.commands[-1]
-    assert "localhost/base:1" not in run.commands[-1]
+    builds = [command for command in run.commands if " build " in command]
+    assert "--build-arg BASE=localhost/mine:1" in builds[0]
+    assert "localhost/base:1" not in builds[0]
 
 
 def test_the_store_copies_files_where_overlay_does_not_work(
@@ -108,7 +112,7 @@ def test_the_store_copies_files_where_overlay_does_not_work(
     builder.build(spec)
     builder.build(spec)
 
-    assert "--storage-driver vfs build" in run.commands[-1]
+    assert sum("--storage-driver vfs build" in command for command in run.commands) == 2
     assert sum(" from scratch" in command for command in run.commands) == 1, "tried once"
 
 
@@ -120,8 +124,24 @@ def test_who_is_not_root_gets_a_store_that_copies(
 
     BuildahBuilder("localhost/base:1", run).build(spec)
 
-    assert len(run.commands) == 1
     assert "--storage-driver vfs build" in run.commands[0]
+
+
+def test_only_the_newest_builds_without_a_name_are_kept(
+    spec: ImageSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    names = [f"{number:064x}" for number in range(image_builders.OLD_BUILDS + 2)]
+    for age, name in enumerate(names):
+        image = tmp_path / "cache" / "devcluster" / "images" / "vfs" / "vfs-images" / name
+        image.mkdir(parents=True)
+        os.utime(image, (1_000_000_000 - age, 1_000_000_000 - age))
+    run = RecordingRun({"dangling=true": "".join(f"sha256:{name}\n" for name in names)})
+
+    BuildahBuilder("localhost/base:1", run).build(spec)
+
+    assert [command.split()[-1] for command in run.commands[-2:]] == names[-2:]
+    assert all(" rmi " in command for command in run.commands[-2:])
 
 
 @pytest.mark.parametrize(
