@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from devcluster import detect
+from devcluster import detect, kind
 from devcluster.errors import DevclusterError
-from devcluster.kind import KindProvider, why_not
 from devcluster.kubeconfig import KubeconfigProvider
 from devcluster.node.provider import NodeProvider
 from devcluster.progress import Progress
@@ -55,18 +54,18 @@ def select(
 def _kind_or_node(name: str, progress: Progress, port: int | None, *, starting: bool) -> Provider:
     """Return kind's cluster, or the single node where that runs or kind has no node image."""
     if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
-        if starting and (reason := why_not(progress)):
+        if starting and (reason := kind.why_not(progress)):
             raise DevclusterError(
                 f"kind cannot be used here: {reason}",
                 f"Unset {detect.VARIABLE} to use what the machine has.",
             )
-        return KindProvider(name, progress)
+        return kind.KindProvider(name, progress)
     node = NodeProvider(name, progress, port)
     if sys.platform != "linux":
-        return KindProvider(name, progress)
+        return kind.KindProvider(name, progress)
     if node.status().exists:
         return node
-    if starting and (reason := why_not(progress)):
+    if starting and (reason := kind.why_not(progress)):
         progress.note(f"kind cannot be used here: {reason}; using the single node")
         return node
-    return KindProvider(name, progress)
+    return kind.KindProvider(name, progress)
