@@ -20,6 +20,7 @@ from mdb_engine.scoped.cursor import RECHECK_SECONDS, Document
 from mdb_engine.scoped.errors import AttributeRefused, Translation
 from mdb_engine.scoped.not_offered import STREAM_REFUSED, refusal
 from mdb_engine.scoped.operation import Operation
+from mdb_engine.scoped.transaction import sealed
 
 __all__ = ["ScopedChangeStream"]
 
@@ -134,7 +135,7 @@ class ScopedChangeStream:
     async def try_next(self) -> Document | None:
         """Return the next change, or None if there is none for ``max_await_time_ms``."""
         raw = await self.__ready()
-        change: Document | None = await self.__operation.ask(raw.try_next)
+        change: Document | None = await self.__operation.ask(raw.try_next, bounded=False)
         return change
 
     async def close(self) -> None:
@@ -157,9 +158,10 @@ class ScopedChangeStream:
         collection, _ = operation.place(None)
         self.__client = id(collection.database.client)
         raw = await operation.send(
-            lambda: operation.seam.driver.watch(collection, self.__pipeline, **self.__options)
+            lambda: operation.seam.driver.watch(collection, self.__pipeline, **self.__options),
+            bounded=True,
         )
-        return lambda: raw
+        return sealed(raw)
 
     async def __recheck(self) -> None:
         try:

@@ -62,11 +62,11 @@ class ScopedCollection(Reads, Writes, IndexOperations):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScopedCollection):
             return NotImplemented
-        same = self.__seam == other.__seam
+        same = self.__seam.gate() is other.__seam.gate()
         return same and self.__reference == other.__reference
 
     def __hash__(self) -> int:
-        return hash((id(self.__seam.gate), self.__reference.name, self.__reference.app))
+        return hash((id(self.__seam.gate()), self.__reference.name, self.__reference.app))
 
     if not TYPE_CHECKING:  # a type checker is to say so as well
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
@@ -30,7 +31,7 @@ from mdb_engine.scoped.options import (
     accept,
 )
 from mdb_engine.scoped.projections import scope_projection
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import Transaction, sealed
 
 __all__ = ["Document", "ScopedCommandCursor", "ScopedCursor"]
 
@@ -60,9 +61,12 @@ class ScopedCommandCursor:
         Asks the driver for its cursor.
     session
         The transaction that it is part of.
+    bounded
+        As in `Operation.ask`.
     """
 
     __slots__ = (
+        "__bounded",
         "__checked",
         "__closed",
         "__opener",
@@ -73,8 +77,14 @@ class ScopedCommandCursor:
     )
 
     def __init__(
-        self, operation: Operation, opener: Opener, session: Transaction | None = None
+        self,
+        operation: Operation,
+        opener: Opener,
+        session: Transaction | None = None,
+        *,
+        bounded: bool = False,
     ) -> None:
+        self.__bounded = bounded
         self.__operation = operation
         self.__opener = opener
         self.__session = session
@@ -143,7 +153,7 @@ class ScopedCommandCursor:
         if not self.alive:
             raise StopAsyncIteration
         raw = await self.__ready()
-        document: Document = await self.__operation.ask(raw.next)
+        document: Document = await self.__operation.ask(raw.next, bounded=self.__bounded)
         self.__retrieved += 1
         return document
 
@@ -175,7 +185,9 @@ class ScopedCommandCursor:
         while len(documents) < most and self.alive:
             raw = await self.__ready()
             wanted = min(CHUNK, most - len(documents))
-            documents += await self.__operation.ask(lambda: raw.to_list(wanted))  # noqa: B023 - awaited here
+            documents += await self.__operation.ask(
+                partial(raw.to_list, wanted), bounded=self.__bounded
+            )
             if len(documents) > limits.max_result_documents:
                 await self.close()
                 raise limits.exceeded(
@@ -207,8 +219,10 @@ class ScopedCommandCursor:
         if self.__raw is None:
             operation = self.__operation
             collection, session = operation.place(self.__session)
-            raw = await operation.send(lambda: self.__opener(collection, session))
-            self.__raw = lambda: raw
+            raw = await operation.send(
+                lambda: self.__opener(collection, session), bounded=self.__bounded
+            )
+            self.__raw = sealed(raw)
         return self.__raw()
 
     async def __recheck(self) -> None:
@@ -341,7 +355,7 @@ class ScopedCursor(ScopedCommandCursor):
             self.__operation.access.confirm(operation.access)
         collection, session = operation.place(self.__session)
         raw = await self.__find(collection, session)
-        plan: Document = await operation.send(raw.explain)
+        plan: Document = await operation.send(raw.explain, bounded=True)
         return {key: value for key, value in plan.items() if key not in _ABOUT_THE_SERVER}
 
     async def __find(self, collection: RawCollection, session: RawSession | None) -> RawCursor:

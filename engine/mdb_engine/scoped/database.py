@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
-import pymongo
-
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import QueryRefused, ScopeDenied
 from mdb_engine.models.access import Access, Gate
@@ -65,7 +63,7 @@ class ScopedDatabase:
         driver: Driver,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.__seam = Seam(gate=gate, database=database, driver=driver, limits=limits)
+        self.__seam = Seam(gate, database, driver, limits)
         self.__options: tuple[tuple[str, Any], ...] = ()
 
     def __repr__(self) -> str:
@@ -125,7 +123,7 @@ class ScopedDatabase:
     def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedDatabase:
         """Return the same database, whose collections are read and written in another way."""
         seam = self.__seam
-        other = ScopedDatabase(seam.gate, seam.database, seam.driver, seam.limits)
+        other = ScopedDatabase(seam.gate(), seam.source(), seam.driver, seam.limits)
         other.__options = merge_options(self.__options, options)
         return other
 
@@ -139,11 +137,13 @@ class ScopedDatabase:
             ``db[name]`` takes. Sorted.
         """
         seam = self.__seam
-        access = seam.gate.admit()
+        access = seam.gate().admit()
         if session is not None:
             raise QueryRefused("MongoDB cannot list collections in a transaction", path="session")
-        with Translation("list_collection_names", seam.seconds), pymongo.timeout(seam.seconds):
-            found = await seam.database().list_collection_names(authorizedCollections=True)
+        with Translation("list_collection_names", seam.seconds):
+            found = await seam.database().list_collection_names(
+                authorizedCollections=True, maxTimeMS=seam.limits.max_time_ms
+            )
         names = (_name_of(physical, access) for physical in found)
         return sorted(name for name in names if name is not None)
 
@@ -180,7 +180,8 @@ class ScopedDatabase:
         await operation.send(
             lambda: collection.database.create_collection(
                 operation.target.physical, check_exists=False, **plain
-            )
+            ),
+            bounded=True,
         )
         return ScopedCollection(seam, reference)
 

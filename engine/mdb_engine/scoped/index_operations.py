@@ -112,7 +112,7 @@ class IndexOperations(Handle):
                 settings["session"] = session
             return await operation.seam.driver.list_indexes(collection, **settings)
 
-        return ScopedCommandCursor(operation, start, transaction)
+        return ScopedCommandCursor(operation, start, transaction, bounded=True)
 
     async def index_information(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
         """Return the indexes' descriptions by name."""
@@ -174,7 +174,7 @@ class IndexOperations(Handle):
                 settings["session"] = session
             return await operation.seam.driver.aggregate(collection, stages, **settings)
 
-        return ScopedCommandCursor(operation, start, transaction)
+        return ScopedCommandCursor(operation, start, transaction, bounded=True)
 
     async def _create_search(
         self, name: str, models: Sequence[SearchModel], options: Mapping[str, Any]

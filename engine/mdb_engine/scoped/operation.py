@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pymongo
+from pymongo import ReadPreference
 
 from mdb_engine.driver import Driver, RawCollection, RawDatabase, RawSession
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
@@ -23,11 +25,25 @@ from mdb_engine.models.access import Access, Gate, Target
 from mdb_engine.scoped.errors import Translation
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import accept
-from mdb_engine.scoped.transaction import Transaction, join
+from mdb_engine.scoped.transaction import Transaction, join, sealed
 
 __all__ = ["Handle", "Operation", "Purpose", "Reference", "Seam", "Witness"]
 
 Result = TypeVar("Result")
+
+TIME_ARGUMENTS: Mapping[str, str] = {
+    "count_documents": "maxTimeMS",
+    "create_index": "maxTimeMS",
+    "create_indexes": "maxTimeMS",
+    "distinct": "maxTimeMS",
+    "drop_index": "maxTimeMS",
+    "drop_indexes": "maxTimeMS",
+    "find_one": "max_time_ms",
+    "find_one_and_delete": "maxTimeMS",
+    "find_one_and_replace": "maxTimeMS",
+    "find_one_and_update": "maxTimeMS",
+}
+"""What the time limit is called, by method. The others have no argument for it."""
 
 
 class Purpose(enum.Enum):
@@ -43,7 +59,6 @@ class Purpose(enum.Enum):
     """That it is the app's own and the handle may write."""
 
 
-@dataclass(frozen=True, slots=True)
 class Seam:
     """What all objects made from one scoped database share.
 
@@ -51,7 +66,7 @@ class Seam:
     ----------
     gate
         Checks the token before every operation, and records it after.
-    database
+    source
         Returns the raw database. Asked anew for every operation, because credentials rotate.
     driver
         The driver that the database is of.
@@ -59,10 +74,19 @@ class Seam:
         The limits of every operation.
     """
 
-    gate: Gate = field(repr=False)
-    database: Callable[[], RawDatabase] = field(repr=False)
-    driver: Driver = field(repr=False)
-    limits: Limits
+    __slots__ = ("driver", "gate", "limits", "source")
+
+    def __init__(
+        self, gate: Gate, source: Callable[[], RawDatabase], driver: Driver, limits: Limits
+    ) -> None:
+        self.gate = sealed(gate)
+        self.source = sealed(source)
+        self.driver = driver
+        self.limits = limits
+
+    def database(self) -> RawDatabase:
+        """Return the raw database of this moment."""
+        return self.source()()
 
     @property
     def seconds(self) -> float:
@@ -174,7 +198,7 @@ class Operation:
     def __enter__(self) -> Self:
         reference = self.reference
         try:
-            self.access = Witness(self.seam.gate.admit())
+            self.access = Witness(self.seam.gate().admit())
             self.target = self.access.resolve(reference.name, app=reference.app)
             self._check_purpose()
         except MdbEngineError as error:
@@ -200,14 +224,14 @@ class Operation:
             If the token, the grants or the meaning of a name would not let it begin now.
         """
         try:
-            self.access.confirm(self.seam.gate.admit())
+            self.access.confirm(self.seam.gate().admit())
         except MdbEngineError as error:
             self.record(error)
             raise
 
     def place(self, session: Transaction | None) -> tuple[RawCollection, RawSession | None]:
         """Return the raw collection, in the transaction's connection where there is one."""
-        database, raw_session = join(session, self.seam.gate, self.seam.database)
+        database, raw_session = join(session, self.seam.gate(), self.seam.source())
         collection = database.get_collection(self.target.physical, **dict(self.reference.options))
         return collection, raw_session
 
@@ -231,12 +255,16 @@ class Operation:
         given = {key: value for key, value in options.items() if value is not None}
         if raw_session is not None:
             given["session"] = raw_session
-        return await self.send(lambda: getattr(collection, method)(*arguments, **given))
+        argument = TIME_ARGUMENTS.get(method)
+        if argument is not None:
+            given.setdefault(argument, self.seam.limits.max_time_ms)
+        call = partial(getattr(collection, method), *arguments, **given)
+        return await self.send(call, bounded=argument is None)
 
-    async def send(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Await what a call to the driver returns, within the time limit, and record it."""
+    async def send(self, call: Callable[[], Awaitable[Result]], *, bounded: bool) -> Result:
+        """Await what a call to the driver returns, and record it; ``bounded`` as in `ask`."""
         try:
-            result = await self.ask(call)
+            result = await self.ask(call, bounded=bounded)
         except ScopeDenied:
             raise
         except BaseException:
@@ -245,19 +273,40 @@ class Operation:
         self.record(None)
         return result
 
-    async def ask(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Await what a call to the driver returns; record it only if MongoDB denies it."""
-        seconds = self.seam.seconds
+    async def ask(self, call: Callable[[], Awaitable[Result]], *, bounded: bool) -> Result:
+        """Await what a call to the driver returns; record it only if MongoDB denies it.
+
+        Parameters
+        ----------
+        call
+            Makes the call.
+        bounded
+            Whether the driver is to keep the time limit, because the call has no argument for it.
+        """
         try:
-            with Translation(self.name, seconds), pymongo.timeout(seconds):
-                return await call()
+            with Translation(self.name, self.seam.seconds):
+                if not bounded:
+                    return await call()
+                return await self._bounded(call)
         except ScopeDenied as error:
             self.record(error)
             raise
 
+    async def _bounded(self, call: Callable[[], Awaitable[Result]]) -> Result:
+        """Let the driver add the time limit to the command, and wait no longer itself.
+
+        It would also look for a server for that long, instead of ``serverSelectionTimeoutMS``; so
+        where it knows none, one is looked for first.
+        """
+        database = self.seam.database()
+        if not database.client.nodes:
+            await database.command("ping", read_preference=ReadPreference.NEAREST)
+        with pymongo.timeout(self.seam.seconds):
+            return await call()
+
     def record(self, denied: MdbEngineError | None) -> None:
         """Tell the audit trail of the collection, and of those that a pipeline reached besides."""
-        gate = self.seam.gate
+        gate = self.seam.gate()
         target = getattr(self, "target", None)
         if target is None:
             gate.record(self.name, self.reference.name, self.reference.app or "", denied)

@@ -20,8 +20,9 @@ from mdb_engine.exceptions import DatabaseUnavailable, QueryRefused
 from mdb_engine.models.access import Gate
 from mdb_engine.scoped.errors import OptionRefused, Translation
 
-__all__ = ["Transaction", "join"]
+__all__ = ["Transaction", "join", "sealed"]
 
+Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 RUN_ATTEMPTS = 5
@@ -30,8 +31,16 @@ RUN_ATTEMPTS = 5
 COMMIT_ATTEMPTS = 3
 """How often a commit of unknown outcome is repeated; repeating a commit is harmless."""
 
+ABORT_SECONDS = 5.0
+"""How long MongoDB is asked to abort. Not heard, it aborts by itself after a minute."""
+
 _TRANSIENT = "TransientTransactionError"
 _UNKNOWN = "UnknownTransactionCommitResult"
+
+
+def sealed(value: Value) -> Callable[[], Value]:
+    """Put a value where only a call gets it: no attribute of the holder leads to it."""
+    return lambda: value
 
 
 class Transaction:
@@ -45,7 +54,7 @@ class Transaction:
         Returns the raw database to begin on. The same callable as that of the scoped databases
         that take part: it is how a transaction of another engine is told apart.
     seconds
-        How long the whole transaction may take.
+        How long the commit may take.
 
     Notes
     -----
@@ -62,15 +71,15 @@ class Transaction:
             await db.accounts.update_one({"_id": 2}, {"$inc": {"n": 1}}, session=tx)
     """
 
-    __slots__ = ("__database", "__driver", "__gates", "__pinned", "__seconds", "__session")
+    __slots__ = ("__driver", "__gates", "__pinned", "__seconds", "__session", "__source")
 
     def __init__(
         self, driver: Driver, database: Callable[[], RawDatabase], *, seconds: float = 30.0
     ) -> None:
         self.__driver = driver
-        self.__database = database
+        self.__source = sealed(database)
         self.__seconds = seconds
-        self.__gates: list[Gate] = []
+        self.__gates: list[Callable[[], Gate]] = []
         self.__session: Callable[[], RawSession] | None = None
         self.__pinned: Callable[[], RawDatabase] | None = None
 
@@ -90,13 +99,14 @@ class Transaction:
     async def __aenter__(self) -> Self:
         if self.__session is not None:
             raise QueryRefused("the transaction has begun already; make another for another block")
-        database = self.__database()
-        with Translation("transaction", self.__seconds), pymongo.timeout(self.__seconds):
+        database = self.__source()()
+        with Translation("transaction", self.__seconds):
             session = await self.__driver.start_session(database.client)
-            await self.__driver.start_transaction(session)
+            milliseconds = int(self.__seconds * 1000)
+            await self.__driver.start_transaction(session, max_commit_time_ms=milliseconds)
         self.__gates = []
-        self.__pinned = lambda: database
-        self.__session = lambda: session
+        self.__pinned = sealed(database)
+        self.__session = sealed(session)
         return self
 
     async def __aexit__(
@@ -148,11 +158,11 @@ class Transaction:
     async def __commit(self, session: RawSession) -> None:
         try:
             for gate in self.__gates:
-                gate.admit()
+                gate().admit()
         except BaseException:
             await self.__abort(session)
             raise
-        with Translation("commit", self.__seconds), pymongo.timeout(self.__seconds):
+        with Translation("commit", self.__seconds):
             for attempt in range(1, COMMIT_ATTEMPTS + 1):
                 try:
                     await session.commit_transaction()
@@ -165,7 +175,7 @@ class Transaction:
     async def __abort(self, session: RawSession) -> None:
         """Abort; the server does so by itself later if it does not hear of it now."""
         try:
-            with pymongo.timeout(self.__seconds):
+            with pymongo.timeout(ABORT_SECONDS):
                 await session.abort_transaction()
         except PyMongoError:
             return
@@ -176,10 +186,10 @@ class Transaction:
         """Let an operation take part; for `join` alone."""
         if self.__session is None or self.__pinned is None:
             raise QueryRefused("the transaction is over, or its block was not entered yet")
-        if self.__database != database:
+        if self.__source() != database:
             raise QueryRefused("the transaction was made by another engine")
-        if gate not in self.__gates:
-            self.__gates.append(gate)
+        if not any(known() is gate for known in self.__gates):
+            self.__gates.append(sealed(gate))
         return self.__pinned(), self.__session()
 
 

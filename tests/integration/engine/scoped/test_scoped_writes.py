@@ -287,6 +287,8 @@ async def test_search_indexes_are_asked_for_on_the_own_collection_only(
     world: World, orders: ScopedCollection
 ) -> None:
     """Search needs Atlas; here is seen what is sent, and that the server's answer arrives."""
+    await orders.insert_one({})
+    world.commands.clear()
     for attempt in (
         orders.create_search_index({"name": "s", "definition": {"mappings": {"dynamic": True}}}),
         orders.update_search_index("s", {"mappings": {"dynamic": True}}),
