@@ -58,6 +58,14 @@ integration: setup ## Tests on a real MongoDB and a real Kubernetes, pods includ
 crds: setup ## Write the CRD from the models
 	$(call step,Write the CRD to crds and to the chart,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
 
+.PHONY: demo
+demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves them running
+	@$(RUN) python examples/multi_app/demo up
+
+.PHONY: demo-down
+demo-down: setup ## Remove the demo
+	@$(RUN) python examples/multi_app/demo down
+
 .PHONY: clean
 clean: ## Remove what the tools left in the checkout (not the cluster's binaries in the cache)
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

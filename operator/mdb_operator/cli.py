@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from mdb_engine.exceptions import MdbEngineError
+from mdb_operator.audit import event_line, read_events
 from mdb_operator.config import Config, load_config
 from mdb_operator.exceptions import OperatorError
 from mdb_operator.factory import Factory
@@ -125,6 +126,23 @@ def trial_mongodb(timeout: float, **trial: Any) -> None:
     except OperatorError as error:
         click.echo(f"mdb-operator: {error}", err=True)
         sys.exit(1)
+
+
+@main.command()
+@click.option("--app", "slug", help="Only events of, or about the data of, the app of this slug.")
+@click.option("--denied", is_flag=True, help="Only what was refused.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+def audit(slug: str | None, limit: int, *, denied: bool) -> None:
+    """Show the newest events of the audit trail."""
+    _finish(_audit(_config(), slug, limit, denied=denied))
+
+
+async def _audit(config: Config, slug: str | None, limit: int, *, denied: bool) -> None:
+    async with open_context(config) as context:
+        events = read_events(context.database, slug=slug, only_denied=denied, limit=limit)
+        shown = [click.echo(event_line(event)) async for event in events]
+    if not shown:
+        click.echo("Nothing was recorded" + (" as denied" if denied else ""))
 
 
 @main.command("prepare-uninstall", hidden=True)
