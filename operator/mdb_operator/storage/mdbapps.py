@@ -8,34 +8,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from mdb_operator.exceptions import NotFound
-from mdb_operator.storage.kube import MDBAPPS, KubeClient, KubeObject, metadata_of
+from mdb_operator.exceptions import Conflict, Invalid, NotFound
+from mdb_operator.storage.kube import JSON_PATCH, MDBAPPS, KubeClient, KubeObject, metadata_of
 from mdb_operator.storage.secrets import AppRef
 
-__all__ = ["MdbAppStore", "app_ref", "merge_patch"]
+__all__ = ["MdbAppStore", "app_ref"]
 
 
 def app_ref(obj: Mapping[str, Any]) -> AppRef:
     """Return which MdbApp the object is."""
     metadata = metadata_of(obj)
     return AppRef(metadata["namespace"], metadata["name"], metadata["uid"])
-
-
-def merge_patch(current: Mapping[str, Any], desired: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the RFC 7386 patch from one mapping to the other, empty when they are equal.
-
-    Lists are replaced as a whole, which is what conditions need: a merge patch knows no list keys.
-    """
-    patch: dict[str, Any] = {key: None for key in current if key not in desired}
-    for key, value in desired.items():
-        before = current.get(key)
-        if key in current and before == value:
-            continue
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            patch[key] = merge_patch(before, value)
-        else:
-            patch[key] = value
-    return patch
 
 
 class MdbAppStore:
@@ -102,30 +85,34 @@ class MdbAppStore:
         NotFound
             If the MdbApp is gone.
         """
-        patch = merge_patch(current, desired)
-        if not patch:
+        if current == desired:
             return None
-        metadata = {"uid": app.uid}
+        identity = {"uid": app.uid}
         if resource_version is not None:
-            metadata["resourceVersion"] = resource_version
-        return await self._client.patch(
-            MDBAPPS,
-            app.namespace,
-            app.name,
-            {"metadata": metadata, "status": patch},
-            subresource="status",
-        )
-
-    async def set_annotations(
-        self, app: AppRef, annotations: Mapping[str, str | None]
-    ) -> KubeObject:
-        """Set annotations of ours, or remove those whose value is None; return the MdbApp."""
-        return await self._client.patch(
-            MDBAPPS,
-            app.namespace,
-            app.name,
-            {"metadata": {"uid": app.uid, "annotations": dict(annotations)}},
-        )
+            identity["resourceVersion"] = resource_version
+        # Not a merge patch: on /status of a custom resource the API server ignores the uid in one
+        # and would write the status of a deleted app to its successor of the same name.
+        patch: list[KubeObject] = [
+            *({"op": "test", "path": f"/metadata/{k}", "value": v} for k, v in identity.items()),
+            {"op": "add", "path": "/status", "value": dict(desired)},
+        ]
+        try:
+            return await self._client.patch(
+                MDBAPPS,
+                app.namespace,
+                app.name,
+                patch,
+                content_type=JSON_PATCH,
+                subresource="status",
+            )
+        except Invalid:
+            # A failed test and a status against the schema look the same from here.
+            found = metadata_of(await self._client.get(MDBAPPS, app.namespace, app.name))
+            if any(found.get(key) != value for key, value in identity.items()):
+                raise Conflict(
+                    f"MdbApp {app.namespace}/{app.name} changed since it was read"
+                ) from None
+            raise
 
     async def add_finalizer(self, obj: KubeObject, finalizer: str) -> KubeObject | None:
         """Add a finalizer to the object as it was read; None if it is there already.

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdb_operator.constants import ANNOTATION_RESTART_SUFFIX, GROUP
-from mdb_operator.exceptions import NotFound
-from mdb_operator.storage.kube import KubeClient, Resource, metadata_of
+from mdb_operator.exceptions import Conflict, NotFound
+from mdb_operator.storage.kube import KubeClient, KubeObject, Resource, metadata_of
 
 __all__ = ["Restart", "WorkloadRestarter", "restart_annotation"]
 
@@ -23,6 +23,10 @@ WORKLOADS = {
     "DaemonSet": Resource("apps/v1", "daemonsets"),
 }
 """The kinds that roll out by themselves when their pod template changes, and no others."""
+
+
+MAX_ATTEMPTS = 5
+"""How often a race with the workload's own controller is tried again."""
 
 
 class Restart(enum.Enum):
@@ -88,7 +92,7 @@ class WorkloadRestarter:
         Raises
         ------
         Conflict
-            If the workload changed at the same moment; observe again.
+            If the workload kept changing; observe again.
         Forbidden
             If the chart was installed without the right to restart workloads.
 
@@ -99,23 +103,33 @@ class WorkloadRestarter:
         is restarted.
         """
         resource = WORKLOADS[kind]
-        try:
-            workload = await self._client.get(resource, namespace, name)
-        except NotFound:
-            return Restart.MISSING
         annotation = restart_annotation(slug)
-        if not _needs_restart(workload, annotation, version, rotated_at):
-            return Restart.UNCHANGED
-        metadata = metadata_of(workload)
-        patch = {
-            "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-            "spec": {"template": {"metadata": {"annotations": {annotation: str(version)}}}},
-        }
-        try:
-            await self._client.patch(resource, namespace, name, patch)
-        except NotFound:
-            return Restart.MISSING
-        return Restart.RESTARTED
+        for attempts_left in reversed(range(MAX_ATTEMPTS)):
+            try:
+                workload = await self._client.get(resource, namespace, name)
+                if not _needs_restart(workload, annotation, version, rotated_at):
+                    return Restart.UNCHANGED
+                await self._client.patch(
+                    resource, namespace, name, _patch(workload, annotation, version)
+                )
+            except NotFound:
+                return Restart.MISSING
+            except Conflict:
+                # Its controller writes the status often, above all during a rollout.
+                if not attempts_left:
+                    raise
+            else:
+                return Restart.RESTARTED
+        raise AssertionError  # the last attempt returned or raised
+
+
+def _patch(workload: KubeObject, annotation: str, version: int) -> KubeObject:
+    metadata = metadata_of(workload)
+    return {
+        # Without the version a slower operator could set an older one over a newer.
+        "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
+        "spec": {"template": {"metadata": {"annotations": {annotation: str(version)}}}},
+    }
 
 
 def _needs_restart(

@@ -155,7 +155,9 @@ def test_a_wrong_setting_ends_the_start_with_its_name(
     control_plane: Cluster, start_python: Callable[..., Process]
 ) -> None:
     env = {**control_plane.environment, "MDB_OPERATOR_MONGODB_URI": "hunter2://"}
-    process = start_python("-c", "from mdb_operator.cli import main; main(['release', 'x'])", env=env)
+    process = start_python(
+        "-c", "from mdb_operator.cli import main; main(['release', 'x'])", env=env
+    )
     assert process.wait_end() == 78
     assert "MDB_OPERATOR_MONGODB_URI: must start with mongodb://" in process.text()
     assert "hunter2" not in process.text()

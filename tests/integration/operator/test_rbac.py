@@ -96,7 +96,8 @@ async def test_everything_that_the_operator_does_is_allowed(
         obj = await apps.add_finalizer(obj, FINALIZER)
         assert obj is not None
         assert await apps.apply_status(app, {}, {"observedGeneration": 1}) is not None
-        obj = await apps.set_annotations(app, {"mdb-engine.dev/x": "1"})
+        obj = await apps.get(namespace, app.name)
+        assert obj is not None
         assert await apps.remove_finalizer(obj, FINALIZER) is not None
 
         secrets = SecretStore(kube)

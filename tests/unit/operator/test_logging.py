@@ -48,7 +48,7 @@ def raise_with(text: str) -> None:
 
 def test_no_secret_passes_in_a_message_a_field_a_name_or_a_traceback(stream: io.StringIO) -> None:
     log = structlog.get_logger("mine")
-    log.info("token " + SECRET)
+    log.info("token %s", SECRET)
     log.info("field", uri=f"mongodb://app:{SECRET}@db/", app_secret="short-one")
     log.info("nested", manifest={"data": {"password": "short-one"}})
     logging.getLogger("pymongo").error("failed for mongodb://app:short-one@db/mdb")

@@ -14,43 +14,11 @@ from mdb_engine.constants import SLUG_PATTERN
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.secret_watch import OwnWrites
 from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
-from mdb_operator.storage.mdbapps import merge_patch
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
 from mdb_operator.storage.workloads import _needs_restart, restart_annotation
 
 OWNER = AppRef("shop", "dashboard", "uid-1")
 DATA = dict.fromkeys(SECRET_KEYS, "hunter2")
-
-JSON = st.recursive(
-    st.booleans() | st.sampled_from(["", "x", 0, 7]),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
-    ),
-    max_leaves=8,
-)
-OBJECT = st.dictionaries(st.sampled_from("abcd"), JSON, max_size=4)
-
-
-def apply_merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386, section 2, as it stands there."""
-    if not isinstance(patch, dict):
-        return patch
-    result = dict(target) if isinstance(target, dict) else {}
-    for key, value in patch.items():
-        if value is None:
-            result.pop(key, None)
-        else:
-            result[key] = apply_merge_patch(result.get(key), value)
-    return result
-
-
-@given(current=OBJECT, desired=OBJECT)
-def test_a_merge_patch_leads_from_what_is_to_what_shall_be(
-    current: dict[str, Any], desired: dict[str, Any]
-) -> None:
-    patch = merge_patch(current, desired)
-    assert apply_merge_patch(current, patch) == desired
-    assert bool(patch) == (current != desired)
 
 
 def metadata(label: str | None, *references: dict[str, Any]) -> SecretMetadata:

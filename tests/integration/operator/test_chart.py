@@ -1,0 +1,143 @@
+"""The chart as Helm renders and installs it; its rights are in test_rbac."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from support.clusters import Cluster, CommandError
+from support.installed_operator import CHART
+
+from mdb_engine.core.keyring import Keyring
+
+MONGODB = "--set=mongodb.existingSecret.name=mongodb"
+
+Template = Callable[..., list[dict[str, Any]]]
+
+
+@pytest.fixture
+def template(control_plane: Cluster) -> Template:
+    def render(*arguments: str) -> list[dict[str, Any]]:
+        text = control_plane.helm(
+            *("template", "mdb", str(CHART), "-n", "system", "--kube-version=1.34.0"), *arguments
+        )
+        return [document for document in yaml.safe_load_all(text) if document]
+
+    return render
+
+
+def kinds(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents if document["kind"] == kind]
+
+
+def keyring(control_plane: Cluster, namespace: str) -> dict[str, str]:
+    name = "op-mdb-operator-master-key"
+    found = control_plane.kubectl("get", "secret", name, "-n", namespace, "-o", "json")
+    data: dict[str, str] = json.loads(found)["data"]
+    return data
+
+
+def test_the_master_key_is_made_once_kept_and_never_made_again(
+    control_plane: Cluster, namespace: str
+) -> None:
+    release = ("op", str(CHART), "-n", namespace, MONGODB)
+    off = ("--set=replicas=0,crds.install=false,rbac.create=false",)
+    control_plane.helm("install", *release, *off)
+    made = keyring(control_plane, namespace)
+    decoded = {key: base64.b64decode(value).decode() for key, value in made.items()}
+    assert Keyring.from_files(decoded).active_id == "k1"
+
+    added = base64.b64encode(b"theirs").decode()
+    control_plane.kubectl(
+        *("patch", "secret", "op-mdb-operator-master-key", "-n", namespace, "--type=merge"),
+        *("-p", json.dumps({"data": {"k2": added}})),
+    )
+    control_plane.helm("upgrade", *release, *off, "--set=concurrency=9")
+    assert keyring(control_plane, namespace) == {**made, "k2": added}
+    control_plane.helm("uninstall", "op", "-n", namespace, "--no-hooks")
+    assert keyring(control_plane, namespace) == {**made, "k2": added}
+    control_plane.helm("install", *release, *off)
+    assert keyring(control_plane, namespace) == {**made, "k2": added}
+
+    control_plane.kubectl("delete", "secret", "op-mdb-operator-master-key", "-n", namespace)
+    with pytest.raises(CommandError, match="restore the Secret from your backup"):
+        control_plane.helm("upgrade", *release, *off)
+
+
+def test_where_mongodb_is_must_be_said(template: Template) -> None:
+    with pytest.raises(CommandError, match=r"mongodb\.existingSecret\.name"):
+        template()
+    with pytest.raises(CommandError, match="set one of"):
+        template(MONGODB, "--set=mongodb.uri=mongodb://db/")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "replicas=many",
+        "isolation=none",
+        "watchNamespaces={Not A Name}",
+        "mongodb.uri=postgres://db/",
+        "mongodb.appsUri=mongodb://user:pw@db/",
+        "secretWatch.enable=false",
+        "unknown=1",
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_name(template: Template, value: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        template(MONGODB, f"--set={value}")
+    name = value.partition("=")[0].rpartition(".")[2]
+    assert name in refused.value.stderr
+
+
+def test_the_pod_fits_the_restricted_standard(
+    control_plane: Cluster, namespace: str, template: Template
+) -> None:
+    [deployment] = kinds(template(MONGODB), "Deployment")
+    pod = deployment["spec"]["template"]
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "operator", "namespace": namespace, **pod["metadata"]},
+        "spec": {**pod["spec"], "serviceAccountName": "default"},
+    }
+    level = "pod-security.kubernetes.io/enforce=restricted"
+    control_plane.kubectl("label", "namespace", namespace, level)
+    control_plane.kubectl("create", "--dry-run=server", "-f", "-", manifest=json.dumps(manifest))
+    [container] = pod["spec"]["containers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_no_secret_stands_in_the_environment(template: Template) -> None:
+    documents = template("--set=mongodb.uri=mongodb://op:hunter2@db/")
+    [deployment] = kinds(documents, "Deployment")
+    assert "hunter2" not in json.dumps(deployment)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert not [env for env in container["env"] if "secretKeyRef" in json.dumps(env)]
+
+
+def test_listed_namespaces_get_roles_and_the_cluster_none(template: Template) -> None:
+    documents = template(MONGODB, "--set=watchNamespaces={shop,bi}")
+    assert kinds(documents, "ClusterRoleBinding") == []
+    namespaces = {role["metadata"]["namespace"] for role in kinds(documents, "RoleBinding")}
+    assert namespaces == {"shop", "bi", "system"}
+
+
+def test_service_bindings_and_people_may_read_mdbapps(template: Template) -> None:
+    roles = {
+        label: role
+        for role in kinds(template(MONGODB), "ClusterRole")
+        for label in role["metadata"]["labels"]
+    }
+    assert roles["servicebinding.io/controller"]["rules"] == [
+        {
+            "apiGroups": ["mdb-engine.dev"],
+            "resources": ["mdbapps"],
+            "verbs": ["get", "list", "watch"],
+        }
+    ]
+    assert "rbac.authorization.k8s.io/aggregate-to-view" in roles

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from support.clusters import Cluster
+
+from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
+from mdb_operator.kubectl_plugin import main
+from mdb_operator.storage.secrets import AppRef
+
+MANIFESTS = sorted((Path(__file__).parents[3] / "examples").rglob("manifest.json"))
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(control_plane: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in ("KUBECONFIG", "PATH"):
+        monkeypatch.setenv(name, control_plane.environment[name])
+    return lambda *arguments: CliRunner().invoke(main, ["-n", namespace, *arguments])
+
+
+def annotations_of(control_plane: Cluster, namespace: str) -> dict[str, Any]:
+    found = control_plane.kubectl("get", "mdbapp", "dashboard", "-n", namespace, "-o", "json")
+    result: dict[str, Any] = json.loads(found)["metadata"].get("annotations") or {}
+    return result
+
+
+def set_status(control_plane: Cluster, namespace: str, status: dict[str, Any]) -> None:
+    control_plane.kubectl(
+        *("patch", "mdbapp", "dashboard", "-n", namespace, "--subresource=status"),
+        *("--type=merge", "-p", json.dumps({"status": status})),
+    )
+
+
+def test_each_request_has_a_new_value(
+    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+) -> None:
+    make_app()
+    seen = set()
+    for _ in range(2):
+        assert run("rotate", "dashboard", "--no-wait").exit_code == 0
+        seen.add(annotations_of(control_plane, namespace)[ANNOTATION_ROTATE_REQUESTED])
+    assert len(seen) == 2
+    assert run("revoke-previous", "dashboard").exit_code == 0
+    assert ANNOTATION_REVOKE_PREVIOUS in annotations_of(control_plane, namespace)
+
+
+def test_a_rotation_that_does_not_come_says_where_to_look(
+    run: Run, make_app: Callable[..., AppRef]
+) -> None:
+    make_app()
+    result = run("rotate", "dashboard", "--timeout", "0.1")
+    assert result.exit_code == 1
+    assert "kubectl mdb status dashboard" in result.output
+
+
+def test_the_status_shows_what_is_wrong_and_what_to_do(
+    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+) -> None:
+    make_app()
+    assert "has not looked" in run("status", "dashboard").output
+    set_status(
+        control_plane,
+        namespace,
+        {
+            "observedGeneration": 1,
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "False",
+                    "reason": "SlugTaken",
+                    "message": "Choose another slug.",
+                    "observedGeneration": 1,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }
+            ],
+            "deniedScopes": [{"slug": "hr", "reason": "NotGranted"}],
+        },
+    )
+    output = run("status", "dashboard").output
+    assert "- Ready: SlugTaken\n      Choose another slug." in output
+    assert "denied: hr (NotGranted)" in output
+    assert "has not looked" not in output
+
+
+def test_an_app_that_is_not_there_is_said_in_kubectls_words(run: Run) -> None:
+    result = run("status", "dashboard")
+    assert result.exit_code == 1
+    assert "not found" in result.output
+
+
+def test_a_name_is_never_taken_for_an_option(run: Run) -> None:
+    assert run("status", "--", "--all-namespaces").exit_code == 1
+
+
+@pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.parent.name)
+def test_a_manifest_becomes_an_mdbapp_that_the_api_server_accepts(
+    run: Run, crd: None, control_plane: Cluster, manifest: Path
+) -> None:
+    result = run("convert", str(manifest))
+    assert result.exit_code == 0, result.output
+    assert yaml.safe_load(result.output)["spec"]["slug"]
+    control_plane.kubectl("create", "--dry-run=server", "-f", "-", manifest=result.output)
+
+
+def test_a_wrong_manifest_is_refused_with_its_faults(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_text('{"slug": "Not A Slug"}')
+    result = run("convert", str(path))
+    assert result.exit_code == 1
+    assert "slug" in result.output

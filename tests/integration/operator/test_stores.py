@@ -1,0 +1,196 @@
+"""MdbApps, events, workloads and the master key Secret on a real API server."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from support.clusters import Cluster
+from support.operator_edge import writes
+
+from mdb_engine.core.keyring import generate_master_key
+from mdb_engine.exceptions import MasterKeyError
+from mdb_operator.constants import FINALIZER
+from mdb_operator.exceptions import Conflict, NotFound
+from mdb_operator.master_key_source import SecretKeySource
+from mdb_operator.storage.events import EventRecorder
+from mdb_operator.storage.kube import KubeClient
+from mdb_operator.storage.mdbapps import MdbAppStore
+from mdb_operator.storage.secrets import AppRef, SecretStore
+from mdb_operator.storage.workloads import Restart, WorkloadRestarter, restart_annotation
+
+MakeApp = Callable[..., AppRef]
+Requests = list[tuple[str, str, int]]
+
+STATUS: dict[str, Any] = {
+    "observedGeneration": 1,
+    "binding": {"name": "dashboard-mdb"},
+    "grantedScopes": ["a", "b"],
+}
+
+
+@pytest.fixture
+def store(kube: KubeClient) -> MdbAppStore:
+    return MdbAppStore(kube)
+
+
+async def test_a_status_is_written_once_and_only_when_it_differs(
+    store: MdbAppStore, make_app: MakeApp, requests: Requests
+) -> None:
+    app = make_app()
+    written = await store.apply_status(app, {}, STATUS)
+    assert written is not None
+    assert written["status"] == STATUS
+    requests.clear()
+    assert await store.apply_status(app, written["status"], STATUS) is None
+    assert requests == []
+    less = {key: value for key, value in STATUS.items() if key != "binding"}
+    written = await store.apply_status(app, STATUS, {**less, "grantedScopes": ["a"]})
+    assert written is not None
+    assert written["status"] == {"observedGeneration": 1, "grantedScopes": ["a"]}
+    assert written["metadata"]["generation"] == 1
+
+
+async def test_an_app_created_again_under_its_name_is_not_hit(
+    store: MdbAppStore, make_app: MakeApp, namespace: str, control_plane: Cluster
+) -> None:
+    gone = make_app()
+    control_plane.kubectl("delete", "mdbapp", "dashboard", "-n", namespace)
+    with pytest.raises(NotFound):
+        await store.apply_status(gone, {}, STATUS)
+    make_app()
+    with pytest.raises(Conflict):
+        await store.apply_status(gone, {}, STATUS)
+    found = await store.get(namespace, "dashboard")
+    assert found is not None
+    assert "status" not in found
+
+
+async def test_finalizers_of_others_survive_a_race(
+    store: MdbAppStore, make_app: MakeApp, namespace: str, control_plane: Cluster
+) -> None:
+    make_app()
+    seen = await store.get(namespace, "dashboard")
+    assert seen is not None
+    patch = '{"metadata":{"finalizers":["example.com/theirs"]}}'
+    control_plane.kubectl(
+        "patch", "mdbapp", "dashboard", "-n", namespace, "--type=merge", "-p", patch
+    )
+    with pytest.raises(Conflict):
+        await store.add_finalizer(seen, FINALIZER)
+    seen = await store.get(namespace, "dashboard")
+    assert seen is not None
+    added = await store.add_finalizer(seen, FINALIZER)
+    assert added is not None
+    assert await store.add_finalizer(added, FINALIZER) is None
+    assert added["metadata"]["finalizers"] == ["example.com/theirs", FINALIZER]
+    removed = await store.remove_finalizer(added, FINALIZER)
+    assert removed is not None
+    assert removed["metadata"]["finalizers"] == ["example.com/theirs"]
+    await store.remove_finalizer(removed, "example.com/theirs")
+
+
+async def test_lists_come_in_pages_and_are_complete(
+    kube: KubeClient, make_app: MakeApp, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mdb_operator.storage.kube.PAGE_SIZE", 2)
+    names = [make_app(f"app{number}").name for number in range(5)]
+    store = MdbAppStore(kube, (namespace,))
+    assert sorted([app["metadata"]["name"] async for app in store.list_all()]) == names
+
+
+async def test_an_event_shows_in_the_description_of_its_app_without_secrets(
+    kube: KubeClient, make_app: MakeApp, namespace: str, control_plane: Cluster
+) -> None:
+    app = make_app()
+    recorder = EventRecorder(kube, component="mdb-operator", instance="pod-1")
+    note = "Cannot reach mongodb://op:hunter2@db/ " + "x" * 2000
+    assert await recorder.record(
+        app, "Warning", reason="DatabaseUnavailable", action="Connect", note=note
+    )
+    described = control_plane.kubectl("describe", "mdbapp", "dashboard", "-n", namespace)
+    assert "DatabaseUnavailable" in described
+    assert "hunter2" not in described
+
+
+async def test_an_event_that_cannot_be_posted_is_no_failure(
+    kube: KubeClient, make_app: MakeApp
+) -> None:
+    app = make_app()
+    recorder = EventRecorder(kube, component="mdb-operator", instance="pod-1")
+    elsewhere = AppRef("no-such-namespace", app.name, app.uid)
+    assert not await recorder.record(elsewhere, "Normal", reason="R", action="A", note="n")
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "DaemonSet"])
+async def test_a_workload_is_restarted_once_for_a_version(
+    kube: KubeClient, namespace: str, control_plane: Cluster, requests: Requests, kind: str
+) -> None:
+    manifest = {
+        "apiVersion": "apps/v1",
+        "kind": kind,
+        "metadata": {"name": "web", "namespace": namespace},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}, "annotations": {"kept": "yes"}},
+                "spec": {
+                    "containers": [{"name": "c", "image": "x"}],
+                    "nodeSelector": {"no-such": "node"},
+                },
+            },
+        },
+    }
+    control_plane.kubectl("create", "-f", "-", manifest=json.dumps(manifest))
+    restarter = WorkloadRestarter(kube)
+    later = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=1)
+
+    async def restart(version: int, rotated_at: dt.datetime = later) -> Restart:
+        return await restarter.restart(
+            namespace, kind, "web", slug="dash-", version=version, rotated_at=rotated_at
+        )
+
+    requests.clear()
+    assert await restart(1) is Restart.UNCHANGED
+    assert await restart(2, later - dt.timedelta(hours=1)) is Restart.UNCHANGED
+    assert writes(requests) == []
+    assert await restart(2) is Restart.RESTARTED
+    assert await restart(2) is Restart.UNCHANGED
+    assert await restart(1) is Restart.UNCHANGED
+    assert await restart(3, later - dt.timedelta(hours=1)) is Restart.RESTARTED
+    assert writes(requests) == ["patch", "patch"]
+    found = json.loads(control_plane.kubectl("get", kind, "web", "-n", namespace, "-o", "json"))
+    annotations = found["spec"]["template"]["metadata"]["annotations"]
+    assert annotations == {"kept": "yes", restart_annotation("dash-"): "3"}
+
+
+async def test_a_workload_that_is_not_there_is_no_failure(kube: KubeClient, namespace: str) -> None:
+    outcome = await WorkloadRestarter(kube).restart(
+        namespace, "Deployment", "web", slug="dash", version=2, rotated_at=dt.datetime.now(dt.UTC)
+    )
+    assert outcome is Restart.MISSING
+
+
+async def test_a_key_is_added_to_the_keyring_and_an_old_one_removed_only_if_nothing_changed(
+    kube: KubeClient, namespace: str, control_plane: Cluster
+) -> None:
+    source = SecretKeySource(SecretStore(kube), namespace, "keys")
+    with pytest.raises(MasterKeyError, match="Restore it from your backup"):
+        await source.load()
+    first = generate_master_key()
+    control_plane.kubectl(
+        *("create", "secret", "generic", "keys", "-n", namespace, f"--from-literal=k1={first}")
+    )
+    before = await source.load()
+    after = await source.add_key()
+    assert set(before.ids) < set(after.ids)
+    assert await source.load() == after
+    with pytest.raises(MasterKeyError, match="exists already"):
+        await source.add_key("k1")
+    with pytest.raises(Conflict):
+        await source.remove_inactive(before)
+    assert await source.remove_inactive(after) == ("k1",)
+    assert (await source.load()).ids == (after.active_id,)
