@@ -18,7 +18,7 @@ from typing import Protocol
 
 from devcluster.commands import Run, run
 from devcluster.errors import DevclusterError
-from devcluster.paths import cache_dir
+from devcluster.paths import cache_dir, state_root
 
 BUILD_DEADLINE_SECONDS = 1800.0
 """A cold build compiles nothing but may download much."""
@@ -209,10 +209,9 @@ def _store() -> Path:
 
 
 def _buildah(store: Path, driver: str) -> list[str]:
-    runroot = Path(os.environ.get("XDG_RUNTIME_DIR") or "/tmp")  # noqa: S108 - a name of our own
     return [
         *("buildah", "--root", str(store / driver)),
-        *("--runroot", str(runroot / f"devcluster-images-{os.getuid()}-{driver}")),
+        *("--runroot", str(state_root() / ".images" / driver)),
         *("--storage-driver", driver),
     ]
 
