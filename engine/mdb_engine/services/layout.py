@@ -118,11 +118,12 @@ class LayoutService:
         existing: set[str],
         stale: frozenset[str] = frozenset(),
     ) -> None:
-        if physical not in existing:
-            await self._store.create(physical)
-        elif not wanted and not stale:
+        if not wanted and not stale:
+            if physical not in existing:
+                await self._store.create(physical)
             return
-        found = await self._store.indexes(physical)
+        # An index brings its collection with it.
+        found = await self._store.indexes(physical) if physical in existing else {}
         for name in sorted(stale & set(found)):
             await self._store.drop_index(physical, name)
         for index in wanted.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bson import json_util
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
 
 from mdb_engine.constants import APP_ID_FIELD
@@ -153,5 +154,9 @@ def _canonical(index: Mapping[str, Any]) -> dict[str, Any]:
     # Keys are in order; and a direction may come back as a float of the same value.
     parts["key"] = [(name, int(d) if isinstance(d, float) else d) for name, d in keys]
     parts["weights"] = {name: int(weight) for name, weight in weights.items()}
+    # As text, because to Python 1 and True are equal.
+    parts["partialFilterExpression"] = json_util.dumps(
+        parts["partialFilterExpression"], sort_keys=True
+    )
     parts["unique"], parts["sparse"] = bool(parts["unique"]), bool(parts["sparse"])
     return parts
