@@ -7,7 +7,7 @@ a new keyring) ends in a wake-up of apps, and the workers do the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -112,8 +112,8 @@ class Controller:
             return
         self._context.wakeups.wake(resource.key)
 
-    async def run(self, watch: Coroutine[Any, Any, None]) -> None:
-        """Work until the watch of MdbApps ends, which calls `see`."""
+    async def run(self, watch: Callable[[], Awaitable[None]]) -> None:
+        """Work until the watch of MdbApps ends, which calls `see` for every event."""
         context = self._context
         context.master_keys.on_change = self._keys_changed
         workers = Workers(context.wakeups, self.reconcile, count=context.config.concurrency)
@@ -128,7 +128,7 @@ class Controller:
                 context.readiness.hold(READY_CONTROLLER)
                 _log.info("The controller has started", isolation=context.config.isolation)
                 try:
-                    await watch
+                    await watch()
                 finally:
                     for task in tasks:
                         task.cancel()

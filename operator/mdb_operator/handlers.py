@@ -17,6 +17,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import kopf
@@ -44,7 +45,7 @@ async def run_controller(factory: Factory, stop: asyncio.Event) -> None:
     """Handle MdbApps until the event is set; what `mdb_operator.runner` runs as the leader."""
     controller = Controller(factory)
     watch = MdbAppWatch(factory.context.config, controller.see)
-    await controller.run(watch.run(stop))
+    await controller.run(partial(watch.run, stop))
 
 
 def watch_settings() -> kopf.OperatorSettings:

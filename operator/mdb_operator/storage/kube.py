@@ -280,6 +280,7 @@ class KubeClient:
                 query=query,
                 accept=METADATA_ONLY_LIST if metadata_only else None,
             )
+            page["items"] = page.get("items") or []  # an empty metadata-only list has a null there
             yield page
             token = metadata_of(page).get("continue")
             if not token:

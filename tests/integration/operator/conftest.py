@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from support.clusters import Cluster
+from support.installation import Installation, installed
+from support.mongo import Server
 from support.operator_edge import Process
 
 from mdb_operator.storage.kube import KubeClient
@@ -89,3 +91,24 @@ def start_python(tmp_path: Path) -> Iterator[Callable[..., Process]]:
         if process.popen.poll() is None:
             process.popen.kill()
         process.popen.wait()
+
+
+@pytest.fixture
+def installation(
+    control_plane: Cluster, mongo_server: Server, tmp_path: Path
+) -> Iterator[Installation]:
+    """Give the surroundings of an operator, with a second namespace for apps; start it yourself."""
+    with installed(control_plane, mongo_server, tmp_path, others=("bi",)) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def running(
+    control_plane: Cluster, mongo_server: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """Give a running operator that the tests of one module share; each uses its own slugs."""
+    directory = tmp_path_factory.mktemp("operator")
+    with installed(control_plane, mongo_server, directory, others=("bi",)) as found:
+        process = found.start()
+        yield found
+        found.stop(process)

@@ -1,0 +1,370 @@
+"""The operator as its own process, under its own ServiceAccount and with the chart's own RBAC.
+
+Each installation has a namespace of its own for the operator and one or more for apps, which are
+all that it watches, and a database of its own: any number of them work side by side in one cluster.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import yaml
+
+from mdb_engine.core.keyring import Keyring, generate_master_key
+from support.clusters import Cluster, CommandError
+from support.leakscan import register
+from support.mongo import Server
+from support.operator_edge import Process
+from support.waiting import wait_until
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "mdb-operator"
+CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
+
+MASTER_KEY_SECRET = "master-key"
+ACCOUNT = "operator"
+
+FAST = {
+    "LEASE_SECONDS": "3",
+    "LEASE_RENEW_DEADLINE_SECONDS": "2",
+    "LEASE_RETRY_SECONDS": "0.3",
+    "MASTER_KEY_RELOAD_SECONDS": "0.3",
+}
+"""Shorter than the defaults, so that tests are; the relations between them are the same."""
+
+
+@dataclass
+class Installation:
+    """One installation of the operator.
+
+    Parameters
+    ----------
+    cluster
+        Where it is installed.
+    server, database
+        The MongoDB and the database that its apps share.
+    namespace
+        The operator's own.
+    apps
+        The namespace of the apps.
+    others
+        Further namespaces of apps, by what a test calls them.
+    directory
+        Where processes write to.
+    """
+
+    cluster: Cluster
+    server: Server
+    database: str
+    namespace: str
+    apps: str
+    others: Mapping[str, str]
+    directory: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    processes: list[Process] = field(default_factory=list)
+
+    @property
+    def mongo(self) -> Any:
+        """A driver's database for the test's own look at the data."""
+        return self.server.client[self.database]
+
+    # --- processes
+
+    def start(self, *, name: str = "operator-0", wait: bool = True, **settings: str) -> Process:
+        """Start an operator and wait until it leads."""
+        values = {
+            "NAMESPACE": self.namespace,
+            "POD_NAME": name,
+            "KUBECONFIG": str(self.directory / "kubeconfig"),
+            "WATCH_NAMESPACES": ",".join([self.apps, *self.others.values()]),
+            "MONGODB_URI": self.server.uri,
+            "MONGODB_DATABASE": self.database,
+            "ISOLATION": "library",
+            "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
+            "LEASE_NAME": f"{self.namespace}-leader",
+            "HTTP_HOST": "127.0.0.1",
+            "HTTP_PORT": "0",
+            **FAST,
+            **self.settings,
+            **settings,
+        }
+        env = {f"MDB_OPERATOR_{key}": value for key, value in values.items()}
+        output = self.directory / f"operator-{len(self.processes)}.log"
+        with output.open("wb") as file:
+            popen = subprocess.Popen(
+                [Path(sys.executable).with_name("mdb-operator"), "run"],
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), **env},
+            )
+        process = Process(popen, output)
+        self.processes.append(process)
+        if wait:
+            process.wait_for("The controller has started", deadline=30)
+        return process
+
+    def stop(self, process: Process) -> None:
+        """End an operator as kubelet does, and wait for it."""
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.wait_end() == 0, process.text()
+
+    def kill(self, process: Process) -> None:
+        """End an operator as a failing node does."""
+        process.popen.kill()
+        process.wait_end()
+
+    def metrics(self, process: Process) -> dict[str, float]:
+        """Return the metrics of an operator, by name with labels."""
+        port = next(
+            json.loads(line)["port"]
+            for line in process.text().splitlines()
+            if "Serving /healthz" in line
+        )
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in rows}
+
+    # --- objects
+
+    def kubectl(self, *arguments: str, namespace: str | None = None, **options: Any) -> str:
+        """Run kubectl, in the namespace of the apps where none is named."""
+        return self.cluster.kubectl("-n", namespace or self.apps, *arguments, **options)
+
+    def apply(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        annotations: Mapping[str, str] | None = None,
+        **spec: Any,
+    ) -> None:
+        """Create an MdbApp or change it; the slug is its name where none is given."""
+        self.kubectl(
+            "apply", "-f", "-",
+            namespace=namespace,
+            manifest=json.dumps(self.manifest(name, annotations=annotations, **spec)),
+        )  # fmt: skip
+
+    def manifest(
+        self, name: str, annotations: Mapping[str, str] | None = None, **spec: Any
+    ) -> dict[str, Any]:
+        """Return an MdbApp."""
+        return {
+            "apiVersion": "mdb-engine.dev/v1",
+            "kind": "MdbApp",
+            "metadata": {"name": name, "annotations": dict(annotations or {})},
+            "spec": {"slug": name, **spec},
+        }
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return an object, or None where there is none."""
+        try:
+            text = self.kubectl("get", kind, name, "-o", "json", namespace=namespace)
+        except CommandError as error:
+            if "NotFound" in error.stderr:
+                return None
+            raise
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def app(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """Return an MdbApp."""
+        found = self.get("mdbapp", name, namespace)
+        assert found is not None, f"there is no MdbApp {name}"
+        return found
+
+    def status(self, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """Return an MdbApp's status."""
+        found: dict[str, Any] = self.app(name, namespace).get("status") or {}
+        return found
+
+    def condition(
+        self, name: str, kind: str = "Ready", namespace: str | None = None
+    ) -> dict[str, Any]:
+        """Return a condition of an MdbApp, or an empty mapping."""
+        rows = self.status(name, namespace).get("conditions", [])
+        return next((row for row in rows if row["type"] == kind), {})
+
+    def wait_condition(
+        self,
+        name: str,
+        reason: str = "Provisioned",
+        kind: str = "Ready",
+        *,
+        namespace: str | None = None,
+        deadline: float = 20,
+    ) -> dict[str, Any]:
+        """Wait until a condition has a reason, for the generation that the spec has."""
+
+        def holds() -> dict[str, Any] | None:
+            app = self.app(name, namespace)
+            for row in (app.get("status") or {}).get("conditions", []):
+                current = row["observedGeneration"] == app["metadata"]["generation"]
+                if row["type"] == kind and row["reason"] == reason and current:
+                    return dict(row)
+            return None
+
+        found = wait_until(
+            holds,
+            deadline=deadline,
+            message=lambda: f"{kind}/{reason} of {name}: {self.status(name, namespace)}",
+        )
+        assert found is not None
+        return found
+
+    def wait_gone(self, name: str, namespace: str | None = None, deadline: float = 20) -> None:
+        """Wait until an MdbApp is gone."""
+        wait_until(
+            lambda: self.get("mdbapp", name, namespace) is None,
+            deadline=deadline,
+            message=lambda: f"the end of {name}: {self.get('mdbapp', name, namespace)}",
+        )
+
+    def secret(self, name: str, namespace: str | None = None) -> dict[str, str]:
+        """Return the decoded entries of a Secret, registered for the leak scan."""
+        found = self.get("secret", name, namespace)
+        assert found is not None, f"there is no Secret {name}"
+        entries = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
+        for key in ("app-secret", "app-secret-previous", "session-key", "session-key-previous"):
+            if entries.get(key):
+                register(entries[key], f"{key} of {name}")
+        return entries
+
+    def annotate(self, name: str, key: str, value: str) -> None:
+        """Set an annotation of ours on an MdbApp."""
+        self.kubectl("annotate", "--overwrite", "mdbapp", name, f"mdb-engine.dev/{key}={value}")
+
+    def set_keyring(self, keyring: Mapping[str, str], active: str) -> None:
+        """Write the master key Secret."""
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": MASTER_KEY_SECRET},
+            "stringData": {**keyring, "active": active},
+        }
+        self.kubectl(
+            "replace", "--force", "-f", "-",
+            namespace=self.namespace, manifest=json.dumps(manifest),
+        )  # fmt: skip
+
+    def keyring(self) -> Keyring:
+        """Return the keyring as it is now."""
+        found = self.get("secret", MASTER_KEY_SECRET, self.namespace)
+        assert found is not None
+        texts = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
+        return Keyring.from_files(texts)
+
+
+@contextmanager
+def installed(
+    cluster: Cluster,
+    server: Server,
+    directory: Path,
+    others: tuple[str, ...] = (),
+    **settings: str,
+) -> Iterator[Installation]:
+    """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
+    cluster.run.once("mdbapps-crd", lambda: _install_crd(cluster))
+    token = secrets.token_hex(4)
+    installation = Installation(
+        cluster=cluster,
+        server=server,
+        database=f"test_{token}",
+        namespace=f"op-{token}",
+        apps=f"apps-{token}",
+        others={name: f"{name}-{token}" for name in others},
+        directory=directory,
+        settings=settings,
+    )
+    namespaces = [installation.namespace, installation.apps, *installation.others.values()]
+    objects: list[Mapping[str, Any]] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces
+    ]
+    key = generate_master_key()
+    register(key, "the master key")
+    objects.append(
+        {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": MASTER_KEY_SECRET, "namespace": installation.namespace},
+            "stringData": {"k1": key, "active": "k1"},
+        }
+    )
+    objects += _rendered(installation)
+    try:
+        cluster.kubectl("apply", "-f", "-", manifest=yaml.safe_dump_all(objects))
+        _write_kubeconfig(installation)
+        yield installation
+    finally:
+        for process in installation.processes:
+            if process.popen.poll() is None:
+                process.popen.kill()
+            process.popen.wait()
+        _remove(installation, namespaces)
+
+
+def _install_crd(cluster: Cluster) -> None:
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+
+
+def _rendered(installation: Installation) -> list[dict[str, Any]]:
+    """Return the chart's account and RBAC for the installation."""
+    values = {
+        "serviceAccount": {"name": ACCOUNT},
+        "fullnameOverride": installation.namespace,
+        "watchNamespaces": [installation.apps, *installation.others.values()],
+        "masterKey": {"existingSecret": MASTER_KEY_SECRET},
+        "mongodb": {"existingSecret": {"name": "unused"}},
+        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
+        "secretWatch": {"enabled": installation.settings.get("SECRET_WATCH") != "false"},
+    }
+    path = installation.directory / "values.yaml"
+    path.write_text(yaml.safe_dump(values))
+    text = installation.cluster.helm(
+        "template", "mdb", str(CHART), "-n", installation.namespace, "-f", str(path),
+        "-s", "templates/rbac.yaml", "-s", "templates/serviceaccount.yaml",
+    )  # fmt: skip
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def _write_kubeconfig(installation: Installation) -> None:
+    """Write a kubeconfig that holds the ServiceAccount's token and nothing else."""
+    cluster = installation.cluster
+    token = cluster.kubectl("create", "token", ACCOUNT, "-n", installation.namespace).strip()
+    register(token, "the operator's token")
+    config = yaml.safe_load(
+        cluster.kubectl("config", "view", "--minify", "--flatten", "-o", "yaml")
+    )
+    config["users"] = [{"name": "operator", "user": {"token": token}}]
+    config["contexts"][0]["context"]["user"] = "operator"
+    path = installation.directory / "kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(config))
+
+
+def _remove(installation: Installation, namespaces: list[str]) -> None:
+    cluster = installation.cluster
+    for namespace in namespaces[1:]:
+        names = cluster.kubectl("get", "mdbapps", "-n", namespace, "-o", "name").split()
+        for start in range(0, len(names), 100):
+            cluster.kubectl(
+                "patch", "-n", namespace, *names[start : start + 100],
+                "--type=merge", "-p", '{"metadata": {"finalizers": null}}',
+            )  # fmt: skip
+    cluster.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", *namespaces)
+    installation.server.client.drop_database(installation.database)
+
+
+Install = Callable[..., Installation]
