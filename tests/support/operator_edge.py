@@ -36,14 +36,14 @@ class Process:
     def text(self) -> str:
         return self.output.read_text(errors="replace")
 
-    def wait_for(self, text: str, deadline: float = 20) -> None:
+    def wait_for(self, text: str, deadline: float = 60) -> None:
         def seen() -> bool:
             return text in self.text() or self.popen.poll() is not None
 
         wait_until(seen, deadline=deadline, message=lambda: f"{text!r} in:\n{self.text()}")
         assert text in self.text(), f"ended with {self.popen.poll()}:\n{self.text()}"
 
-    def wait_end(self, deadline: float = 20) -> int:
+    def wait_end(self, deadline: float = 60) -> int:
         wait_until(
             lambda: self.popen.poll() is not None,
             deadline=deadline,
