@@ -95,6 +95,19 @@ def test_a_server_whose_command_was_killed_before_it_noted_it_is_found(
     assert not _listens(uri)
 
 
+def test_other_hosts_reach_it_on_the_address_that_it_is_told(name: str) -> None:
+    result = CliRunner().invoke(command, ["up", "--name", name, "--bind", "127.0.0.2"])
+
+    assert result.stdout.startswith("mongodb://127.0.0.2:"), result.output
+    with Client(result.stdout.strip()) as client:
+        assert client.admin.command("hello")["me"].startswith("127.0.0.2:")
+
+
+def test_an_address_of_another_machine_is_refused(name: str) -> None:
+    with pytest.raises(DevclusterError, match=r"(?s)cannot listen on 192\.0\.2\.1.*this machine"):
+        mongo_daemon.up(name, MongoConfig(bind=("192.0.2.1",)))
+
+
 def test_two_names_are_two_servers(name: str) -> None:
     first = mongo_daemon.up(name, MongoConfig())
     other = mongo_daemon.up("other", MongoConfig(auth=True))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -7,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import clusters
+from support import clusters, programs
 from support.shared import TestRun
 
 from devcluster.node.processes import ProcessId
+from devcluster.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,45 @@ def test_a_killed_run_is_found_and_one_at_work_is_not() -> None:
     alive.once("thing", lambda: None)
 
     assert list(TestRun.killed()) == [killed]
+
+
+def test_the_cluster_of_a_killed_run_is_removed_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    removed: list[str] = []
+
+    class Provider:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def down(self) -> None:
+            removed.append(self.name)
+
+    monkeypatch.setattr(clusters, "select", lambda name, *_args, **_options: Provider(name))
+    gone = json.dumps({"pid": os.getpid(), "started": 1})  # the number went to another process
+    for name, started in (("test-1", "test-1"), ("test-2", "")):
+        run = TestRun(name)
+        (run.directory / "owner.json").write_text(gone)
+        if started:
+            (run.directory / "started").write_text(started)
+    at_work = TestRun("test-3")
+    (at_work.directory / "started").write_text("test-3")
+
+    clusters._remove_killed_runs(Progress(io.StringIO()))
+
+    assert removed == ["test-1"]
+    assert list(TestRun.killed()) == []
+    assert at_work.path.exists()
+
+
+def test_a_program_that_is_there_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Path(programs.program("sh")).name == "sh"
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv("MDB_REQUIRE_CLUSTER", raising=False)
+    with pytest.raises(pytest.skip.Exception, match=r"(?s)NOT TESTED.*lacks no-such-browser"):
+        programs.ensure_debian_packages(["sh", "no-such-browser"])
 
 
 @pytest.mark.parametrize(
