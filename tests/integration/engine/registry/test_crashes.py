@@ -107,6 +107,26 @@ async def test_registration(registries: Registries, registry: Registry) -> None:
     assert writes >= 6
 
 
+async def test_an_index_of_an_interrupted_registration_is_not_forgotten(
+    registries: Registries, registry: Registry
+) -> None:
+    for writes in range(MAX_WRITES):
+        slug = f"a{writes}"
+        try:
+            with registries.failing_after(writes):
+                await registry.register(app(slug))
+        except DatabaseUnavailable:
+            done = False
+        else:
+            done = True
+        await registry.register(spec(slug, "x"))
+        collection = registries.database.client[registries.database.name][f"{slug}_x"]
+        assert set(collection.index_information()) == {"_id_"}, writes
+        if done:
+            return
+    pytest.fail(f"not done with {MAX_WRITES} writes")
+
+
 async def test_rotation_on_request(registries: Registries) -> None:
     async def register(process: Registry, slug: str) -> None:
         await process.register(spec(slug))
