@@ -1,4 +1,4 @@
-"""Optional authorisation in front of an app: may this user do that?"""
+"""Optional authorisation in front of an app: whether a user may do something."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 import casbin
 from pydantic import BaseModel, ConfigDict, Field
@@ -36,21 +36,19 @@ m = g(r.sub, p.sub) && (p.obj == "*" || keyMatch(r.obj, p.obj)) && (p.act == "*"
 """
 """The same through roles, which may hold other roles."""
 
-Text = str
-
 
 class CasbinSettings(BaseModel):
     """``auth.policy.authorization`` of a manifest whose provider is casbin."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    model: Literal["acl", "rbac"] | str = Field(
+    model: str = Field(
         default="rbac", description="acl, rbac, or the text of a Casbin model of one's own."
     )
-    policies: tuple[tuple[Text, ...], ...] = Field(
+    policies: tuple[tuple[str, ...], ...] = Field(
         default=(), description="Lines of the policy: subject or role, resource, action."
     )
-    roles: tuple[tuple[Text, Text], ...] = Field(
+    roles: tuple[tuple[str, str], ...] = Field(
         default=(), description="Who has which role: subject, role."
     )
 

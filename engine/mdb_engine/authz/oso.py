@@ -1,6 +1,6 @@
-"""Authorisation by Oso, embedded: a policy in Polar, with a rule ``allow(actor, action, resource)``.
+"""Authorisation by Oso, embedded: a policy in Polar with rules ``allow(actor, action, resource)``.
 
-Actor, action and resource are the strings of the question.  Facts about users belong in the policy:
+Actor, action and resource are the strings of the question. Facts about users belong in the policy:
 ``has_role("ada", "admin");``.
 """
 

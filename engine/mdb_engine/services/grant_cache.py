@@ -21,6 +21,7 @@ import structlog
 from mdb_engine.constants import GRANT_MAX_AGE_SECONDS, GRANT_TTL_SECONDS
 from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_engine.models.access import Grant
+from mdb_engine.models.naming import app_key
 from mdb_engine.services.access import NameIndex
 
 __all__ = ["Change", "ChangeFeed", "GrantCache", "GrantSource", "WatchUnsupportedError"]
@@ -44,13 +45,13 @@ class Change:
 
     Parameters
     ----------
-    slug
-        Whose row.
+    key
+        The key of the app whose row it is (`app_key`).
     grant
         The row as it is now, or None if it is to be looked up: it may be gone.
     """
 
-    slug: str
+    key: str
     grant: Grant | None
 
 
@@ -64,8 +65,8 @@ class ChangeFeed(Protocol):
 class GrantSource(Protocol):
     """Where grants are read from."""
 
-    async def load(self, slugs: Collection[str] | None = None) -> Sequence[Grant]:
-        """Read the grants of some apps, or of all."""
+    async def load(self, keys: Collection[str] | None = None) -> Sequence[Grant]:
+        """Read the grants of the apps of these keys, or of all."""
 
     def changes(self, wait: float) -> AbstractAsyncContextManager[ChangeFeed]:
         """Open a change stream whose ``next`` waits at most that many seconds.
@@ -143,12 +144,14 @@ class GrantCache:
                 f"{self._max_age:g} s; access is closed until MongoDB answers"
             )
         if self._index is None:
-            self._index = NameIndex(dict(self._grants), self._named)
+            grants = {grant.slug: grant for grant in self._grants.values()}
+            self._index = NameIndex(grants, self._named)
         return self._index
 
     def grant(self, slug: str) -> Grant | None:
         """Return the grant of an app as it was last read, however old, or None."""
-        return self._grants.get(slug)
+        grant = self._grants.get(app_key(slug))
+        return grant if grant is not None and grant.slug == slug else None
 
     def name(self, slugs: Collection[str]) -> None:
         """Let slugs count as known although they may have no grant, see `NameIndex`."""
@@ -159,8 +162,13 @@ class GrantCache:
         """Have something called, in the loop, after each change; it must not block or raise."""
         self._listeners.append(listener)
 
-    async def refresh(self, slugs: Collection[str] | None = None) -> None:
+    async def refresh(self, keys: Collection[str] | None = None) -> None:
         """Read grants now: those of some apps, or all, which makes the cache fresh.
+
+        Parameters
+        ----------
+        keys
+            The keys of the apps (`app_key`), or None for all.
 
         Raises
         ------
@@ -169,16 +177,27 @@ class GrantCache:
         """
         started = self._clock()
         async with asyncio.timeout(self._patience):
-            grants = await self._source.load(slugs)
-        found = {grant.slug: grant for grant in grants}
+            grants = await self._source.load(keys)
+        found = {app_key(grant.slug): grant for grant in grants}
         before = self._grants
-        if slugs is None:
+        if keys is None:
             self._grants = found
             self._fresh_as_of(started)
         else:
-            rest = {slug: grant for slug, grant in before.items() if slug not in set(slugs)}
+            rest = {key: grant for key, grant in before.items() if key not in set(keys)}
             self._grants = {**rest, **found}
         if self._grants != before:
+            self._changed()
+
+    def learn(self, grant: Grant) -> None:
+        """Take a row that was read elsewhere, unless a newer one is held.
+
+        A change stream is opened before all is read, so it begins with rows that are older.
+        """
+        key = app_key(grant.slug)
+        held = self._grants.get(key)
+        if held is None or grant.epoch > held.epoch:
+            self._grants = {**self._grants, key: grant}
             self._changed()
 
     def reopen(self) -> None:
@@ -242,13 +261,9 @@ class GrantCache:
 
     async def _apply(self, change: Change) -> None:
         if change.grant is None:
-            await self.refresh({change.slug})
-            return
-        held = self._grants.get(change.slug)
-        # The stream was opened before all was read, so it begins with rows that are older.
-        if held is None or change.grant.epoch > held.epoch:
-            self._grants = {**self._grants, change.slug: change.grant}
-            self._changed()
+            await self.refresh({change.key})
+        else:
+            self.learn(change.grant)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

@@ -1,0 +1,78 @@
+"""Whether an app can serve, and if not, why: what ``/ready`` answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mdb_engine.models.access import Grant
+from mdb_engine.models.manifest import Manifest
+
+__all__ = ["Check", "Readiness", "differences"]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that must hold.
+
+    Parameters
+    ----------
+    name
+        What is checked.
+    ok
+        Whether it holds.
+    message
+        Why it does not, and what to do.
+    """
+
+    name: str
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What is known of an app at this moment, from memory: no I/O.
+
+    Parameters
+    ----------
+    checks
+        What must hold before it serves.
+    notes
+        What somebody should know although it serves.
+    """
+
+    checks: tuple[Check, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether all checks hold."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def reasons(self) -> str:
+        """Why it is not ready, in one line."""
+        return "; ".join(f"{one.name}: {one.message}" for one in self.checks if not one.ok)
+
+
+def differences(manifest: Manifest, grant: Grant) -> tuple[str, ...]:
+    """Say how a manifest in an image differs from what is registered, as far as a pod can see.
+
+    What is registered holds; a difference is only shown, because whoever builds an image must not
+    be able to grant it anything.
+    """
+    found = []
+    ungranted = sorted(set(manifest.read_scopes) - grant.read_scopes)
+    if ungranted:
+        found.append(f"manifest.json reads {', '.join(ungranted)}, which is not granted")
+    unnamed = sorted(grant.read_scopes - set(manifest.read_scopes))
+    if unnamed:
+        found.append(f"{', '.join(unnamed)} is granted, but manifest.json does not read it")
+    declared = set(manifest.managed_indexes)
+    unregistered = sorted(declared - grant.collections)
+    if unregistered:
+        found.append(f"manifest.json declares {', '.join(unregistered)}, which is not registered")
+    undeclared = sorted(grant.collections - declared)
+    if undeclared:
+        found.append(f"{', '.join(undeclared)} is registered, but not in manifest.json")
+    return tuple(found)

@@ -1,0 +1,115 @@
+"""Read grants, and their changes, from MongoDB with the rights that a pod has."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import pymongo
+from pymongo.errors import OperationFailure
+
+from mdb_engine.constants import GRANTS_COLLECTION
+from mdb_engine.driver import Driver, RawChangeStream, RawDatabase
+from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_engine.models.access import Grant
+from mdb_engine.services.grant_cache import Change, WatchUnsupportedError
+from mdb_engine.storage.base import control_view, translated
+from mdb_engine.storage.grants import grant_from_document
+
+__all__ = ["MongoGrantSource", "read_grants"]
+
+READ_SECONDS: Final = 10.0
+"""How long one reading of the grants may take; a thousand apps take a few milliseconds."""
+
+NO_STREAM: Final = {
+    13: "this user may not open a change stream",
+    40573: "MongoDB runs without a replica set",
+}
+"""The codes (Unauthorized, Location40573) that mean that there is no change stream to be had."""
+
+ROW_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
+"""The events that are about one row; any other ends the stream."""
+
+
+async def read_grants(
+    database: RawDatabase, keys: Collection[str] | None = None
+) -> Sequence[Grant]:
+    """Read the grants of the apps of these keys, or of all.
+
+    Raises
+    ------
+    DatabaseUnavailable
+        If MongoDB does not answer, or refuses.
+    """
+    query: dict[str, Any] = {} if keys is None else {"_id": {"$in": sorted(keys)}}
+    collection = control_view(database)[GRANTS_COLLECTION]
+    with translated("read the grants"), pymongo.timeout(READ_SECONDS):
+        documents = await collection.find(query).to_list(None)
+    return [grant_from_document(document) for document in documents]
+
+
+class MongoGrantSource:
+    """The grants collection on whatever connection is current.
+
+    Parameters
+    ----------
+    database
+        Returns the raw database.
+    driver
+        The driver that it is of.
+    """
+
+    def __init__(self, database: Callable[[], RawDatabase], driver: Driver) -> None:
+        self._database = database
+        self._driver = driver
+
+    async def load(self, keys: Collection[str] | None = None) -> Sequence[Grant]:
+        """Read the grants of the apps of these keys, or of all."""
+        return await read_grants(self._database(), keys)
+
+    @asynccontextmanager
+    async def changes(self, wait: float) -> AsyncIterator[_Feed]:
+        """Open a change stream whose ``next`` waits at most that many seconds.
+
+        Raises
+        ------
+        WatchUnsupportedError
+            If there can be none.
+        """
+        collection = control_view(self._database())[GRANTS_COLLECTION]
+        try:
+            stream = await self._driver.watch(
+                collection,
+                [],
+                full_document="updateLookup",
+                max_await_time_ms=max(1, int(wait * 1000)),
+            )
+        except OperationFailure as error:
+            if error.code in NO_STREAM:
+                raise WatchUnsupportedError(NO_STREAM[error.code]) from None
+            raise
+        try:
+            yield _Feed(stream)
+        finally:
+            # Shielded, so that a cancelled wait does not leave the cursor open on the server.
+            await asyncio.shield(stream.close())
+
+
+class _Feed:
+    def __init__(self, stream: RawChangeStream) -> None:
+        self._stream = stream
+
+    async def next(self) -> Change | None:
+        """Return the next change, or None if there was none for the time that was agreed on."""
+        with translated("follow the grants"):
+            event = await self._stream.try_next()
+        if event is None:
+            if not self._stream.alive:
+                raise DatabaseUnavailable("the change stream on the grants has ended")
+            return None
+        if event["operationType"] not in ROW_CHANGES:
+            raise DatabaseUnavailable("the grants collection was dropped or renamed")
+        row = event.get("fullDocument")
+        return Change(event["documentKey"]["_id"], grant_from_document(row) if row else None)
