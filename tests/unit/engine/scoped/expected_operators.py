@@ -47,12 +47,13 @@ $setDifference $setEquals $setField $setIntersection $setIsSubset $setUnion $sig
 $size $slice $sortArray $split $sqrt $stdDevPop $stdDevSamp $strLenBytes $strLenCP $strcasecmp
 $substr $substrBytes $substrCP $subtract $sum $switch $tan $tanh $toBool $toDate $toDecimal
 $toDouble $toHashedIndexKey $toInt $toLong $toLower $toObjectId $toString $toUUID $toUpper $trim
-$trunc $tsIncrement $tsSecond $type $unsetField $week $year $zip
+$trunc $tsIncrement $tsSecond $type $unsetField $week $year $zip $createObjectId $hash $hexHash
+$serializeEJSON $similarityCosine $similarityDotProduct $similarityEuclidean
 """)
 
 EXPRESSIONS_REFUSED = _names("""
-$accumulator $const $encStrContains $encStrEndsWith $encStrNormalizedEq $encStrStartsWith
-$function $where
+$accumulator $const $deserializeEJSON $encStrContains $encStrEndsWith $encStrNormalizedEq
+$encStrStartsWith $function $where
 """)
 
 EXPRESSIONS_UNKNOWN = _names("""
