@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -107,14 +108,13 @@ def _indexes(layout: Layout) -> Iterator[int]:
 
 
 def _remove_link(network: NodeNetwork) -> None:
-    """Wait until the link is gone with the namespace of its other end, or remove it."""
-    link = Path("/sys/class/net") / network.link
+    """Remove the link, unless it is gone already with the namespace of its other end."""
     end = time.monotonic() + _DEADLINE
-    while link.exists() and time.monotonic() < end:
+    while network.link in {name for _, name in socket.if_nameindex()}:
         subprocess.run(["ip", "link", "delete", network.link], capture_output=True, check=False)
+        if time.monotonic() > end:
+            raise DevclusterError(
+                f"The interface {network.link} cannot be removed",
+                f"Try `ip link delete {network.link}` as root.",
+            )
         time.sleep(_POLL)
-    if link.exists():
-        raise DevclusterError(
-            f"The interface {network.link} cannot be removed",
-            f"Try `ip link delete {network.link}` as root.",
-        )
