@@ -1,0 +1,94 @@
+"""The administrator's commands, beside an operator that runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.installation import MASTER_KEY_SECRET, Installation
+
+
+def command(
+    installation: Installation, *arguments: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``mdb-operator`` as ``kubectl exec`` in the operator's pod does."""
+    values = {
+        "NAMESPACE": installation.namespace,
+        "KUBECONFIG": str(installation.directory / "kubeconfig"),
+        "MONGODB_URI": installation.server.uri,
+        "MONGODB_DATABASE": installation.database,
+        "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
+        **settings,
+    }
+    return subprocess.run(
+        [Path(sys.executable).with_name("mdb-operator"), *arguments],
+        env={f"MDB_OPERATOR_{key}": value for key, value in values.items()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_new_master_key_is_made_everything_wrapped_with_it_and_the_old_one_removed(
+    running: Installation,
+) -> None:
+    for name in ("first", "second"):
+        running.apply(name)
+        running.wait_condition(name)
+    before = running.secret("first-mdb")
+    done = command(running, "rotate-master-key", "--remove-old", "--key-id", "k9")
+    assert done.returncode == 0, done.stderr
+    assert "Everything is wrapped with k9" in done.stdout
+    assert running.keyring().ids == ("k9",)
+    rows = running.mongo["_mdb_engine_app_secrets"].find({}, {"current.key_id": 1, "key_id": 1})
+    assert {"k9"} == {row.get("key_id") or row["current"]["key_id"] for row in rows}
+    assert running.secret("first-mdb") == before
+    # The operator goes on with the new key alone.
+    running.apply("third")
+    running.wait_condition("third")
+    assert command(running, "rotate-master-key", "--key-id", "k9").returncode == 1
+
+
+def test_a_rotation_that_nobody_carries_out_says_how_to_go_on(running: Installation) -> None:
+    running.apply("waiting")
+    running.wait_condition("waiting")
+    running.stop(running.processes[-1])
+    done = command(running, "rotate-master-key", "--timeout", "1")
+    assert done.returncode == 1
+    assert "rotate-master-key --resume" in done.stderr
+    running.start()
+    done = command(running, "rotate-master-key", "--resume")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_retained_slug_is_released_to_its_heir_only_by_an_administrator(
+    running: Installation,
+) -> None:
+    running.apply("kept", collections=[{"name": "rows"}])
+    running.wait_condition("kept")
+    running.mongo["kept_rows"].insert_one({"app_id": "kept"})
+    running.kubectl("delete", "mdbapp", "kept", "--timeout=30s")
+    refused = command(running, "release", "kept")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    done = command(running, "release", "kept", "--delete-data")
+    assert done.returncode == 0, done.stderr
+    assert "kept_rows" not in running.mongo.list_collection_names()
+    assert command(running, "release", "never-there").returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [["rotate-master-key"], ["release", "x"]])
+def test_a_command_without_settings_says_which_is_missing(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("mdb-operator"), *arguments],
+        env={},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 78
+    assert "MDB_OPERATOR_MONGODB_URI" in done.stderr
