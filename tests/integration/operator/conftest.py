@@ -102,11 +102,11 @@ def installation(
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def running(
     control_plane: Cluster, mongo_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
-    """Give a running operator that the tests of one module share; each uses its own slugs."""
+    """Give a running operator that the tests of a worker share; each uses its own slugs."""
     directory = tmp_path_factory.mktemp("operator")
     with installed(control_plane, mongo_server, directory, others=("bi",)) as found:
         process = found.start()

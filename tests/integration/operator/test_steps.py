@@ -1,0 +1,259 @@
+"""The steps of a reconcile, run in this process: counted, and killed between any two of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.monitoring import CommandListener, CommandStartedEvent
+from support.clusters import Cluster
+from support.installation import Installation
+from support.operator_edge import Requests, writes
+
+from mdb_operator.config import Config
+from mdb_operator.controller import Controller
+from mdb_operator.factory import Factory
+from mdb_operator.models.plan import Step
+from mdb_operator.process import MONGO_OPTIONS, open_context
+from mdb_operator.services.workers import Again
+from mdb_operator.storage.kube import MDBAPPS
+from mdb_operator.wakeups import AppKey
+
+MONGO_WRITES = {
+    "insert", "update", "delete", "findAndModify", "create", "createIndexes", "drop",
+    "dropIndexes", "createUser", "dropUser", "updateUser", "createRole", "dropRole", "updateRole",
+}  # fmt: skip
+
+SPEC = {
+    "collections": [{"name": "clicks", "indexes": [{"name": "u", "keys": [{"field": "user"}]}]}],
+    "dataAccess": {"readScopes": ["orders", "stock"]},
+    "restart": [{"kind": "Deployment", "name": "orders"}],
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+class Commands(CommandListener):
+    """Keeps the names of the commands that write."""
+
+    def __init__(self) -> None:
+        self.writes: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in MONGO_WRITES:
+            self.writes.append(event.command_name)
+
+    def succeeded(self, event: Any) -> None:
+        """Say nothing."""
+
+    def failed(self, event: Any) -> None:
+        """Say nothing."""
+
+
+class Operator:
+    """A controller without its watch: a test tells it what there is."""
+
+    def __init__(self, factory: Factory, commands: Commands, requests: Requests) -> None:
+        self.factory = factory
+        self.commands = commands
+        self.requests = requests
+        self.kill_after: int | None = None
+        self.steps: list[Step] = []
+        self.controller = Controller(factory, self._did)
+
+    def _did(self, step: Step, wrote: bool) -> None:
+        self.steps.append(step)
+        if self.kill_after is not None and len(self.steps) > self.kill_after:
+            raise Killed
+
+    async def look(self, namespace: str, name: str) -> Again | None:
+        """Reconcile an app as it stands in the API server; None if there is none."""
+        obj = await self.factory.mdbapp_store().get(namespace, name)
+        if obj is None:
+            return None
+        self.controller.see("MODIFIED", obj)
+        return await self.controller.reconcile(AppKey(namespace, name))
+
+    @property
+    def writes(self) -> list[str]:
+        return [*writes(self.requests), *self.commands.writes]
+
+
+Start = Callable[[], Any]
+
+
+@pytest.fixture
+def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Give a function that starts an operator of this process, with an empty memory."""
+    commands = Commands()
+    monkeypatch.setitem(MONGO_OPTIONS, "event_listeners", [commands])
+
+    @asynccontextmanager
+    async def started() -> AsyncIterator[Operator]:
+        commands.writes.clear()
+        config = Config(
+            namespace=installation.namespace,
+            kubeconfig=installation.directory / "kubeconfig",
+            watch_namespaces=installation.apps,  # type: ignore[arg-type]
+            mongodb_uri=installation.server.uri,  # type: ignore[arg-type]
+            mongodb_database=installation.database,
+            isolation="library",
+            master_key_secret="master-key",
+        )
+        async with open_context(config) as context:
+            requests: list[tuple[str, str, int]] = []
+            context.kube._observer = lambda *seen: requests.append(seen)
+            await context.master_keys.refresh()
+            operator = Operator(Factory(context), commands, requests)
+            await operator.controller.gate.look()
+            yield operator
+
+    yield started
+
+
+async def test_a_second_run_and_a_new_process_write_nothing(
+    installation: Installation, start: Start
+) -> None:
+    installation.apply("orders", **SPEC)
+    async with start() as operator:
+        await operator.look(installation.apps, "orders")
+        assert operator.writes
+        operator.commands.writes.clear()
+        operator.requests.clear()
+        await operator.look(installation.apps, "orders")
+        assert operator.writes == []
+        assert len(operator.requests) <= 3  # the test's own look, the Secret, the workload
+    async with start() as operator:
+        again = await operator.look(installation.apps, "orders")
+        assert operator.writes == []
+        assert again is not None
+        assert 400 < again.seconds <= 600
+
+
+async def test_killed_after_any_step_the_next_process_finishes(
+    installation: Installation, start: Start
+) -> None:
+    namespace = installation.apps
+    async with start() as operator:
+        installation.apply("whole", collections=SPEC["collections"], restart=SPEC["restart"])
+        await operator.look(namespace, "whole")
+        steps = list(operator.steps)
+    assert len(steps) == 8, steps
+    wanted = outcome(installation, "whole")
+    for index in range(len(steps)):
+        name = f"killed-{index}"
+        installation.apply(name, collections=SPEC["collections"], restart=SPEC["restart"])
+        async with start() as operator:
+            operator.kill_after = index
+            with pytest.raises(Killed):
+                await operator.look(namespace, name)
+        async with start() as operator:
+            await operator.look(namespace, name)
+            assert outcome(installation, name) == wanted
+            operator.commands.writes.clear()
+            operator.requests.clear()
+            await operator.look(namespace, name)
+            assert operator.writes == [], f"after {steps[index]}"
+
+
+async def test_a_rotation_killed_after_any_step_happens_once(
+    installation: Installation, start: Start
+) -> None:
+    namespace = installation.apps
+    for index in range(9):
+        name = f"rotated-{index}"
+        installation.apply(name)
+        async with start() as operator:
+            await operator.look(namespace, name)
+            installation.annotate(name, "rotate-requested", "please")
+            operator.steps.clear()
+            operator.kill_after = index
+            try:
+                await operator.look(namespace, name)
+            except Killed:
+                pass
+            else:
+                break
+        async with start() as operator:
+            await operator.look(namespace, name)
+            await operator.look(namespace, name)
+        entries = installation.secret(f"{name}-mdb")
+        assert entries["secret-version"] == "2"
+        assert entries["app-secret-previous"] not in ("", entries["app-secret"])
+        row = installation.mongo["_mdb_engine_app_secrets"].find_one({"slug": name})
+        assert row is not None
+        assert row["version"] == 2
+    assert index == 7, "the rotation has one step more than a reconcile without workloads"
+
+
+async def test_a_deletion_killed_after_any_step_leaves_nothing(
+    installation: Installation, start: Start
+) -> None:
+    namespace = installation.apps
+    for index in range(5):
+        name = f"deleted-{index}"
+        installation.apply(name, collections=[{"name": "c"}], deletionPolicy="Delete")
+        async with start() as operator:
+            await operator.look(namespace, name)
+            installation.kubectl("delete", "mdbapp", name, "--wait=false")
+            operator.steps.clear()
+            operator.kill_after = index
+            with pytest.raises(Killed):
+                await operator.look(namespace, name)
+        async with start() as operator:
+            await operator.look(namespace, name)
+        assert installation.get("mdbapp", name) is None
+        assert installation.get("secret", f"{name}-mdb") is None
+        for collection in ("apps_config", "_mdb_engine_app_secrets", "_mdb_engine_grants"):
+            assert installation.mongo[collection].count_documents({"slug": name}) == 0
+        assert f"{name}_c" not in installation.mongo.list_collection_names()
+
+
+async def test_two_operators_active_at_once_end_with_one_secret(
+    installation: Installation, start: Start
+) -> None:
+    namespace = installation.apps
+    names = [f"raced-{number}" for number in range(6)]
+    for name in names:
+        installation.apply(name)
+    async with start() as first, start() as second:
+        for _ in range(20):
+            looks = [o.look(namespace, name) for name in names for o in (first, second)]
+            outcomes = await asyncio.gather(*looks)
+            if not any(again.failed for again in outcomes):
+                break
+        else:
+            pytest.fail(f"they never agree: {outcomes}")
+        first.commands.writes.clear()
+        await asyncio.gather(*(o.look(namespace, name) for name in names for o in (first, second)))
+        assert first.commands.writes == []
+    for name in names:
+        assert installation.status(name)["secret"]["version"] == 1
+        assert installation.secret(f"{name}-mdb")["secret-version"] == "1"
+        grants = installation.mongo["_mdb_engine_grants"].find_one({"slug": name})
+        assert grants is not None
+        assert len(grants["verifiers"]) == 1
+
+
+def outcome(installation: Installation, name: str) -> dict[str, Any]:
+    """Return what is the same for every app of one shape."""
+    app = installation.app(name)
+    status = app["status"]
+    secret = installation.secret(f"{name}-mdb")
+    return {
+        "finalizers": app["metadata"]["finalizers"],
+        "conditions": {row["type"]: row["reason"] for row in status["conditions"]},
+        "version": (status["secret"]["version"], secret["secret-version"]),
+        "entries": sorted(key for key, value in secret.items() if value),
+        "indexes": sorted(installation.mongo[f"{name}_clicks"].index_information()),
+        "rows": [
+            installation.mongo[collection].count_documents({"slug": name})
+            for collection in ("apps_config", "_mdb_engine_app_secrets", "_mdb_engine_grants")
+        ],
+    }
