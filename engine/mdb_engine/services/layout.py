@@ -118,12 +118,14 @@ class LayoutService:
         existing: set[str],
         stale: frozenset[str] = frozenset(),
     ) -> None:
-        if not wanted and not stale:
-            if physical not in existing:
+        if physical not in existing:
+            if not wanted:  # an index brings its collection with it
                 await self._store.create(physical)
+            found: Mapping[str, Mapping[str, Any]] = {}
+        elif wanted or stale:
+            found = await self._store.indexes(physical)
+        else:
             return
-        # An index brings its collection with it.
-        found = await self._store.indexes(physical) if physical in existing else {}
         for name in sorted(stale & set(found)):
             await self._store.drop_index(physical, name)
         for index in wanted.values():
