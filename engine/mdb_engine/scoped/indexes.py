@@ -104,10 +104,13 @@ def _pairs(keys: Any, path: str) -> list[tuple[str, Any]]:
 
 
 def _pair(item: Any, path: str) -> tuple[str, Any]:
-    pair = [item, 1] if isinstance(item, str) else item
-    if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):  # noqa: PLR2004
-        raise refused("index", "a key is a field's name, or a pair of it and a direction", path)
-    field, direction = pair
+    match item:
+        case str(field):
+            direction: Any = 1
+        case [str(field), direction]:
+            pass
+        case _:
+            raise refused("index", "a key is a field's name, or a pair of it and a direction", path)
     below = f"{path}.{shown(field)}"
     if not field or any(part.startswith("$") and part != "$**" for part in field.split(".")):
         raise refused(field, "it is no field's name", below)
