@@ -11,7 +11,8 @@ import pytest
 from support.machines import Machine
 from support.waiting import wait_until
 
-from devcluster.node import cleanup
+from devcluster.node import cleanup, record
+from devcluster.node.layout import Layout
 
 AS_NOBODY = (
     *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
@@ -71,7 +72,9 @@ def test_a_control_plane_ends_with_its_supervisor_and_is_replaced(machine: Machi
     machine.devcluster("up", "--control-plane")
     try:
         assert len(cleanup.processes(root)) == 4
-        machine.shell(f"kill -9 $(pgrep -f 'devcluster.node.supervisor {root}')")
+        known = record.load(Layout(root))
+        assert known is not None
+        known.supervisor.kill()
         wait_until(
             lambda: not cleanup.processes(root), message="everything ends with the supervisor"
         )
