@@ -29,6 +29,9 @@ BINDING_PROVIDER: Final = "mdb-operator"
 REQUIRED: Final = ("uri", "database", "app-slug", "app-secret", "secret-version")
 """Without these there is nothing to connect to, or nothing to prove who connects."""
 
+CERTIFICATES: Final = ("certificates", "tls.pem")
+"""For TLS to MongoDB: the authorities to trust, and the client's certificate with its key (PEM)."""
+
 ATTEMPTS: Final = 5
 """How often a read is begun anew when kubelet replaces the files in the middle of it."""
 
@@ -63,7 +66,7 @@ class Binding:
     session_key, previous_session_key
         What signs JWT sessions, and what signed them before.
     certificates
-        Paths of PEM files for TLS to MongoDB (``ca.crt``, ``tls.pem``), where there are any.
+        Paths of PEM files for TLS to MongoDB, where there are any; see ``CERTIFICATES``.
     fingerprint
         Tells this state of the directory from any other; says nothing of its content.
     """
@@ -219,7 +222,7 @@ def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
         session_key=_optional(entries, "session-key"),
         previous_session_key=_optional(entries, "session-key-previous"),
         certificates={
-            name: directory / name for name in ("ca.crt", "tls.pem") if entries.get(name)
+            name: directory / name for name in CERTIFICATES if entries.get(name)
         },
         fingerprint=state,
     )

@@ -199,8 +199,8 @@ class PodHosting:
 
     def _settings(self, binding: Binding) -> ConnectionSettings:
         options = dict(self._options)
-        if "ca.crt" in binding.certificates:
-            options |= {"tls": True, "tlsCAFile": str(binding.certificates["ca.crt"])}
+        if "certificates" in binding.certificates:
+            options |= {"tls": True, "tlsCAFile": str(binding.certificates["certificates"])}
         if "tls.pem" in binding.certificates:
             options |= {"tls": True, "tlsCertificateKeyFile": str(binding.certificates["tls.pem"])}
         return ConnectionSettings(binding.uri, binding.database, options)

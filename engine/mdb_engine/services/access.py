@@ -76,7 +76,7 @@ class NameIndex:
         if declared is not None:
             return declared
         folded = _folded(physical)
-        end = folded.rfind("_", 0, -1)
+        end = folded.rfind("_")
         while end > 0:
             slug = self._slugs.get(folded[:end])
             if slug is not None:
