@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -124,9 +125,14 @@ def ensure(program: Program, progress: Progress) -> Path:
 
     with hold(directory.parent / ".lock", waiting):
         if not directory.exists():
-            go = find_go(progress)
-            check_space(go, program.space)
-            _compile(program, go, directory, progress)
+            try:
+                go = find_go(progress)
+                check_space(go, program.space)
+                _compile(program, go, directory, progress)
+            except OSError as error:
+                if error.errno == errno.ENOSPC:
+                    raise _no_space(directory, str(error)) from error
+                raise
     return directory
 
 

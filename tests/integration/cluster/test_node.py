@@ -114,6 +114,16 @@ def test_clusters_started_at_once_do_not_disturb_each_other(machine: Machine) ->
     machine.kubectl(POD, "other")
 
 
+def test_a_full_disk_is_said_before_anything_is_compiled(machine: Machine) -> None:
+    cache = machine.home / "small"
+    machine.shell(f"mkdir {cache} && mount -t tmpfs -o size=1m tmpfs {cache}")
+    said = machine.devcluster("up", "--control-plane", code=1, XDG_CACHE_HOME=str(cache))
+    assert f"Error: Too little space to compile the cluster's programs under {cache}" in said
+    assert "0.0 GiB free, 6 GiB needed" in said
+    assert "Hint: Make room" in said
+    assert not machine.root_of("devcluster").exists()
+
+
 def test_without_containerd_and_apt_it_says_what_to_install(
     machine: Machine, tmp_path: Path
 ) -> None:

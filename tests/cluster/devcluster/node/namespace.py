@@ -48,6 +48,20 @@ class Plan:
         return cls(int(data["index"]), str(data["hostname"]))
 
 
+def can_overlay(directory: Path) -> bool:
+    """Say whether an overlay can keep its changes in a directory: not where that is in another.
+
+    So it is in a container. There images are copied instead of stacked, and what the overlays
+    would hide is the container's own.
+    """
+    types = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        before, _, after = line.partition(" - ")
+        types[Path(before.split()[4])] = after.split()[0]
+    mounts = (types[parent] for parent in (directory, *directory.parents) if parent in types)
+    return next(mounts, "") != "overlay"
+
+
 def enter(layout: Layout, plan: Plan) -> None:
     """Turn fresh namespaces into a node's."""
     socket.sethostname(plan.hostname)
@@ -62,7 +76,7 @@ def _mount(layout: Layout) -> None:
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for directory in ("/run/containerd", "/run/lock", "/run/netns"):
         Path(directory).mkdir(mode=0o755)
-    for target in _OVERLAID:
+    for target in _OVERLAID if can_overlay(layout.root) else ():
         if layout.root.is_relative_to(target):
             continue  # an overlay cannot keep its changes inside of itself
         changes = layout.data("overlay") / target.name

@@ -17,6 +17,7 @@ from devcluster.node.component import Component, State
 from devcluster.node.controlplane import Endpoints
 from devcluster.node.layout import Layout
 from devcluster.node.machine import CONTAINERD_SOCKET, import_image
+from devcluster.node.namespace import can_overlay
 from devcluster.node.pki import Authority
 from devcluster.node.processes import ProcessId
 
@@ -156,6 +157,7 @@ def is_ready(client: Client, node: Node) -> bool:
 
 def _containerd_config(node: Node) -> str:
     layout = node.layout
+    snapshotter = "{snapshotter}" if can_overlay(layout.root) else "native"
     return f"""\
 version = 2
 root = "{layout.data("containerd")}"
@@ -181,7 +183,7 @@ temp = "{layout.data("tmp")}"
   conf_dir = "{layout.config("cni")}"
 
 [plugins."io.containerd.grpc.v1.cri".containerd]
-  snapshotter = "overlayfs"
+  snapshotter = "{snapshotter}"
   default_runtime_name = "runc"
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
