@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from http.client import TOO_MANY_REQUESTS
 from typing import Protocol, TypeAlias
 
 import structlog
@@ -163,6 +164,9 @@ class SecretWatch:
                     )
                 else:
                     _log.info("The Secret watch starts anew", error=error.message)
+                if error.status not in (0, TOO_MANY_REQUESTS):
+                    # The server refused this watch; only a new list leads out of that for sure.
+                    version = None
                 self._restarting(error.code)
                 await asyncio.sleep(backoff.next())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
@@ -330,7 +331,7 @@ class KubeClient:
                 timeout=timeout,
             )
             self._observe("watch", resource, response.status)
-            async with response:
+            async with _cutting_off(response):
                 if response.status != 200:  # noqa: PLR2004 - the one success of a watch
                     raise _error(what, response, await response.read(), resource)
                 async for line in response.content:
@@ -409,6 +410,21 @@ _METHODS = {
     "patch": "PATCH",
     "delete": "DELETE",
 }
+
+
+@asynccontextmanager
+async def _cutting_off(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
+    """End the response with its connection: one that is watched is not read to its end.
+
+    Closing it in good order would wait for the other side's TLS goodbye, past the end of the loop.
+    """
+    try:
+        yield
+    finally:
+        connection = response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        response.close()
 
 
 def _error(

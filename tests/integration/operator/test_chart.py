@@ -12,7 +12,7 @@ import yaml
 from support.clusters import Cluster, CommandError
 from support.installed_operator import CHART
 
-from mdb_engine.core.keyring import Keyring
+from mdb_engine.core.keyring import Keyring, generate_master_key
 
 MONGODB = "--set=mongodb.existingSecret.name=mongodb"
 
@@ -51,17 +51,21 @@ def test_the_master_key_is_made_once_kept_and_never_made_again(
     decoded = {key: base64.b64decode(value).decode() for key, value in made.items()}
     assert Keyring.from_files(decoded).active_id == "k1"
 
-    added = base64.b64encode(b"theirs").decode()
+    second = base64.b64encode(generate_master_key().encode()).decode()
+    rotated = {"active": base64.b64encode(b"k2").decode(), "k1": None, "k2": second}
     control_plane.kubectl(
         *("patch", "secret", "op-mdb-operator-master-key", "-n", namespace, "--type=merge"),
-        *("-p", json.dumps({"data": {"k2": added}})),
+        *("-p", json.dumps({"data": rotated})),
     )
-    control_plane.helm("upgrade", *release, *off, "--set=concurrency=9")
-    assert keyring(control_plane, namespace) == {**made, "k2": added}
-    control_plane.helm("uninstall", "op", "-n", namespace, "--no-hooks")
-    assert keyring(control_plane, namespace) == {**made, "k2": added}
-    control_plane.helm("install", *release, *off)
-    assert keyring(control_plane, namespace) == {**made, "k2": added}
+    after = {key: value for key, value in rotated.items() if value is not None}
+    for command in (
+        ("upgrade", *release, *off, "--set=concurrency=9"),
+        ("rollback", "op", "1", "-n", namespace),
+        ("uninstall", "op", "-n", namespace, "--no-hooks"),
+        ("install", *release, *off),
+    ):
+        control_plane.helm(*command)
+        assert keyring(control_plane, namespace) == after, command[0]
 
     control_plane.kubectl("delete", "secret", "op-mdb-operator-master-key", "-n", namespace)
     with pytest.raises(CommandError, match="restore the Secret from your backup"):

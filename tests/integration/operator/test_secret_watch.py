@@ -141,7 +141,11 @@ class Interrupted(KubeClient):
             yield event
 
 
-@pytest.mark.parametrize("fault", [Expired("410"), KubernetesUnavailable("broken")])
+@pytest.mark.parametrize(
+    "fault",
+    [Expired("410"), KubernetesUnavailable("cut"), KubernetesUnavailable("500", status=500)],
+    ids=["expired", "cut", "refused"],
+)
 async def test_what_happened_while_the_watch_was_broken_is_told_afterwards(
     control_plane: Cluster,
     namespace: str,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mdb_engine.constants import SLUG_PATTERN
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
+from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
 from mdb_operator.secret_watch import OwnWrites
-from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
+from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS, _stream_error
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
 from mdb_operator.storage.workloads import _needs_restart, restart_annotation
 
@@ -112,6 +113,23 @@ def test_paths_quote_what_stands_in_them() -> None:
     assert SECRETS.path("shop", "a") == "/api/v1/namespaces/shop/secrets/a"
     assert DEPLOYMENTS.path() == "/apis/apps/v1/deployments"
     assert SECRETS.path("../x", "a/b") == "/api/v1/namespaces/..%2Fx/secrets/a%2Fb"
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        (403, Forbidden),
+        (410, Expired),
+        (429, KubernetesUnavailable),
+        (500, KubernetesUnavailable),
+        (504, KubernetesUnavailable),
+    ],
+)
+def test_an_error_inside_a_watch_is_the_operators_own(code: int, kind: type[Exception]) -> None:
+    error = _stream_error("watch x", {"code": code, "reason": "Why"})
+    assert type(error) is kind
+    assert error.status == code
+    assert "Why" in error.message
 
 
 def test_only_the_last_own_write_of_a_secret_counts_as_ours() -> None:
