@@ -1,9 +1,8 @@
 """The inside of a node's namespaces: mounts, link and routes, set up by its first process.
 
 All that is made here belongs to the namespaces and ends with them. Nothing is written outside
-of the cluster's directory: ``/run`` is a fresh tmpfs, ``/var/lib`` and ``/var/log`` are overlays
-whose changes go to the cluster's directory, since kubelet and CNI have paths there that
-no setting moves.
+of the cluster's directory: ``/run`` is a fresh tmpfs, and ``/var/lib`` and ``/var/log`` are
+overlays whose changes go there, since kubelet and CNI have paths that no setting moves.
 """
 
 from __future__ import annotations
@@ -51,8 +50,7 @@ class Plan:
 def can_overlay(directory: Path) -> bool:
     """Say whether an overlay can keep its changes in a directory: not where that is in another.
 
-    So it is in a container. There images are copied instead of stacked, and what the overlays
-    would hide is the container's own.
+    So it is in a container, where the layers of images are copied instead of stacked.
     """
     types = {}
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -76,15 +74,17 @@ def _mount(layout: Layout) -> None:
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for directory in ("/run/containerd", "/run/lock", "/run/netns"):
         Path(directory).mkdir(mode=0o755)
-    for target in _OVERLAID if can_overlay(layout.root) else ():
-        if layout.root.is_relative_to(target):
-            continue  # an overlay cannot keep its changes inside of itself
-        changes = layout.data("overlay") / target.name
-        upper, work = changes / "upper", changes / "work"
-        for made in (upper, work):
+    kept = Path("/run/devcluster")
+    (kept / "root").mkdir(parents=True)
+    _run("mount", "--bind", str(layout.root), str(kept / "root"))
+    for target in _OVERLAID:
+        changes = kept / target.name
+        for made in (changes / "upper", changes / "work"):
             made.mkdir(mode=0o755, parents=True)
-        options = f"lowerdir={target},upperdir={upper},workdir={work}"
+        options = f"lowerdir={target},upperdir={changes}/upper,workdir={changes}/work"
         _run("mount", "-t", "overlay", "-o", options, "overlay", str(target))
+        if layout.root.is_relative_to(target):  # what is written there must stay
+            _run("mount", "--bind", str(kept / "root"), str(layout.root))
 
 
 def _connect(network: NodeNetwork) -> None:

@@ -157,7 +157,7 @@ def is_ready(client: Client, node: Node) -> bool:
 
 def _containerd_config(node: Node) -> str:
     layout = node.layout
-    snapshotter = "{snapshotter}" if can_overlay(layout.root) else "native"
+    snapshotter = "overlayfs" if can_overlay(layout.root) else "native"
     return f"""\
 version = 2
 root = "{layout.data("containerd")}"
