@@ -89,6 +89,7 @@ class Controller:
                     users=users,
                     mdbapps=mdbapps,
                     secrets=secrets,
+                    gate=self.gate,
                     observer=self._did,
                 ),
                 mdbapps=mdbapps,

@@ -8,15 +8,18 @@ an administrator can force it with an annotation, and what stays then counts as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
 from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_engine.models.app import AppState, Owner
 from mdb_engine.services.registry import Registry
 from mdb_operator.constants import ANNOTATION_FORCE_DELETE, FINALIZER
+from mdb_operator.exceptions import Forbidden
 from mdb_operator.models.conditions import ConditionType, Reason
 from mdb_operator.models.outcome import Failure
 from mdb_operator.models.plan import Step
 from mdb_operator.models.resource import MdbAppResource
+from mdb_operator.services.database import DatabaseGate
 from mdb_operator.services.database_users import DatabaseUsers
 from mdb_operator.storage.mdbapps import MdbAppStore
 from mdb_operator.storage.secrets import SecretStore
@@ -38,6 +41,8 @@ class Deletion:
         Their users in MongoDB.
     mdbapps, secrets
         The objects of the API server.
+    gate
+        Whether MongoDB can be used.
     observer
         Told after every step, with whether it wrote something.
     """
@@ -49,12 +54,14 @@ class Deletion:
         users: DatabaseUsers,
         mdbapps: MdbAppStore,
         secrets: SecretStore,
+        gate: DatabaseGate,
         observer: Callable[[Step, bool], None],
     ) -> None:
         self._registry = registry
         self._users = users
         self._mdbapps = mdbapps
         self._secrets = secrets
+        self._gate = gate
         self._observer = observer
 
     async def delete(self, app: MdbAppResource) -> Failure | None:
@@ -98,6 +105,7 @@ class Deletion:
         return await self._registry.bury(app.slug, owner)
 
     async def _leave_database(self, app: MdbAppResource) -> None:
+        self._gate.require()
         owner = _owner(app)
         if not await self._registry.revoke(app.slug, owner):
             return  # the slug is not this app's, or everything was done before
@@ -116,7 +124,10 @@ class Deletion:
         bound = (app.status.get("binding") or {}).get("name")
         wrote = False
         for name in dict.fromkeys([app.secret_name, *([bound] if bound else [])]):
-            wrote |= await self._secrets.delete_if_ours(app.key.namespace, name, app.uid)
+            # Where the namespace is being deleted our Role in it may be gone already; the garbage
+            # collector then removes the Secret, of which the app is the owner.
+            with suppress(Forbidden):
+                wrote |= await self._secrets.delete_if_ours(app.key.namespace, name, app.uid)
         self._observer(Step.UNPROJECT, wrote)
 
     async def _let_go(self, app: MdbAppResource) -> None:

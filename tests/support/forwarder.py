@@ -1,0 +1,108 @@
+"""A TCP port in front of a server that can be cut off: an outage without touching the server."""
+
+from __future__ import annotations
+
+import selectors
+import socket
+import threading
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from pymongo.uri_parser import parse_uri
+
+BUFFER_BYTES = 1 << 16
+
+
+class Forwarder:
+    """Forwards connections to a MongoDB until it is cut, and again after it is mended.
+
+    Parameters
+    ----------
+    uri
+        Of the server that is forwarded to.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._target = parse_uri(uri)["nodelist"][0]
+        self._original = uri
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._selector = selectors.DefaultSelector()
+        self._pairs: dict[socket.socket, socket.socket] = {}
+        self._cut = False
+        self._lock = threading.Lock()
+        self._closing = False
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+        self._thread.start()
+
+    @property
+    def uri(self) -> str:
+        """The URI by which a client comes through here, and only through here."""
+        login = urlsplit(self._original).netloc.rpartition("@")[0]
+        port = self._listener.getsockname()[1]
+        prefix = f"{login}@" if login else ""
+        return f"mongodb://{prefix}127.0.0.1:{port}/?directConnection=true"
+
+    def cut(self) -> None:
+        """End all connections and refuse new ones."""
+        with self._lock:
+            self._cut = True
+            for one in list(self._pairs):
+                self._close(one)
+
+    def mend(self) -> None:
+        """Forward again."""
+        with self._lock:
+            self._cut = False
+
+    def close(self) -> None:
+        """Stop for good."""
+        self._closing = True
+        self._thread.join()
+        with self._lock:
+            for one in list(self._pairs):
+                self._close(one)
+            self._listener.close()
+            self._selector.close()
+
+    def _run(self) -> None:
+        while not self._closing:
+            for key, _ in self._selector.select(timeout=0.05):
+                with self._lock:
+                    if key.fileobj is self._listener:
+                        self._accept()
+                    elif isinstance(key.fileobj, socket.socket):
+                        self._forward(key.fileobj)
+
+    def _accept(self) -> None:
+        client, _ = self._listener.accept()
+        if self._cut:
+            client.close()
+            return
+        server = socket.create_connection(self._target)
+        for one, other in ((client, server), (server, client)):
+            self._pairs[one] = other
+            self._selector.register(one, selectors.EVENT_READ)
+
+    def _forward(self, one: socket.socket) -> None:
+        other = self._pairs.get(one)
+        if other is None:
+            return
+        try:
+            data = one.recv(BUFFER_BYTES)
+            if data:
+                other.sendall(data)
+                return
+        except OSError:
+            pass
+        self._close(one)
+
+    def _close(self, one: socket.socket) -> None:
+        other = self._pairs.pop(one, None)
+        if other is None:
+            return
+        self._pairs.pop(other, None)
+        for end in (one, other):
+            with suppress(KeyError):
+                self._selector.unregister(end)
+            end.close()
