@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from support.installation import MASTER_KEY_SECRET, Installation
 
 
@@ -78,17 +77,3 @@ def test_a_retained_slug_is_released_to_its_heir_only_by_an_administrator(
     assert done.returncode == 0, done.stderr
     assert "kept_rows" not in running.mongo.list_collection_names()
     assert command(running, "release", "never-there").returncode == 1
-
-
-@pytest.mark.parametrize("arguments", [["rotate-master-key"], ["release", "x"]])
-def test_a_command_without_settings_says_which_is_missing(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [Path(sys.executable).with_name("mdb-operator"), *arguments],
-        env={},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 78
-    assert "MDB_OPERATOR_MONGODB_URI" in done.stderr

@@ -95,6 +95,12 @@ def test_when_the_leader_is_killed_the_other_takes_over_and_at_its_end_gives_bac
     assert spec["holderIdentity"].startswith("second_")
     assert spec["leaseTransitions"] == 1
 
+    waiting = start("waiting")
+    waiting.wait_for(WAITS)
+    waiting.popen.send_signal(signal.SIGTERM)
+    assert waiting.wait_end() == 0
+    assert "controller works" not in waiting.text()
+
     second.popen.send_signal(signal.SIGTERM)
     assert second.wait_end() == 0
     assert "controller stopped" in second.text()
@@ -128,16 +134,6 @@ def test_a_leader_that_may_not_renew_any_more_ends(
     leader.popen.send_signal(signal.SIGCONT)
     assert leader.wait_end(deadline=30) == EXIT_LEASE_LOST
     assert lease(control_plane, namespace)["holderIdentity"].startswith("other_")
-
-
-def test_a_process_that_waits_stops_when_it_is_told(start: Start) -> None:
-    first = start("first")
-    first.wait_for("controller works")
-    second = start("second")
-    second.wait_for(WAITS)
-    second.popen.send_signal(signal.SIGTERM)
-    assert second.wait_end() == 0
-    assert "controller works" not in second.text()
 
 
 def test_without_an_answer_of_the_api_server_it_is_alive_not_ready_and_says_why(
