@@ -23,6 +23,7 @@ from mdb_operator.services.cache import MdbAppCache
 from mdb_operator.services.database import DatabaseGate
 from mdb_operator.services.database_users import DatabaseUsers, NoDatabaseUsers
 from mdb_operator.services.deletion import Deletion
+from mdb_operator.services.key_check import KeyCheck
 from mdb_operator.services.observe import Observer
 from mdb_operator.services.projection import Address
 from mdb_operator.services.reconciler import Reconciler, Tools
@@ -72,6 +73,7 @@ class Controller:
                 applier=Applier(
                     registry=self._registry,
                     users=users,
+                    keys=KeyCheck(self._registry, context.master_keys.encryption),
                     address=Address.parse(
                         config.read_mongodb_uri(),
                         config.mongodb_apps_uri,

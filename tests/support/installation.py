@@ -12,7 +12,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +156,38 @@ class Installation:
             manifest=json.dumps(self.manifest(name, annotations=annotations, **spec)),
         )  # fmt: skip
 
+    def apply_all(self, names: Iterable[str], namespace: str | None = None, **spec: Any) -> None:
+        """Create MdbApps of one shape with one command."""
+        items = [self.manifest(name, **spec) for name in names]
+        manifest = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.kubectl("apply", "-f", "-", namespace=namespace, manifest=manifest)
+
+    def statuses(self, namespace: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the statuses of all MdbApps by name, with one command."""
+        text = self.kubectl("get", "mdbapps", "-o", "json", namespace=namespace)
+        return {
+            item["metadata"]["name"]: item.get("status") or {} for item in json.loads(text)["items"]
+        }
+
+    def wait_all(
+        self,
+        predicate: Callable[[dict[str, Any]], bool],
+        names: Iterable[str],
+        *,
+        message: str,
+        deadline: float = 30,
+    ) -> None:
+        """Wait until the statuses of some MdbApps are all as they should be."""
+        wanted = set(names)
+
+        def left() -> list[str]:
+            found = self.statuses()
+            return [name for name in wanted if not predicate(found.get(name, {}))]
+
+        wait_until(
+            lambda: not left(), deadline=deadline, message=lambda: f"{message}: not {left()[:5]}"
+        )
+
     def manifest(
         self, name: str, annotations: Mapping[str, str] | None = None, **spec: Any
     ) -> dict[str, Any]:
@@ -241,9 +273,10 @@ class Installation:
                 register(entries[key], f"{key} of {name}")
         return entries
 
-    def annotate(self, name: str, key: str, value: str) -> None:
-        """Set an annotation of ours on an MdbApp."""
-        self.kubectl("annotate", "--overwrite", "mdbapp", name, f"mdb-engine.dev/{key}={value}")
+    def annotate(self, names: str | Iterable[str], key: str, value: str) -> None:
+        """Set an annotation of ours on an MdbApp, or on several."""
+        some = [names] if isinstance(names, str) else list(names)
+        self.kubectl("annotate", "--overwrite", "mdbapp", *some, f"mdb-engine.dev/{key}={value}")
 
     def set_keyring(self, keyring: Mapping[str, str], active: str) -> None:
         """Write the master key Secret."""
@@ -367,4 +400,7 @@ def _remove(installation: Installation, namespaces: list[str]) -> None:
     installation.server.client.drop_database(installation.database)
 
 
-Install = Callable[..., Installation]
+def is_ready(status: Mapping[str, Any]) -> bool:
+    """Tell whether an MdbApp's status says that it is ready."""
+    rows = status.get("conditions", [])
+    return any(row["type"] == "Ready" and row["status"] == "True" for row in rows)

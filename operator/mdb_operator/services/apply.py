@@ -22,6 +22,7 @@ from mdb_operator.models.outcome import Failure, Outcome, SecretFacts
 from mdb_operator.models.plan import Observation, Plan, Step
 from mdb_operator.services.cache import MdbAppCache
 from mdb_operator.services.database_users import DatabaseUsers
+from mdb_operator.services.key_check import KeyCheck
 from mdb_operator.services.projection import Address, projected_data
 from mdb_operator.storage.mdbapps import MdbAppStore
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Projection, SecretStore
@@ -85,6 +86,8 @@ class Applier:
         Decides about slugs, secrets and grants.
     users
         The apps' users in MongoDB.
+    keys
+        Whether the active master key is the right one.
     address
         Where apps reach MongoDB.
     mdbapps, secrets, restarter
@@ -100,6 +103,7 @@ class Applier:
         *,
         registry: Registry,
         users: DatabaseUsers,
+        keys: KeyCheck,
         address: Address,
         mdbapps: MdbAppStore,
         secrets: SecretStore,
@@ -109,6 +113,7 @@ class Applier:
     ) -> None:
         self._registry = registry
         self._users = users
+        self._keys = keys
         self._address = address
         self._mdbapps = mdbapps
         self._secrets = secrets
@@ -209,6 +214,8 @@ class Applier:
     async def _secret(self, run: Run) -> bool:
         record = run.record
         assert record is not None  # noqa: S101 - the claim came before
+        if run.seen.own_secrets is None:
+            await self._keys.require()
         run.secrets = await self._registry.secrets.ensure(record, handled=run.plan.handled)
         before = run.seen.own_secrets
         wrote = before is None or before.incarnation != run.secrets.incarnation
@@ -222,6 +229,8 @@ class Applier:
         rotation = run.plan.rotation
         assert rotation is not None  # noqa: S101 - the plan has the step only with it
         try:
+            # A key that does not open the current version must not seal the next one.
+            await self._registry.secrets.reveal(run.slug)
             outcome = await self._registry.rotate(
                 run.slug,
                 expected_version=rotation.expected_version,

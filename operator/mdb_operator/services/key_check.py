@@ -1,0 +1,49 @@
+"""Whether the active master key is the one that its id says, before anything new is sealed with it.
+
+A key that was replaced by another under its own id seals without complaint, and what it sealed is
+lost when the right one comes back. So a key that has sealed something must open it first.
+"""
+
+from __future__ import annotations
+
+from mdb_engine.core.encryption import EnvelopeEncryptionService
+from mdb_engine.core.keyring import Keyring
+from mdb_engine.services.registry import Registry
+
+__all__ = ["KeyCheck"]
+
+
+class KeyCheck:
+    """Checks a keyring once, and again whenever it is another.
+
+    Parameters
+    ----------
+    registry
+        What was sealed.
+    encryption
+        The keys that are in use.
+    """
+
+    def __init__(self, registry: Registry, encryption: EnvelopeEncryptionService) -> None:
+        self._registry = registry
+        self._encryption = encryption
+        self._right: Keyring | None = None
+
+    async def require(self) -> None:
+        """Do nothing if the active key opens what was sealed with it, or if nothing was.
+
+        Raises
+        ------
+        MasterKeyError
+            If there is no active key, or it does not.
+        """
+        keyring = self._encryption.keyring
+        if self._right is not None and self._right == keyring:
+            return
+        active = keyring.active_id
+        for app in await self._registry.all():
+            sealed = await self._registry.secrets.get(app.slug)
+            if sealed is not None and sealed.current.envelope.key_id == active:
+                await self._registry.secrets.reveal(app.slug)
+                break
+        self._right = keyring
