@@ -114,6 +114,17 @@ class Machine:
         ]
         return seen
 
+    def changes_since(self, before: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Return what is different from a snapshot, with a sign before each line."""
+        changes = {}
+        for what, after in self.snapshot().items():
+            came = [f"+ {line}" for line in after if line not in before[what]]
+            went = [f"- {line}" for line in before[what] if line not in after]
+            # The machine began with copies of all mounts; one ends when another test removes the
+            # directory under it.
+            changes[what] = came if what == "mounts" else came + went
+        return {what: lines for what, lines in changes.items() if lines}
+
 
 def home_with_cache(directory: Path) -> Path:
     """Return a home whose cache has the compiled programs, whoever will live there."""
