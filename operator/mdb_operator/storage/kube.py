@@ -11,26 +11,23 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeAlias
-from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from mdb_operator.exceptions import (
-    AlreadyExists,
-    ConfigurationInvalid,
-    Conflict,
-    Expired,
-    Forbidden,
-    Invalid,
-    KubernetesError,
-    KubernetesUnavailable,
-    NotFound,
+from mdb_operator.exceptions import ConfigurationInvalid, KubernetesUnavailable
+from mdb_operator.storage.kube_errors import answer_error, stream_error
+from mdb_operator.storage.resources import (
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    MDBAPPS,
+    SECRETS,
+    Resource,
 )
 
 __all__ = [
@@ -76,58 +73,6 @@ WATCH_SILENCE_SECONDS = 90
 
 SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 """Where kubelet mounts the credentials of a pod."""
-
-_BY_STATUS: dict[int, type[KubernetesError]] = {
-    400: Invalid,
-    401: Forbidden,
-    403: Forbidden,
-    404: NotFound,
-    409: Conflict,
-    410: Expired,
-    413: Invalid,
-    422: Invalid,
-    429: KubernetesUnavailable,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """Where objects of one kind live in the API.
-
-    Parameters
-    ----------
-    group_version
-        ``v1`` for the core group, otherwise ``group/version``.
-    plural
-        The resource's name in URLs.
-    sensitive
-        Whether the server's texts about it may quote values; they are then left out of errors.
-    """
-
-    group_version: str
-    plural: str
-    sensitive: bool = False
-
-    def path(
-        self,
-        namespace: str | None = None,
-        name: str | None = None,
-        subresource: str | None = None,
-    ) -> str:
-        """Return the URL path of a collection, an object or a subresource of one."""
-        parts = ["/api" if "/" not in self.group_version else "/apis", self.group_version]
-        if namespace is not None:
-            parts += ["namespaces", quote(namespace, safe="")]
-        parts.append(self.plural)
-        parts += [quote(part, safe="") for part in (name, subresource) if part is not None]
-        return "/".join(parts)
-
-
-SECRETS = Resource("v1", "secrets", sensitive=True)
-MDBAPPS = Resource("mdb-engine.dev/v1", "mdbapps")
-EVENTS = Resource("events.k8s.io/v1", "events")
-LEASES = Resource("coordination.k8s.io/v1", "leases")
-DEPLOYMENTS = Resource("apps/v1", "deployments")
 
 
 def metadata_of(obj: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -333,11 +278,11 @@ class KubeClient:
             self._observe("watch", resource, response.status)
             async with _cutting_off(response):
                 if response.status != 200:  # noqa: PLR2004 - the one success of a watch
-                    raise _error(what, response, await response.read(), resource)
+                    raise answer_error(what, response, await response.read(), resource)
                 async for line in response.content:
                     event: KubeObject = json.loads(line)
                     if event.get("type") == "ERROR":
-                        raise _stream_error(what, event.get("object", {}))
+                        raise stream_error(what, event.get("object", {}))
                     yield event
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise KubernetesUnavailable(f"{what}: {type(error).__name__}") from error
@@ -367,7 +312,7 @@ class KubeClient:
             raise KubernetesUnavailable(f"{what}: no answer ({type(error).__name__})") from error
         self._observe(verb, resource, response.status)
         if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's classes
-            raise _error(what, response, payload, resource)
+            raise answer_error(what, response, payload, resource)
         result: KubeObject = json.loads(payload)
         return result
 
@@ -425,35 +370,3 @@ async def _cutting_off(response: aiohttp.ClientResponse) -> AsyncIterator[None]:
         if connection is not None and connection.transport is not None:
             connection.transport.abort()
         response.close()
-
-
-def _error(
-    what: str, response: aiohttp.ClientResponse, payload: bytes, resource: Resource
-) -> KubernetesError:
-    try:
-        status = json.loads(payload)
-    except ValueError:
-        status = {}
-    if not isinstance(status, dict):
-        status = {}
-    reason = str(status.get("reason") or response.reason or "unknown")
-    kind = AlreadyExists if reason == "AlreadyExists" else _BY_STATUS.get(response.status)
-    if kind is None:
-        kind = KubernetesUnavailable if response.status >= 500 else KubernetesError  # noqa: PLR2004
-    if resource.sensitive and kind is Invalid:
-        fields = [str(c.get("field")) for c in (status.get("details") or {}).get("causes") or []]
-        text = "fields " + ", ".join(fields) if fields else "the server's text is withheld"
-    else:
-        text = str(status.get("message") or "")
-    after = response.headers.get("Retry-After", "")
-    return kind(
-        f"{what}: {reason}{': ' + text if text else ''}",
-        status=response.status,
-        retry_after=float(after) if after.isdigit() else None,
-    )
-
-
-def _stream_error(what: str, status: Mapping[str, Any]) -> KubernetesError:
-    code = int(status.get("code") or 0)
-    kind = _BY_STATUS.get(code, KubernetesUnavailable)
-    return kind(f"{what}: {status.get('reason') or 'error in the stream'}", status=code)

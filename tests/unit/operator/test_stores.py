@@ -14,7 +14,8 @@ from mdb_engine.constants import SLUG_PATTERN
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
 from mdb_operator.secret_watch import OwnWrites
-from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS, _stream_error
+from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
+from mdb_operator.storage.kube_errors import stream_error
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
 from mdb_operator.storage.workloads import _needs_restart, restart_annotation
 
@@ -126,7 +127,7 @@ def test_paths_quote_what_stands_in_them() -> None:
     ],
 )
 def test_an_error_inside_a_watch_is_the_operators_own(code: int, kind: type[Exception]) -> None:
-    error = _stream_error("watch x", {"code": code, "reason": "Why"})
+    error = stream_error("watch x", {"code": code, "reason": "Why"})
     assert type(error) is kind
     assert error.status == code
     assert "Why" in error.message
