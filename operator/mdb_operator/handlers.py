@@ -139,6 +139,8 @@ class MdbAppWatch:
             registry=registry,
             settings=watch_settings(),
             standalone=True,
+            # kopf would ask the system for the user's name, and an image's user has none.
+            identity=self._config.pod_name,  # type: ignore[arg-type]  # a NewType it does not export
             clusterwide=not namespaces,
             namespaces=namespaces,
             stop_flag=self._stop,
