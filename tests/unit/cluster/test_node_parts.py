@@ -19,10 +19,11 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from devcluster.errors import DevclusterError
-from devcluster.node import cleanup, kubeconfig, pki, sandbox
+from devcluster.node import cleanup, kubeconfig, pki, record, sandbox
 from devcluster.node.addresses import MAX_CLUSTERS, NodeNetwork, check_port
 from devcluster.node.layout import Layout
-from devcluster.node.processes import ProcessId
+from devcluster.node.processes import ProcessId, boot_id
+from devcluster.node.record import Kind, Record
 from devcluster.paths import check_name
 
 
@@ -133,6 +134,17 @@ def test_a_process_is_known_by_more_than_its_number() -> None:
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert not identity.alive(), "a zombie is not alive"
+
+
+def test_a_cluster_does_not_outlive_the_machine_s_start(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    this_process = ProcessId.of(os.getpid())
+    assert this_process is not None
+    for boot, runs in ((boot_id(), True), ("another", False)):
+        known = Record(Kind.NODE, boot, this_process, "https://10.231.0.2:6443", 0)
+        record.save(layout, known)
+        assert record.load(layout) == known
+        assert known.runs() is runs
 
 
 def test_only_the_cluster_s_own_processes_belong_to_it(tmp_path: Path) -> None:
