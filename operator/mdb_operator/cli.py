@@ -140,8 +140,10 @@ def audit(slug: str | None, limit: int, *, denied: bool) -> None:
 async def _audit(config: Config, slug: str | None, limit: int, *, denied: bool) -> None:
     async with open_context(config) as context:
         events = read_events(context.database, slug=slug, only_denied=denied, limit=limit)
-        shown = [click.echo(event_line(event)) async for event in events]
-    if not shown:
+        lines = [event_line(event) async for event in events]
+    if lines:
+        click.echo("\n".join(lines))
+    else:
         click.echo("Nothing was recorded" + (" as denied" if denied else ""))
 
 

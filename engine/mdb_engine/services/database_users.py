@@ -2,9 +2,9 @@
 
 The role follows the published grants: what it must lose goes before anything is added, so it is
 never wider for a moment on the way. A user belongs to one version of the app's credentials: both
-versions of an overlap have one, and a version that ended has none. Reading comes before writing, and
-nothing is written where nothing differs; what somebody changed by hand therefore differs, and is
-repaired.
+versions of an overlap have one, and a version that ended has none. Reading comes before writing,
+and nothing is written where nothing differs; what somebody changed by hand therefore differs, and
+is repaired.
 """
 
 from __future__ import annotations

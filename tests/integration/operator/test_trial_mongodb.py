@@ -55,10 +55,10 @@ def test_a_fresh_mongod_becomes_a_replica_set_with_the_operators_user(
 ) -> None:
     assert "Initiated" in set_up(fresh_mongod, tmp_path)
     uri = f"mongodb://mdb-operator:{PASSWORD}@{fresh_mongod}/?replicaSet=rs0&authSource=mdb"
-    client: MongoClient[dict[str, Any]]
-    with MongoClient(uri) as client:
+    client: MongoClient[dict[str, Any]] = MongoClient(uri)
+    with client:
         wait_until(lambda: client.mdb.command("ping")["ok"], message="the operator logs in")
-        client.mdb.apps_config.insert_one({"_id": 1})
+        client.mdb.apps_config.insert_one({"made_by": "operator"})
         with pytest.raises(OperationFailure, match="not authorized"):
             client.other.things.find_one()
         assert "already" in set_up(fresh_mongod, tmp_path)
