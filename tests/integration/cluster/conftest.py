@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -10,13 +11,15 @@ from pathlib import Path
 import pytest
 from support.machines import home_with_cache
 
-from devcluster import build
+from devcluster import build, packages
 from devcluster.progress import Progress
 
 
 @pytest.fixture(scope="session")
 def _programs() -> None:
-    """Compile what is not compiled yet, outside of any test's time limit."""
+    """Install and compile what is not there yet, outside of any test's time limit."""
+    if os.geteuid() == 0:
+        packages.require(packages.NODE, Progress())
     for program in (build.KUBERNETES, build.HELM, build.COREDNS, build.PAUSE):
         build.ensure(program, Progress())
 

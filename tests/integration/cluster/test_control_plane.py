@@ -14,6 +14,9 @@ from support.waiting import wait_until
 from devcluster.node import cleanup, record
 from devcluster.node.layout import Layout
 
+pytestmark = pytest.mark.timeout(300, func_only=True)
+"""The first of all compiles in a fixture."""
+
 AS_NOBODY = (
     *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"),
     # Lets it read the interpreter and the programs, which may be in a home of root's.
