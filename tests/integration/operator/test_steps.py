@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
-from support.clusters import Cluster
 from support.installation import Installation
 from support.operator_edge import Requests, writes
 
@@ -20,7 +18,6 @@ from mdb_operator.factory import Factory
 from mdb_operator.models.plan import Step
 from mdb_operator.process import MONGO_OPTIONS, open_context
 from mdb_operator.services.workers import Again
-from mdb_operator.storage.kube import MDBAPPS
 from mdb_operator.wakeups import AppKey
 
 MONGO_WRITES = {
@@ -67,7 +64,7 @@ class Operator:
         self.steps: list[Step] = []
         self.controller = Controller(factory, self._did)
 
-    def _did(self, step: Step, wrote: bool) -> None:
+    def _did(self, step: Step, _wrote: bool) -> None:  # noqa: FBT001 - an observer
         self.steps.append(step)
         if self.kill_after is not None and len(self.steps) > self.kill_after:
             raise Killed
@@ -89,7 +86,7 @@ Start = Callable[[], Any]
 
 
 @pytest.fixture
-def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Start:
     """Give a function that starts an operator of this process, with an empty memory."""
     commands = Commands()
     monkeypatch.setitem(MONGO_OPTIONS, "event_listeners", [commands])
@@ -114,7 +111,7 @@ def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Iterat
             await operator.controller.gate.look()
             yield operator
 
-    yield started
+    return started
 
 
 async def test_a_second_run_and_a_new_process_write_nothing(

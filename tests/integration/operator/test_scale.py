@@ -1,0 +1,124 @@
+"""Three hundred apps at once, a restart that writes nothing, and no secret where none belongs."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+
+import pytest
+from support import leakscan
+from support.installation import Installation, is_ready
+from support.waiting import wait_until
+
+from mdb_operator.metrics import WRITE_VERBS
+
+APPS = 300
+
+KINDS = "mdbapps,events.events.k8s.io,events,configmaps,deployments,leases"
+
+
+@pytest.mark.timeout(240)
+def test_three_hundred_apps_at_once_then_a_restart_without_writes_and_no_leak(
+    installation: Installation, record_property: pytest.RecordProperty
+) -> None:
+    process = installation.start()
+    names = [f"app-{number:03}" for number in range(APPS)]
+    spec = {
+        "collections": [{"name": "c", "indexes": [{"keys": [{"field": "at"}]}]}],
+        "restart": [{"kind": "Deployment", "name": "none"}],
+    }
+    started = time.monotonic()
+    installation.apply_all(names, **spec)
+    installation.wait_all(is_ready, names, message="all apps ready", deadline=120)
+    ready = time.monotonic()
+    record_property("seconds_until_all_ready", ready - started)
+    print(f"{APPS} apps ready in {ready - started:.1f} s")  # noqa: T201 - shown where it fails
+    installation.stop(process)
+    events = count(installation, "events.events.k8s.io")
+    assert events == APPS, "one event for each app that became ready"
+
+    versions = resource_versions(installation)
+    operations = writes_so_far(installation)
+    process = installation.start()
+    wait_until(
+        lambda: (
+            installation.metrics(process).get("mdb_operator_apps", 0) == APPS
+            and reconciled(installation.metrics(process)) >= APPS
+        ),
+        deadline=60,
+        message="a look at every app",
+    )
+    metrics = installation.metrics(process)
+    written = {
+        name: value
+        for name, value in metrics.items()
+        if name.startswith("mdb_operator_kubernetes_requests_total")
+        and any(f'verb="{verb}"' in name for verb in WRITE_VERBS)
+        and 'resource="leases"' not in name
+    }
+    assert written == {}
+    assert not [name for name in metrics if name.startswith("mdb_operator_writes_total")]
+    assert resource_versions(installation) == versions
+    assert writes_so_far(installation) == operations
+    assert metrics['mdb_operator_reconcile_total{result="unchanged"}'] >= APPS
+
+    installation.annotate(names[:3], "rotate-requested", "1")
+    installation.wait_all(
+        lambda status: status["secret"]["version"] == 2, names[:3], message="the rotation"
+    )
+    installation.stop(process)
+    scan(installation)
+
+
+def scan(installation: Installation) -> None:
+    """Look for every secret of the installation in everything but the Secrets themselves."""
+    found = json.loads(installation.kubectl("get", "secrets", "-o", "json"))["items"]
+    learned = 0
+    for secret in found:
+        name = secret["metadata"]["name"]
+        for key in ("app-secret", "app-secret-previous", "session-key", "session-key-previous"):
+            value = base64.b64decode(secret["data"].get(key, "")).decode()
+            if value:
+                leakscan.register(value, f"{key} of {name}")
+                learned += 1
+        assert "annotations" not in secret["metadata"]
+    assert learned >= 2 * APPS
+    keyring = installation.keyring()
+    for key_id in keyring.ids:
+        leakscan.register(keyring.key(key_id), f"master key {key_id}")
+    for namespace in (installation.apps, installation.namespace):
+        text = installation.kubectl("get", KINDS, "-o", "json", namespace=namespace)
+        assert len(text) > 100
+        assert leakscan.occurrences(text) == []
+    for process in installation.processes:
+        text = process.text()
+        assert leakscan.occurrences(text) == []
+        for line in text.splitlines():
+            json.loads(line)
+
+
+def count(installation: Installation, kind: str) -> int:
+    return len(installation.kubectl("get", kind, "-o", "name").split())
+
+
+def resource_versions(installation: Installation) -> dict[str, str]:
+    """Return the resource version of everything that the operator could have written."""
+    template = "{range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}"
+    text = installation.kubectl("get", "mdbapps,secrets", "-o", f"jsonpath={template}")
+    return dict(line.split() for line in text.splitlines())
+
+
+def writes_so_far(installation: Installation) -> int:
+    """Count the writes in the replica set's log that are about the installation's database."""
+    return int(
+        installation.server.client.local["oplog.rs"].count_documents(
+            {"ns": {"$regex": f"^{installation.database}\\."}}
+        )
+    )
+
+
+def reconciled(metrics: dict[str, float]) -> float:
+    return sum(
+        value for name, value in metrics.items() if name.startswith("mdb_operator_reconcile_total")
+    )
