@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
 from mdb_engine.driver import Driver, RawDatabase
-from mdb_engine.exceptions import QueryRefused, ScopeDenied
+from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
 from mdb_engine.models.access import Access, Gate
 from mdb_engine.scoped.collection import CollectionOptions, ScopedCollection, merge_options
 from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
@@ -137,7 +137,12 @@ class ScopedDatabase:
             ``db[name]`` takes. Sorted.
         """
         seam = self.__seam
-        access = seam.gate().admit()
+        gate = seam.gate()
+        try:
+            access = gate.admit()
+        except MdbEngineError as error:
+            gate.record("list_collection_names", "", "", error)
+            raise
         if session is not None:
             raise QueryRefused("MongoDB cannot list collections in a transaction", path="session")
         with Translation("list_collection_names", seam.seconds):

@@ -120,10 +120,11 @@ class Witness:
     audit trail names the collections that a pipeline reached besides its own.
     """
 
-    __slots__ = ("_access", "resolved")
+    __slots__ = ("_access", "denied", "resolved")
 
     def __init__(self, access: Access) -> None:
         self._access = access
+        self.denied: tuple[str, str | None] | None = None
         self.resolved: list[tuple[str, str | None, Target]] = []
 
     @property
@@ -143,7 +144,11 @@ class Witness:
 
     def resolve(self, name: str, *, app: str | None = None) -> Target:
         """Say which collection a name means to this app, and remember the answer."""
-        target = self._access.resolve(name, app=app)
+        try:
+            target = self._access.resolve(name, app=app)
+        except MdbEngineError:
+            self.denied = (name, app)
+            raise
         self.resolved.append((name, app, target))
         return target
 
@@ -310,6 +315,10 @@ class Operation:
         target = getattr(self, "target", None)
         if target is None:
             gate.record(self.name, self.reference.name, self.reference.app or "", denied)
+            return
+        if denied is not None and self.access.denied is not None:  # a collection of a pipeline
+            name, app = self.access.denied
+            gate.record(self.name, str(name), app or "", denied)
             return
         gate.record(self.name, target.physical, target.owner, denied)
         if denied is None:

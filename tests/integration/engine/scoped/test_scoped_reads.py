@@ -154,6 +154,7 @@ async def test_a_collection_without_a_grant_is_denied_and_recorded(filled: World
         *["find", "find_one", "watch"] * 2,
         "aggregate",
     ]
+    assert filled.denials()[-1].collection == "hr_people"
 
 
 async def test_the_engines_own_collections_are_denied(filled: World) -> None:
@@ -259,6 +260,9 @@ async def test_a_revoked_app_gets_no_further_document(filled: World) -> None:
         assert not cursor.alive
     with pytest.raises(InvalidToken):
         filled.db("shop").orders.find()
+    with pytest.raises(InvalidToken):
+        await filled.db("shop").list_collection_names()
+    assert {event.denied for event in filled.events[-2:]} == {"invalid_token"}
 
 
 async def test_a_grant_that_ends_ends_a_cursor_that_joins_with_it(filled: World) -> None:
