@@ -50,8 +50,12 @@ format: setup ## Format the code and mend what the linter can
 unit: setup ## Tests that need neither MongoDB nor Kubernetes
 	$(call step,Run the unit tests,$(PYTEST) tests/unit,uv run pytest -x --lf tests/unit)
 
+.PHONY: prepare
+prepare: setup ## Install and compile what the tests need beside Python (minutes, once)
+	@$(RUN) devcluster prepare
+
 .PHONY: integration
-integration: setup ## Tests on a real MongoDB and a real Kubernetes, pods included
+integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
 .PHONY: crds

@@ -9,10 +9,14 @@ import textwrap
 
 import click
 
-from devcluster import paths
+from devcluster import detect, paths
+from devcluster.base_image import ensure_base
 from devcluster.errors import DevclusterError
 from devcluster.image_cli import image
 from devcluster.mongo_cli import mongo
+from devcluster.mongod_binary import find_mongod
+from devcluster.node import launch
+from devcluster.node.record import Kind
 from devcluster.progress import Progress
 from devcluster.provider import Status
 from devcluster.providers import select
@@ -61,6 +65,22 @@ def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
     progress.note(provider.status().summary)
     option = "" if name == paths.cluster_name() else f" --name {name}"
     progress.note(f'eval "$(devcluster env{option})" makes kubectl and helm use it')
+
+
+@cli.command()
+def prepare() -> None:
+    """Install and compile what clusters, images and MongoDB need, and start nothing.
+
+    Everything does this by itself when it is first needed; this shows it while it happens.
+    """
+    progress = Progress()
+    find_mongod(progress.note)
+    if detect.choose() is not detect.Choice.NODE:
+        return
+    pods = os.geteuid() == 0
+    launch.provide(Kind.NODE if pods else Kind.CONTROL_PLANE, progress)
+    if pods:
+        ensure_base(progress)
 
 
 @cli.command()

@@ -30,14 +30,19 @@ _READY_DEADLINE = 120.0
 _CHANGE_DEADLINE = 10.0
 
 
-def prepare(layout: Layout, kind: Kind, progress: Progress) -> list[Path]:
-    """See to all that a cluster needs on the machine, and return the programs' directories."""
+def provide(kind: Kind, progress: Progress) -> list[Path]:
+    """Install and compile what a cluster needs, and return the programs' directories."""
     if kind is Kind.NODE:
         machine.require(progress)
     programs = [build.KUBERNETES, build.HELM]
     if kind is Kind.NODE:
         programs += [build.COREDNS, build.PAUSE]
-    directories = [build.ensure(program, progress) for program in programs]
+    return [build.ensure(program, progress) for program in programs]
+
+
+def prepare(layout: Layout, kind: Kind, progress: Progress) -> list[Path]:
+    """See to all that a cluster needs on the machine, and return the programs' directories."""
+    directories = provide(kind, progress)
     for made in (layout.root, layout.tools):
         made.mkdir(mode=0o700)
     for tool, directory in zip(("kubectl", "helm"), directories, strict=False):
