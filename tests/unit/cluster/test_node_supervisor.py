@@ -106,18 +106,19 @@ def test_a_death_is_recorded_with_its_reason_and_its_last_words(
 def test_what_died_stays_dead_until_it_is_asked_for(
     layout: Layout, start: Start, tmp_path: Path
 ) -> None:
-    counted = f"echo x >> {tmp_path}/starts; exec sleep 60"
+    starts = tmp_path / "starts"
+    starts.touch()
+    counted = f"echo x >> {starts}; exec sleep 60"
     supervisor = start(shell("counted", counted), shell("other", "exec sleep 60"))
     health = await_health(layout, counted=State.READY, other=State.READY)
+    wait_until(lambda: starts.read_text() == "x\n", message="it was started once")
     os.kill(health["counted"].pid, signal.SIGKILL)
     await_health(layout, counted=State.DIED, other=State.READY)
 
     supervisor.send_signal(signal.SIGHUP)
 
     revived = await_health(layout, counted=State.READY, other=State.READY)
-    wait_until(
-        lambda: (tmp_path / "starts").read_text() == "x\nx\n", message="it was started twice"
-    )
+    wait_until(lambda: starts.read_text() == "x\nx\n", message="it was started twice")
     assert revived["other"].pid == health["other"].pid, "what lives is left alone"
 
 
