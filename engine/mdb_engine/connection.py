@@ -15,7 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import pymongo
 import structlog
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure, PyMongoError
@@ -253,14 +252,14 @@ class Connections:
 
 async def _ping(database: RawDatabase) -> None:
     try:
-        with pymongo.timeout(PING_SECONDS):
+        async with asyncio.timeout(PING_SECONDS):
             await database.client.admin.command("ping")
     except OperationFailure as error:
         raise DatabaseUnavailable(
             f"MongoDB refuses the connection (code {error.code}); check user, password and "
             "authSource of the URI"
         ) from None
-    except PyMongoError as error:
+    except (PyMongoError, TimeoutError) as error:
         raise DatabaseUnavailable(
             f"MongoDB cannot be reached ({type(error).__name__}); check that it runs and that its "
             "address can be resolved from here"

@@ -239,6 +239,7 @@ class GrantCache:
                 _logger.info("grants_polled", reason=str(error), every_seconds=self._ttl)
             except Exception as error:  # noqa: BLE001  # it must go on; index() tells who asks
                 self._failed(error)
+                await self._read_all_the_same()
                 await self._pause(min(RETRY_SECONDS, self._ttl))
 
     async def _follow(self) -> None:
@@ -258,6 +259,11 @@ class GrantCache:
                     self._fresh_as_of(started)
             finally:
                 self._watching = False
+
+    async def _read_all_the_same(self) -> None:
+        """Read although the stream failed: it may be the stream alone that does not work."""
+        with contextlib.suppress(Exception):
+            await self.refresh()
 
     async def _apply(self, change: Change) -> None:
         if change.grant is None:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pymongo
 from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
 
 from mdb_engine.constants import GRANTS_COLLECTION
 from mdb_engine.driver import Driver, RawChangeStream, RawDatabase
@@ -78,10 +79,10 @@ class MongoGrantSource:
         WatchUnsupportedError
             If there can be none.
         """
-        collection = control_view(self._database())[GRANTS_COLLECTION]
+        view = control_view(self._database()).with_options(read_concern=ReadConcern("majority"))
         try:
             stream = await self._driver.watch(
-                collection,
+                view[GRANTS_COLLECTION],
                 [],
                 full_document="updateLookup",
                 max_await_time_ms=max(1, int(wait * 1000)),

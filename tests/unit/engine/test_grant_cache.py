@@ -1,4 +1,4 @@
-"""The cache with a source and a clock that a test holds; a real MongoDB is in the integration tests."""
+"""The cache with a source and a clock that a test holds; with MongoDB it is tested elsewhere."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Source:
         return [self.grants[key] for key in wanted if key in self.grants]
 
     @asynccontextmanager
-    async def changes(self, wait: float) -> AsyncIterator[Source]:
+    async def changes(self, _wait: float) -> AsyncIterator[Source]:
         if not self.streams:
             raise WatchUnsupportedError("none here")
         self.opened += 1
