@@ -27,6 +27,7 @@ from pymongo.monitoring import (
 
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
+from mdb_engine.tasks import end
 
 __all__ = ["ConnectionSettings", "Connections"]
 
@@ -216,9 +217,7 @@ class Connections:
         """Close all connections, whatever is under way."""
         current, self._current = self._current, None
         retired = dict(self._retired)
-        for task in retired:
-            task.cancel()
-        await asyncio.gather(*retired, return_exceptions=True)
+        await end(*retired)
         if current is not None:
             await self._driver.close(current.client)
 

@@ -8,7 +8,6 @@ the overlap, and it is tried again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -27,6 +26,7 @@ from mdb_engine.models.naming import app_key
 from mdb_engine.services.gate import PresentedToken, accepted_version
 from mdb_engine.services.grant_source import read_grants
 from mdb_engine.sessions import SessionKeys
+from mdb_engine.tasks import Rest
 
 __all__ = ["PodHosting"]
 
@@ -65,6 +65,7 @@ class PodHosting:
         self._on_keys = on_keys
         self._problem: str | None = None
         self._task: asyncio.Task[None] | None = None
+        self._rest = Rest()
 
     @property
     def slug(self) -> str:
@@ -97,11 +98,8 @@ class PodHosting:
 
     async def stop(self) -> None:
         """End following the binding."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._rest.end(self._task)
+        self._task = None
 
     def token(self, slug: str) -> PresentedToken | None:
         """Return the token, if the binding is this app's.
@@ -138,7 +136,8 @@ class PodHosting:
         poll = self._runtime.settings.binding_poll
         pause = poll
         while True:
-            await asyncio.sleep(pause)
+            with self._rest.here():
+                await asyncio.sleep(pause)
             try:
                 if fingerprint(self._binding.directory) != self._binding.fingerprint:
                     await self._adopt(self._read())

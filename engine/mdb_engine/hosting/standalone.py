@@ -7,7 +7,6 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 import structlog
@@ -23,6 +22,7 @@ from mdb_engine.models.secret import RevealedSecrets, RotationResult
 from mdb_engine.services.gate import PresentedToken
 from mdb_engine.services.registry import Registry
 from mdb_engine.sessions import SessionKeys
+from mdb_engine.tasks import Rest
 
 __all__ = ["StandaloneHosting"]
 
@@ -64,6 +64,7 @@ class StandaloneHosting:
         self._rotated_here: set[str] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._rest = Rest()
         runtime.cache.on_change(self._changed.set)
 
     @property
@@ -105,11 +106,8 @@ class StandaloneHosting:
 
     async def stop(self) -> None:
         """End following rotations."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._rest.end(self._task)
+        self._task = None
 
     def token(self, slug: str) -> PresentedToken | None:
         """Return the token from the environment, else the one of an app that registered here."""
@@ -182,7 +180,8 @@ class StandaloneHosting:
     async def _follow(self) -> None:
         """Look up the credentials of an app again when a newer version of them is published."""
         while True:
-            await self._changed.wait()
+            with self._rest.here():
+                await self._changed.wait()
             self._changed.clear()
             for slug, version in list(self._versions.items()):
                 grant = self._runtime.cache.grant(slug)
@@ -193,5 +192,6 @@ class StandaloneHosting:
                     await self._reveal(slug)
                 except MdbEngineError as error:
                     _logger.warning("token_not_found", slug=slug, code=error.code)
-                    await asyncio.sleep(RETRY_SECONDS)
+                    with self._rest.here():
+                        await asyncio.sleep(RETRY_SECONDS)
                     self._changed.set()

@@ -10,7 +10,6 @@ again.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from typing import Any, Final, Literal
 import structlog
 
 from mdb_engine.exceptions import InvalidToken, MdbEngineError, TokenRequired
+from mdb_engine.tasks import Rest
 
 __all__ = ["AuditTrail", "EventKind"]
 
@@ -106,6 +106,7 @@ class AuditTrail:
         self._dropped = 0
         self._dropped_in_all = 0
         self._task: asyncio.Task[None] | None = None
+        self._rest = Rest()
 
     @property
     def dropped(self) -> int:
@@ -187,11 +188,8 @@ class AuditTrail:
 
     async def stop(self) -> None:
         """Write what waits, within a few seconds, and end."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._rest.end(self._task)
+        self._task = None
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await self.flush()
@@ -227,7 +225,8 @@ class AuditTrail:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._flush_seconds)
+            with self._rest.here():
+                await asyncio.sleep(self._flush_seconds)
             await self.flush()
 
     def _put_back(self, batch: dict[_Event, _Tally], dropped: int) -> None:

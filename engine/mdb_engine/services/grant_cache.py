@@ -23,6 +23,7 @@ from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_engine.models.access import Grant
 from mdb_engine.models.naming import app_key
 from mdb_engine.services.access import NameIndex
+from mdb_engine.tasks import Rest
 
 __all__ = ["Change", "ChangeFeed", "GrantCache", "GrantSource", "WatchUnsupportedError"]
 
@@ -110,6 +111,7 @@ class GrantCache:
         self._index: NameIndex | None = None
         self._refreshed_at: float | None = None
         self._task: asyncio.Task[None] | None = None
+        self._rest = Rest()
         self._reopen = asyncio.Event()
         self._watching = False
         self._failing = False
@@ -211,11 +213,8 @@ class GrantCache:
 
     async def stop(self) -> None:
         """End the task."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await self._rest.end(self._task)
+        self._task = None
 
     @property
     def _patience(self) -> float:
@@ -253,7 +252,8 @@ class GrantCache:
                 while not self._reopen.is_set():
                     started = self._clock()
                     async with asyncio.timeout(self._patience):
-                        change = await feed.next()
+                        with self._rest.here():
+                            change = await feed.next()
                     if change is not None:
                         await self._apply(change)
                     self._fresh_as_of(started)
@@ -272,7 +272,7 @@ class GrantCache:
             self.learn(change.grant)
 
     async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError), self._rest.here():
             async with asyncio.timeout(seconds):
                 await self._reopen.wait()
 

@@ -8,7 +8,6 @@ changing the pod (another app's binding, a broken manifest) ends the process at 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -24,6 +23,7 @@ from mdb_engine.exceptions import (
     NotRegistered,
     TokenRequired,
 )
+from mdb_engine.tasks import end
 from mdb_engine.web.context import AppContext
 
 __all__ = ["Hook", "lifespan"]
@@ -68,9 +68,7 @@ async def lifespan(
             )
         yield
     finally:
-        starting.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await starting
+        await end(starting)
         try:
             if context.started:
                 await _call(on_shutdown, app)

@@ -14,6 +14,7 @@ from support.waiting import wait_until_async
 
 from mdb_engine import InvalidToken, MdbEngineError, MongoDBEngine, ScopeDenied
 from mdb_engine.connection import Connections
+from mdb_engine.tasks import end
 
 GRANT_TTL = 0.5
 SLACK = 0.3
@@ -56,9 +57,7 @@ async def load(*operations: Callable[[], Awaitable[object]]) -> AsyncIterator[Lo
     try:
         yield seen
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*tasks)
 
 
 def version_in_use(engine: MongoDBEngine) -> int:

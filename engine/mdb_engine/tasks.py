@@ -1,0 +1,66 @@
+"""End background tasks for certain, and where it does no harm."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+__all__ = ["Rest", "end"]
+
+AGAIN_SECONDS: Final = 0.5
+"""How long a task has to end before it is cancelled once more."""
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long ending a task waits for it to rest; a call to MongoDB takes longer only if it hangs."""
+
+
+class Rest:
+    """Where a task may be cancelled: while it waits, not while a driver opens a connection.
+
+    PyMongo's async client loses the socket of a connection whose opening is cancelled.
+    """
+
+    def __init__(self) -> None:
+        self._resting = asyncio.Event()
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Mark what is inside the block as such a place."""
+        self._resting.set()
+        try:
+            yield
+        finally:
+            self._resting.clear()
+
+    async def end(self, task: asyncio.Task[Any] | None) -> None:
+        """End a task, when it rests or after a few seconds."""
+        if task is None:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # Again, because it may have gone on before this coroutine was woken.
+                while not (self._resting.is_set() or task.done()):
+                    resting = asyncio.ensure_future(self._resting.wait())
+                    await asyncio.wait({resting, task}, return_when=asyncio.FIRST_COMPLETED)
+                    resting.cancel()
+        await end(task)
+
+
+async def end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel tasks until they have ended; what they raise is dropped.
+
+    Once is not enough: ``asyncio.wait_for``, which the drivers use, swallows a cancellation that
+    arrives together with the result that it waited for (mended in Python 3.12,
+    https://github.com/python/cpython/issues/86296), and an endless loop then goes on.
+    """
+    running = {task for task in tasks if task is not None}
+    while running:
+        for task in running:
+            task.cancel()
+        done, running = await asyncio.wait(running, timeout=AGAIN_SECONDS)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # retrieved, so that asyncio does not report it
