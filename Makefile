@@ -58,6 +58,10 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
+.PHONY: bench
+bench: setup ## What the library costs an operation, as a ratio against the driver alone
+	@$(RUN) python tests/bench/scope_overhead.py
+
 .PHONY: crds
 crds: setup ## Write the CRD from the models
 	$(call step,Write the CRD to crds and to the chart,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
