@@ -155,7 +155,11 @@ class OperatorHand:
             binding_root=self.root, **{"binding_poll": 0.05, "grant_ttl": 0.5, **settings}
         )
         return MongoDBEngine(
-            "mongodb://ignored.invalid", "ignored", slug=slug, driver=self.driver_name, settings=made
+            "mongodb://ignored.invalid",
+            "ignored",
+            slug=slug,
+            driver=self.driver_name,
+            settings=made,
         )
 
     async def _users(self) -> None:

@@ -103,7 +103,7 @@ def test_no_read_mixes_two_versions(mounted: MountedSecret) -> None:
 
     writer = threading.Thread(target=replace)
     writer.start()
-    seen = set()
+    seen: set[int] = set()
     try:
         while len(seen) < 20:
             try:

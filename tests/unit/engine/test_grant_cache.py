@@ -88,9 +88,9 @@ async def test_a_token_is_checked_on_every_operation_against_what_is_cached() ->
     cache.learn(grant(epoch=2, tokens=("right",)))
     with pytest.raises(InvalidToken):
         held.admit()
-    for token, error in ((None, TokenRequired), ("wrong", InvalidToken), ("", InvalidToken)):
+    for presented, error in ((None, TokenRequired), ("wrong", InvalidToken), ("", InvalidToken)):
         with pytest.raises(error):
-            gate_of(cache, token).admit()
+            gate_of(cache, presented).admit()
     with pytest.raises(NotRegistered):
         gate_of(cache, "right", "other").admit()
     assert source.loads == 1

@@ -68,7 +68,7 @@ def test_a_session_outlives_a_rotation_but_not_its_overlap() -> None:
         forged(kid="1" * 5000),
         forged(kid="../../key"),
         forged(OLD * 2, alg="HS512"),
-        jwt.encode({"sub": "ada"}, None, "none", headers={"kid": "1"}),
+        jwt.encode({"sub": "ada"}, "", "none", headers={"kid": "1"}),
         "not.a.token",
         "x",
         forged() + "x",

@@ -4,9 +4,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from support import leakscan
 from support.engine_world import MASTER_KEY, manifest, standalone_engine
 from support.mongo import Database
+from support.scoped_world import Commands
 from support.waiting import wait_until_async
 
 from mdb_engine import (
@@ -22,6 +24,7 @@ from mdb_engine import (
 from mdb_engine.binding import BindingError
 from mdb_engine.config import EngineSettings
 from mdb_engine.driver import DriverName
+from mdb_engine.hosting.standalone import StandaloneHosting
 
 CLICKS = manifest("click_tracker", "clicks")
 DASHBOARD = manifest("dashboard", "reports", reads=("click_tracker",))
@@ -63,7 +66,9 @@ async def test_handles_only_ever_narrow(mongo: Database, driver_name: DriverName
             engine.get_scoped_db("click_tracker", read_scopes=["click_tracker", "dashboard"])
         with pytest.raises(ScopeDenied, match="asks to write as 'click_tracker'"):
             engine.get_scoped_db("dashboard", write_scope="click_tracker")
-        narrow = engine.get_scoped_db("dashboard", read_scopes=["dashboard"], write_scope="dashboard")
+        narrow = engine.get_scoped_db(
+            "dashboard", read_scopes=["dashboard"], write_scope="dashboard"
+        )
         await narrow.reports.insert_one({})
         with pytest.raises(ScopeDenied):
             await narrow["click_tracker_clicks"].find_one({})
@@ -117,9 +122,10 @@ async def test_a_rotation_reaches_other_processes_and_the_old_secret_works_on(
             await one.get_scoped_db("click_tracker", app_token=token).clicks.find_one({})
         for handle in handles:
             await handle.clicks.find_one({})
-        assert two._hosting is not None
+        hosting = two._hosting
+        assert isinstance(hosting, StandaloneHosting)
         await wait_until_async(
-            lambda: two._hosting._versions["click_tracker"] == 3,  # type: ignore[union-attr]
+            lambda: hosting._versions["click_tracker"] == 3,
             message="the other process to find the new version",
         )
         assert two.sessions("click_tracker").verify(session).subject == "ada"
@@ -181,6 +187,28 @@ async def test_before_and_after_its_life_it_refuses(
     async with engine:
         with pytest.raises(NotInitialized):
             await db.clicks.find_one({})
+
+
+async def test_an_operation_costs_one_command(mongo: Database, driver_name: DriverName) -> None:
+    commands = Commands()
+    engine = MongoDBEngine(
+        mongo.uri,
+        mongo.name,
+        driver=driver_name,
+        settings=EngineSettings(master_key=SecretStr(MASTER_KEY)),
+        client_options={"event_listeners": [commands]},
+    )
+    async with engine:
+        await engine.register_app("click_tracker", CLICKS)
+        assert engine._runtime is not None
+        cache = engine._runtime.cache
+        await wait_until_async(lambda: cache.watching, message="the change stream")
+        commands.clear()
+        for _ in range(5):
+            # As a request does it: a handle of its own, whose token is checked.
+            await engine.get_scoped_db("click_tracker").clicks.find_one({})
+        seen = [name for name in commands.names if name != "getMore"]
+        assert seen == ["find"] * 5
 
 
 async def test_a_wrong_uri_is_never_shown(driver_name: DriverName) -> None:

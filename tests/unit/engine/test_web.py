@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from bson import Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
+from fastapi import APIRouter, FastAPI
+from pydantic import BaseModel
+from pymongo.errors import AutoReconnect
+
+from mdb_engine import exceptions
+from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
+from mdb_engine.web import MdbJSONResponse, MdbRoute, MdbRouter, plain
+from mdb_engine.web.errors import STATUS, add_error_handlers
+
+OID = ObjectId("0123456789abcdef01234567")
+DOCUMENT: dict[str, Any] = {
+    "_id": OID,
+    "at": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "price": Decimal128("1.10"),
+    "list": [OID, {"deep": OID}],
+    "big": Int64(2**40),
+    "blob": Binary(b"\x00\xff"),
+    "uuid": Binary.from_uuid(UUID(int=1)),
+    "regex": Regex("^a"),
+    "stamp": Timestamp(0, 1),
+}
+EXPECTED = {
+    "_id": str(OID),
+    "price": "1.10",
+    "list": [str(OID), {"deep": str(OID)}],
+    "big": 2**40,
+    "blob": "AP8=",
+    "uuid": str(UUID(int=1)),
+    "regex": "^a",
+}
+
+
+class Click(BaseModel):
+    id: str
+    at: datetime
+
+
+def app() -> FastAPI:
+    made = FastAPI(default_response_class=MdbJSONResponse)
+    made.router.route_class = MdbRoute
+    add_error_handlers(made)
+
+    @made.get("/bare")
+    async def bare():  # type: ignore[no-untyped-def]  # noqa: ANN202 - that is the case
+        return DOCUMENT
+
+    @made.get("/annotated")
+    async def annotated() -> dict[str, Any]:
+        return DOCUMENT
+
+    @made.get("/list")
+    def listed() -> list[dict[str, Any]]:
+        return [DOCUMENT]
+
+    @made.get("/model")
+    async def model() -> Click:
+        return {"id": OID, "at": DOCUMENT["at"]}  # type: ignore[return-value]
+
+    @made.get("/response")
+    async def response() -> MdbJSONResponse:
+        return MdbJSONResponse({**DOCUMENT, "naive": datetime(2026, 1, 2), "nan": math.nan})  # noqa: DTZ001
+
+    own, plain_router = MdbRouter(prefix="/own"), APIRouter(prefix="/plain")
+    own.get("/annotated")(annotated)
+    plain_router.get("/bare")(bare)
+    made.include_router(own)
+    made.include_router(plain_router)
+
+    @made.get("/fail/{name}")
+    async def fail(name: str) -> None:
+        raise failure(name)
+
+    return made
+
+
+def failure(name: str) -> Exception:
+    if name == "lost":
+        return AutoReconnect("db-0.internal:27017 connection closed")
+    kind = getattr(exceptions, name)
+    if kind is ManifestInvalid:
+        return ManifestInvalid([Fault("slug", "is wrong")])
+    error: Exception = kind("what is wrong", path="pipeline[2].$lookup")
+    return error
+
+
+def client(of: FastAPI) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(of, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+@pytest.mark.parametrize(
+    "path", ["/bare", "/annotated", "/own/annotated", "/plain/bare", "/list", "/response"]
+)
+async def test_a_route_returns_documents_as_they_are(path: str) -> None:
+    async with client(app()) as http:
+        answer = await http.get(path)
+    assert answer.status_code == 200, answer.text
+    body = answer.json()
+    body = body[0] if path == "/list" else body
+    assert {key: body[key] for key in EXPECTED} == EXPECTED
+    assert datetime.fromisoformat(body["at"]) == DOCUMENT["at"]
+    if path == "/response":
+        assert (body["naive"], body["nan"]) == ("2026-01-02T00:00:00+00:00", None)
+
+
+async def test_a_model_takes_object_ids_for_text() -> None:
+    async with client(app()) as http:
+        assert (await http.get("/model")).json()["id"] == str(OID)
+
+
+async def test_documentation_still_knows_the_types() -> None:
+    async with client(app()) as http:
+        schema = (await http.get("/openapi.json")).json()
+    body = schema["paths"]["/model"]["get"]["responses"]["200"]["content"]["application/json"]
+    assert body["schema"]["$ref"].endswith("/Click")
+
+
+def test_what_holds_no_bson_is_left_alone() -> None:
+    value = (1, "a", None, {"x": [True]})
+    assert plain(value) == value
+    assert json.loads(bytes(MdbJSONResponse({"a": {OID: 1}}).body)) == {"a": {str(OID): 1}}
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("TokenRequired", 401, "token_required"),
+        ("InvalidToken", 401, "invalid_token"),
+        ("ScopeDenied", 403, "scope_denied"),
+        ("QueryRefused", 400, "query_refused"),
+        ("LimitExceeded", 413, "limit_exceeded"),
+        ("ManifestInvalid", 422, "manifest_invalid"),
+        ("NotInitialized", 503, "not_initialized"),
+        ("DatabaseUnavailable", 503, "database_unavailable"),
+        ("MasterKeyError", 503, "master_key_error"),
+        ("lost", 503, "database_unavailable"),
+    ],
+)
+async def test_an_engine_error_is_an_answer(name: str, status: int, code: str) -> None:
+    async with client(app()) as http:
+        answer = await http.get(f"/fail/{name}")
+    assert answer.status_code == status
+    body = answer.json()
+    assert body["error"] == code
+    assert body["message"]
+    assert "internal" not in answer.text
+    assert ("WWW-Authenticate" in answer.headers) is (status == 401)
+    assert ("Retry-After" in answer.headers) is (status == 503)
+    if name == "QueryRefused":
+        assert body["path"] == "pipeline[2].$lookup"
+
+
+def test_every_error_of_the_domain_has_a_status() -> None:
+    for name in exceptions.__all__:
+        kind = getattr(exceptions, name)
+        if isinstance(kind, type) and issubclass(kind, MdbEngineError):
+            assert kind in STATUS, f"{name} has no row of its own"
