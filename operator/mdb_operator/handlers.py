@@ -14,9 +14,11 @@ does not know, and it takes the process's signal handlers where it runs in the m
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -35,6 +37,9 @@ OnEvent = Callable[[str | None, Mapping[str, Any]], None]
 """Told of every event: its type (None while listing) and the object."""
 
 _log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 2.0
+"""How long the end of kopf is waited for."""
 
 KOPF_FINALIZER = f"{GROUP}/unused-by-kopf"
 """Never put on anything. It must not be ours: kopf takes *its* finalizer off every object for which
@@ -60,6 +65,8 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.posting.loggers = False
     settings.peering.standalone = True  # the Lease decides who works
     settings.scanning.disabled = True  # no right to list CRDs and namespaces is needed
+    settings.queueing.idle_timeout = 1  # an event is handed on at once; nothing is kept for more
+    settings.queueing.exit_timeout = 0.5
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 660
     settings.watching.inactivity_timeout = (
@@ -95,6 +102,7 @@ class MdbAppWatch:
         OperatorError
             If kopf ended by itself: without its watch the operator is blind and has to start anew.
         """
+        _quieten()
         loop = asyncio.get_running_loop()
         ended = asyncio.Event()
         if self._config.kubeconfig is not None:
@@ -119,7 +127,11 @@ class MdbAppWatch:
             for wait in waits:
                 wait.cancel()
             self._stop.set()
-            await ended.wait()
+            # kopf may take long to end its streams. It only watches, so nobody has to wait for it:
+            # what is left of it ends with the process.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await ended.wait()
 
     async def _operator(self, main: asyncio.AbstractEventLoop) -> None:
         registry = kopf.OperatorRegistry()
@@ -145,3 +157,11 @@ class MdbAppWatch:
             namespaces=namespaces,
             stop_flag=self._stop,
         )
+
+
+def _quieten() -> None:
+    """Keep kopf from a line for every event, unless everything is to be logged."""
+    if not logging.getLogger().isEnabledFor(logging.DEBUG):
+        logging.getLogger("kopf").setLevel(logging.WARNING)
+        # It warns that it may not take the signal handlers in a thread, which is what we want.
+        logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -108,7 +108,12 @@ class Installation:
                 [Path(sys.executable).with_name("mdb-operator"), "run"],
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={"PATH": "/usr/bin:/bin", "HOME": str(self.directory), **env},
+                env={
+                    "PATH": "/usr/bin:/bin",
+                    "HOME": str(self.directory),
+                    "PYTHONFAULTHANDLER": "1",
+                    **env,
+                },
             )
         process = Process(popen, output)
         self.processes.append(process)
@@ -119,7 +124,13 @@ class Installation:
     def stop(self, process: Process) -> None:
         """End an operator as kubelet does, and wait for it."""
         process.popen.send_signal(signal.SIGTERM)
-        assert process.wait_end() == 0, process.text()
+        try:
+            code = process.wait_end()
+        except AssertionError:
+            process.popen.send_signal(signal.SIGABRT)  # faulthandler says where it hangs
+            process.wait_end()
+            raise AssertionError(f"does not end:\n{process.text()[-8000:]}") from None
+        assert code == 0, process.text()[-8000:]
 
     def kill(self, process: Process) -> None:
         """End an operator as a failing node does."""

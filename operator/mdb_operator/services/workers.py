@@ -79,7 +79,11 @@ class Workers:
                 group.create_task(self._work(), name=f"reconcile worker {number}")
 
     async def _work(self) -> None:
-        while True:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in a task
+        # Asked for, because the driver turns a cancellation that hits it at the wrong moment into
+        # an error of its own, and the worker would go on for good.
+        while not task.cancelling():
             key = await self._wakeups.take()
             try:
                 again = await self._reconcile(key)

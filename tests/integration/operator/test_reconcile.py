@@ -16,9 +16,9 @@ COLLECTIONS = [{"name": "clicks", "indexes": [{"name": "by_user", "keys": [{"fie
 
 
 def test_an_app_is_registered_and_its_secret_projected(running: Installation) -> None:
-    running.apply("orders", collections=COLLECTIONS)
-    running.kubectl("wait", "--for=condition=Ready", "--timeout=20s", "mdbapp/orders")
-    app = running.app("orders")
+    running.apply("rec-orders", collections=COLLECTIONS)
+    running.kubectl("wait", "--for=condition=Ready", "--timeout=20s", "mdbapp/rec-orders")
+    app = running.app("rec-orders")
     status = app["status"]
     assert {row["type"]: (row["status"], row["reason"]) for row in status["conditions"]} == {
         "Ready": ("True", "Provisioned"),
@@ -30,24 +30,24 @@ def test_an_app_is_registered_and_its_secret_projected(running: Installation) ->
     generation = app["metadata"]["generation"]
     assert {row["observedGeneration"] for row in status["conditions"]} == {generation}
     assert status["observedGeneration"] == generation
-    assert status["binding"] == {"name": "orders-mdb"}
+    assert status["binding"] == {"name": "rec-orders-mdb"}
     assert (status["secret"]["version"], status["secret"]["keyId"]) == (1, "k1")
-    assert status["grantedScopes"] == ["orders"]
+    assert status["grantedScopes"] == ["rec-orders"]
     assert status["deniedScopes"] == []
-    assert "library" in running.condition("orders", "DatabaseUserReady")["message"]
+    assert "library" in running.condition("rec-orders", "DatabaseUserReady")["message"]
 
-    secret = running.get("secret", "orders-mdb")
+    secret = running.get("secret", "rec-orders-mdb")
     assert secret is not None
     assert secret["type"] == "servicebinding.io/mongodb"
     [owner] = secret["metadata"]["ownerReferences"]
     assert (owner["uid"], owner["controller"]) == (app["metadata"]["uid"], True)
-    entries = running.secret("orders-mdb")
+    entries = running.secret("rec-orders-mdb")
     assert set(entries) == set(SECRET_KEYS)
-    assert (entries["app-slug"], entries["secret-version"]) == ("orders", "1")
+    assert (entries["app-slug"], entries["secret-version"]) == ("rec-orders", "1")
     with MongoClient(entries["uri"]) as client:
         names = client.get_default_database().list_collection_names()
-    assert "orders_clicks" in names
-    indexes = running.mongo["orders_clicks"].index_information()
+    assert "rec-orders_clicks" in names
+    indexes = running.mongo["rec-orders_clicks"].index_information()
     assert "by_user" in indexes
     assert "kopf" not in json.dumps(app["metadata"])
     assert "mdb-engine.dev/last-handled-configuration" not in app["metadata"]["annotations"]
@@ -112,17 +112,17 @@ def test_a_new_name_for_the_secret_is_written_before_the_old_one_goes(
 
 
 def test_the_second_of_a_slug_gets_nothing_until_the_first_is_gone(running: Installation) -> None:
-    running.apply("first", slug="wanted-slug", deletionPolicy="Delete")
-    running.wait_condition("first")
-    running.apply("second", slug="wanted_slug")
-    message = running.wait_condition("second", "SlugTaken")["message"]
+    running.apply("rec-first", slug="wanted-slug", deletionPolicy="Delete")
+    running.wait_condition("rec-first")
+    running.apply("rec-second", slug="wanted_slug")
+    message = running.wait_condition("rec-second", "SlugTaken")["message"]
     assert "another slug" in message
-    assert running.get("secret", "second-mdb") is None
-    assert not {"secret", "binding", "grantedScopes"} & set(running.status("second"))
+    assert running.get("secret", "rec-second-mdb") is None
+    assert not {"secret", "binding", "grantedScopes"} & set(running.status("rec-second"))
     assert running.mongo["apps_config"].count_documents({"slug": "wanted_slug"}) == 0
-    running.kubectl("delete", "mdbapp", "first")
-    running.wait_condition("second")
-    assert running.secret("second-mdb")["app-slug"] == "wanted_slug"
+    running.kubectl("delete", "mdbapp", "rec-first")
+    running.wait_condition("rec-second")
+    assert running.secret("rec-second-mdb")["app-slug"] == "wanted_slug"
 
 
 def test_an_ambiguous_collection_is_refused_to_the_later(running: Installation) -> None:

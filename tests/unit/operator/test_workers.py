@@ -108,3 +108,25 @@ async def test_an_unforeseen_error_of_one_app_neither_stops_the_workers_nor_lose
         wakeups.wake(KEY)
         await done.wait()
     assert runs == 2
+
+
+async def test_a_worker_ends_although_what_it_does_swallows_the_cancellation() -> None:
+    started = asyncio.Event()
+
+    async def reconcile(_: AppKey) -> Again:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError as error:
+            raise RuntimeError("what a driver makes of it") from error
+        return Again()
+
+    wakeups = WakeUps()
+    wakeups.wake(KEY)
+    task = asyncio.create_task(Workers(wakeups, reconcile, count=2).run())
+    async with asyncio.timeout(5):
+        await started.wait()
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    wakeups.close()
