@@ -21,7 +21,7 @@ GRANT_TTL = 0.5
 SLACK = 0.3
 """What a loaded machine may add to the time in which a change takes hold."""
 
-ROTATIONS = 5
+ROTATIONS = 3
 
 
 @dataclass
