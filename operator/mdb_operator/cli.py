@@ -45,11 +45,19 @@ def version() -> None:
 
 
 @main.command()
-def crds() -> None:
+@click.option("--write", is_flag=True, help="Write it into this checkout instead; for `make crds`.")
+def crds(*, write: bool) -> None:
     """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
-    from mdb_operator.models.crd import render_crd  # noqa: PLC0415 - only this command needs it
+    from mdb_operator.models.crd import render_crd, write_crds  # noqa: PLC0415 - only needed here
 
-    click.echo(render_crd(), nl=False)
+    if not write:
+        click.echo(render_crd(), nl=False)
+        return
+    root = Path.cwd()
+    if not (root / "charts" / "mdb-operator").is_dir():
+        raise click.UsageError("--write is for the root of a checkout of the project")
+    for path in write_crds(root):
+        click.echo(f"Wrote {path}")
 
 
 @main.command()
