@@ -71,10 +71,8 @@ async def test_no_more_runs_at_once_than_workers() -> None:
 
 
 async def test_failures_come_back_later_each_time_and_a_success_forgives_them() -> None:
-    delays: list[float | None] = []
     workers = Workers(WakeUps(), lambda _: asyncio.sleep(0, Again()), count=1)
-    for _ in range(9):
-        delays.append(workers._delay(KEY, Again(failed=True)))
+    delays = [workers._delay(KEY, Again(failed=True)) for _ in range(9)]
     for delay, longest in zip(delays, [0.5, 1, 2, 4, 8, 16, 30, 30, 30], strict=True):
         assert delay is not None
         assert longest * 0.8 <= delay <= longest
