@@ -6,8 +6,16 @@ from typing import Any
 import pytest
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
+from support.sockets import sockets_swept
 
 from mdb_engine.driver import Driver, DriverName, get_driver
+
+__all__ = ["sockets_swept"]
+
+pytestmark = [
+    pytest.mark.usefixtures("sockets_swept"),
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+]
 
 URI = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=1"
 

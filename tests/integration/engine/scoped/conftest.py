@@ -7,6 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 from support.mongo import Database
 from support.scoped_world import World, connected_world
+from support.sockets import sockets_swept
+
+__all__ = ["driver_name", "sockets_swept", "world"]
 
 from mdb_engine.driver import DriverName
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -53,7 +52,7 @@ async def test_the_servers_errors_become_the_domains(
     )
 
 
-# PyMongo leaves the socket to the garbage collector when it is closed amid an attempt to connect.
+@pytest.mark.usefixtures("sockets_swept")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_an_unreachable_server_is_unavailable(
     driver_name: DriverName, mongo: Database
@@ -77,9 +76,10 @@ async def test_an_unreachable_server_is_unavailable(
     finally:
         await world.driver.close(gone)
         await world.driver.close(world.client)
-        gc.collect()
 
 
+@pytest.mark.usefixtures("sockets_swept")
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_closed_connection_is_unavailable(driver_name: DriverName, mongo: Database) -> None:
     world = connected_world(driver_name, mongo)
     db = world.db("shop")
