@@ -33,6 +33,13 @@ RETRY_SECONDS: Final = 1.0
 PATIENCE: Final = 2.0
 """A read or a wait on the stream that takes this many times the ttl is given up and begun anew."""
 
+BACKSTOP_SECONDS: Final = 1.0
+"""How much longer a reading may take than its own time limit, before it is cancelled.
+
+The driver's own limit comes first, because PyMongo's async client loses the socket of a connection
+whose opening is cancelled.
+"""
+
 _logger = structlog.get_logger("mdb_engine.grants")
 
 
@@ -66,8 +73,8 @@ class ChangeFeed(Protocol):
 class GrantSource(Protocol):
     """Where grants are read from."""
 
-    async def load(self, keys: Collection[str] | None = None) -> Sequence[Grant]:
-        """Read the grants of the apps of these keys, or of all."""
+    async def load(self, keys: Collection[str] | None, seconds: float) -> Sequence[Grant]:
+        """Read the grants of the apps of these keys, or of all, within so many seconds."""
 
     def changes(self, wait: float) -> AbstractAsyncContextManager[ChangeFeed]:
         """Open a change stream whose ``next`` waits at most that many seconds.
@@ -178,8 +185,8 @@ class GrantCache:
             Whatever the source raises.
         """
         started = self._clock()
-        async with asyncio.timeout(self._patience):
-            grants = await self._source.load(keys)
+        async with asyncio.timeout(self._patience + BACKSTOP_SECONDS):
+            grants = await self._source.load(keys, self._patience)
         found = {app_key(grant.slug): grant for grant in grants}
         before = self._grants
         if keys is None:

@@ -35,9 +35,9 @@ ROW_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
 
 
 async def read_grants(
-    database: RawDatabase, keys: Collection[str] | None = None
+    database: RawDatabase, keys: Collection[str] | None, seconds: float = READ_SECONDS
 ) -> Sequence[Grant]:
-    """Read the grants of the apps of these keys, or of all.
+    """Read the grants of the apps of these keys, or of all, within so many seconds.
 
     Raises
     ------
@@ -46,7 +46,7 @@ async def read_grants(
     """
     query: dict[str, Any] = {} if keys is None else {"_id": {"$in": sorted(keys)}}
     collection = control_view(database)[GRANTS_COLLECTION]
-    with translated("read the grants"), pymongo.timeout(READ_SECONDS):
+    with translated("read the grants"), pymongo.timeout(seconds):
         documents = await collection.find(query).to_list(None)
     return [grant_from_document(document) for document in documents]
 
@@ -66,9 +66,9 @@ class MongoGrantSource:
         self._database = database
         self._driver = driver
 
-    async def load(self, keys: Collection[str] | None = None) -> Sequence[Grant]:
-        """Read the grants of the apps of these keys, or of all."""
-        return await read_grants(self._database(), keys)
+    async def load(self, keys: Collection[str] | None, seconds: float) -> Sequence[Grant]:
+        """Read the grants of the apps of these keys, or of all, within so many seconds."""
+        return await read_grants(self._database(), keys, seconds)
 
     @asynccontextmanager
     async def changes(self, wait: float) -> AsyncIterator[_Feed]:

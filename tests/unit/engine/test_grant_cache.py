@@ -40,7 +40,7 @@ class Source:
         self.error: Exception | None = None
         self.events: asyncio.Queue[Change | None] = asyncio.Queue()
 
-    async def load(self, keys: Collection[str] | None = None) -> Sequence[Grant]:
+    async def load(self, keys: Collection[str] | None, _seconds: float) -> Sequence[Grant]:
         if self.error is not None:
             raise self.error
         self.loads += 1

@@ -222,9 +222,13 @@ async def test_a_pod_that_is_not_registered_yet_says_so_and_then_becomes_ready(
     add_routes(app)
     async with serving(app) as http:
         assert (await http.get("/health")).status_code == 200
-        waiting = await http.get("/ready")
-        assert waiting.status_code == 503
-        assert "not registered" in waiting.json()["checks"]["startup"]
+
+        async def says_why() -> bool:
+            answer = await http.get("/ready")
+            assert answer.status_code == 503
+            return "not registered" in answer.json()["checks"]["startup"]
+
+        await wait_until_async(says_why, message="/ready to say what it waits for")
         assert (await http.post("/track")).status_code == 503
         assert called == []
 
