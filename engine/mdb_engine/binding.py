@@ -221,9 +221,7 @@ def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
         previous_token=_optional(entries, "app-secret-previous"),
         session_key=_optional(entries, "session-key"),
         previous_session_key=_optional(entries, "session-key-previous"),
-        certificates={
-            name: directory / name for name in CERTIFICATES if entries.get(name)
-        },
+        certificates={name: directory / name for name in CERTIFICATES if entries.get(name)},
         fingerprint=state,
     )
 
