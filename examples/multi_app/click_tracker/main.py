@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+from common.web import furnish
 from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
-from mdb_engine.dependencies import get_scoped_db
 from pydantic import BaseModel, ConfigDict, Field
 
 from mdb_engine import MongoDBEngine
+from mdb_engine.dependencies import get_scoped_db
 from mdb_engine.scoped import ScopedDatabase
 
 HERE = Path(__file__).parent
@@ -28,10 +27,10 @@ app = engine.create_app(
     manifest=HERE / "manifest.json",
     title="ClickTracker",
     description="Records clicks. Its data may be read by the apps that it has granted.",
+    docs_url=None,  # `furnish` has a page of its own
+    redoc_url=None,
 )
-app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-app.mount("/common", StaticFiles(directory=HERE.parent / "common" / "static"), name="common")
-templates = Jinja2Templates(directory=HERE / "templates")
+templates = furnish(app, HERE)
 
 Database = Annotated[ScopedDatabase, Depends(get_scoped_db)]
 
@@ -69,12 +68,33 @@ async def clicks(
     """Return the newest clicks, of one user or of all, with totals over every click there is."""
     chosen = {"user_id": user_id} if user_id else {}
     newest = await db.clicks.find(chosen).sort("timestamp", -1).limit(limit).to_list(limit)
-    totals = await db.clicks.aggregate(
-        [
-            {"$match": chosen},
-            {"$group": {"_id": "$user_id", "clicks": {"$sum": 1}}},
-            {"$group": {"_id": None, "total": {"$sum": "$clicks"}, "users": {"$sum": 1}}},
-            {"$project": {"_id": 0}},
-        ]
-    ).to_list(1)
-    return {"clicks": newest, **(totals[0] if totals else {"total": 0, "users": 0})}
+    totals = await db.clicks.aggregate(totals_pipeline(chosen)).to_list(1)
+    return {"clicks": newest, **(totals[0] if totals else {"total": 0, "users": 0, "urls": 0})}
+
+
+def totals_pipeline(chosen: dict[str, str]) -> list[dict[str, Any]]:
+    """Build the aggregation that counts clicks, users and pages, however many there are.
+
+    Parameters
+    ----------
+    chosen
+        A filter: which clicks.
+    """
+    return [
+        {"$match": chosen},
+        # By both first: sets of all users and pages in one document would outgrow it.
+        {"$group": {"_id": {"user": "$user_id", "url": "$url"}, "clicks": {"$sum": 1}}},
+        {
+            "$facet": {
+                "total": [{"$group": {"_id": None, "n": {"$sum": "$clicks"}}}],
+                "users": [{"$group": {"_id": "$_id.user"}}, {"$count": "n"}],
+                "urls": [{"$group": {"_id": "$_id.url"}}, {"$count": "n"}],
+            }
+        },
+        {
+            "$project": {
+                name: {"$ifNull": [{"$first": f"${name}.n"}, 0]}
+                for name in ("total", "users", "urls")
+            }
+        },
+    ]

@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+from common.web import furnish
 from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse
-from fastapi.staticfiles import StaticFiles
-from fastapi.templating import Jinja2Templates
-from mdb_engine.dependencies import get_scoped_db
 
 from mdb_engine import MongoDBEngine
+from mdb_engine.dependencies import get_scoped_db
 from mdb_engine.scoped import ScopedDatabase
 
 HERE = Path(__file__).parent
@@ -32,10 +31,10 @@ app = engine.create_app(
     manifest=HERE / "manifest.json",
     title="Click Tracker Dashboard",
     description="Analytics over ClickTracker's clicks, which this app may read and never change.",
+    docs_url=None,  # `furnish` has a page of its own
+    redoc_url=None,
 )
-app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
-app.mount("/common", StaticFiles(directory=HERE.parent / "common" / "static"), name="common")
-templates = Jinja2Templates(directory=HERE / "templates")
+templates = furnish(app, HERE)
 
 Database = Annotated[ScopedDatabase, Depends(get_scoped_db)]
 Hours = Annotated[int, Query(ge=1, le=24 * 31, description="How far back to look, in hours.")]

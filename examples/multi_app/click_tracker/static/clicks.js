@@ -28,6 +28,7 @@ async function refresh() {
     if (!response.ok) throw new Error(body.message || response.statusText);
     byId("total").textContent = body.total.toLocaleString();
     byId("users").textContent = body.users.toLocaleString();
+    byId("urls").textContent = body.urls.toLocaleString();
     byId("recent").replaceChildren(...body.clicks.map(row));
     say(byId("state"), body.clicks.length ? "" : "No clicks yet: track the first one.");
   } catch (error) {
@@ -43,7 +44,7 @@ async function track(click) {
       body: JSON.stringify({ session_id: session, ...click }),
     });
     const body = await response.json();
-    if (!response.ok) throw new Error(body.message || JSON.stringify(body.detail));
+    if (!response.ok) throw new Error(body.message || response.statusText);
     say(byId("said"), "Tracked.", "good");
   } catch (error) {
     say(byId("said"), `Not tracked: ${error.message}`, "bad");

@@ -18,7 +18,9 @@ function bars(id, horizontal) {
       indexAxis: horizontal ? "y" : "x",
       maintainAspectRatio: false,
       plugins: { legend: { display: false } },
-      scales: horizontal ? { x: whole } : { y: whole },
+      scales: horizontal
+        ? { x: whole, y: { grid: { display: false } } }
+        : { y: whole, x: { grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 24 } } },
     },
   });
 }
@@ -32,11 +34,29 @@ function draw(chart, labels, values) {
   chart.update();
 }
 
+const widths = { minute: 60e3, hour: 3600e3, day: 86400e3 }; // milliseconds
+
+// MongoDB reports the bars that have clicks; the others are zero, not left out.
+function everyBar(report) {
+  const width = widths[report.unit];
+  const counted = new Map(report.clicks_over_time.map((bar) => [Date.parse(bar.at), bar.clicks]));
+  const first = Math.floor(Date.parse(report.since) / width) * width;
+  const all = [];
+  for (let at = first; at <= Date.parse(report.until); at += width) {
+    all.push({ at, clicks: counted.get(at) ?? 0 });
+  }
+  return all;
+}
+
 function label(at, unit) {
   const time = new Date(at);
   return unit === "day"
-    ? time.toLocaleDateString()
-    : time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+    ? time.toLocaleDateString([], { month: "short", day: "numeric", timeZone: "UTC" })
+    : time.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+}
+
+function shorten(text) {
+  return text.length > 28 ? `${text.slice(0, 27)}…` : text;
 }
 
 async function refresh() {
@@ -47,14 +67,15 @@ async function refresh() {
     byId("total").textContent = report.total_clicks.toLocaleString();
     byId("users").textContent = report.unique_users.toLocaleString();
     byId("sessions").textContent = report.unique_sessions.toLocaleString();
+    const time = everyBar(report);
     draw(
       overTime,
-      report.clicks_over_time.map((bar) => label(bar.at, report.unit)),
-      report.clicks_over_time.map((bar) => bar.clicks),
+      time.map((bar) => label(bar.at, report.unit)),
+      time.map((bar) => bar.clicks),
     );
     draw(
       topUrls,
-      report.top_urls.map((bar) => bar.url),
+      report.top_urls.map((bar) => shorten(bar.url)),
       report.top_urls.map((bar) => bar.clicks),
     );
     byId("top-users").replaceChildren(
