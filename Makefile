@@ -64,7 +64,11 @@ bench: setup ## What the library costs an operation, as a ratio against the driv
 
 .PHONY: crds
 crds: setup ## Write the CRD from the models
-	$(call step,Write the CRD to crds and to the chart,$(RUN) mdb-operator crds --write,uv run mdb-operator crds --help)
+	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.models.crd import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
+
+.PHONY: docs
+docs: setup ## Write the tables of the documentation from the code
+	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs $(RUN) python -m generator,uv run pytest tests/unit/docs)
 
 .PHONY: demo
 demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves them running

@@ -1,0 +1,62 @@
+"""Read the chart's values with the comments that explain them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+__all__ = ["chart_values"]
+
+WHOLE: Final = ("resources",)
+"""Mappings that are Kubernetes' own, and so one value to us however they are written."""
+
+
+def chart_values(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield every value by its path, with its default and the comment above it.
+
+    Parameters
+    ----------
+    path
+        The chart's ``values.yaml``: block style, a comment before what it is about.
+    """
+    text = path.read_text(encoding="utf-8")
+    defaults = yaml.safe_load(text)
+    comment: list[str] = []
+    parents: list[tuple[int, str]] = []
+    for line in text.splitlines():
+        stripped = line.strip()
+        if not stripped:
+            comment = []
+            continue
+        if stripped.startswith("#"):
+            comment.append(stripped.lstrip("# "))
+            continue
+        indent = len(line) - len(line.lstrip())
+        parents = [parent for parent in parents if parent[0] < indent]
+        if any(parent[1] in WHOLE for parent in parents):
+            continue
+        key, _, rest = stripped.partition(":")
+        name = ".".join([*(parent[1] for parent in parents), key])
+        value = _at(defaults, name)
+        if isinstance(value, dict) and not rest.strip():
+            parents.append((indent, key))
+            if key not in WHOLE:
+                continue  # its comment goes before that of its first setting
+        yield name, _shown(value), " ".join(comment)
+        comment = []
+
+
+def _at(values: Any, name: str) -> Any:
+    for part in name.split("."):
+        values = values[part]
+    return values
+
+
+def _shown(value: Any) -> str:
+    if value in ("", [], {}):
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)
