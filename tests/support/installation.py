@@ -23,9 +23,10 @@ import httpx
 import yaml
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
+from mdb_operator.constants import SECRET_TYPE
 from mdb_operator.storage.kube import MDBAPPS, KubeClient
 from support.clusters import Cluster, CommandError
-from support.leakscan import register
+from support.leakscan import _forms, register
 from support.mongo import Server
 from support.operator_edge import Process
 from support.waiting import wait_until
@@ -37,13 +38,14 @@ CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
 MASTER_KEY_SECRET = "master-key"
 ACCOUNT = "operator"
 
-FAST = {
-    "LEASE_SECONDS": "3",
-    "LEASE_RENEW_DEADLINE_SECONDS": "2",
-    "LEASE_RETRY_SECONDS": "0.3",
-    "MASTER_KEY_RELOAD_SECONDS": "0.3",
-}
-"""Shorter than the defaults, so that tests are; the relations between them are the same."""
+SECRET_ENTRIES = ("app-secret", "app-secret-previous", "session-key", "session-key-previous")
+"""The entries of a projected Secret that are secrets of the app alone."""
+
+SCANNED_KINDS = "mdbapps,events.events.k8s.io,configmaps,deployments,leases"
+
+FAST = {"MASTER_KEY_RELOAD_SECONDS": "0.3"}
+"""Shorter than the default, so that tests are. The Lease's times are the defaults: on a loaded
+machine a leader that has less time to renew loses it, as it should."""
 
 
 @dataclass
@@ -285,7 +287,7 @@ class Installation:
         found = self.get("secret", name, namespace)
         assert found is not None, f"there is no Secret {name}"
         entries = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
-        for key in ("app-secret", "app-secret-previous", "session-key", "session-key-previous"):
+        for key in SECRET_ENTRIES:
             if entries.get(key):
                 register(entries[key], f"{key} of {name}")
         return entries
@@ -314,6 +316,43 @@ class Installation:
         assert found is not None
         texts = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
         return Keyring.from_files(texts)
+
+    def scan_for_leaks(self) -> int:
+        """Look for every secret of the installation in all but the Secrets that hold it.
+
+        Returns
+        -------
+        int
+            How many secrets were looked for.
+        """
+        # Not registered with the scan of logs: every record of later tests would be searched for
+        # what may be thousands of them.
+        needles: dict[str, str] = {}
+        namespaces = [self.apps, *self.others.values()]
+        for namespace in namespaces:
+            found = json.loads(self.kubectl("get", "secrets", "-o", "json", namespace=namespace))
+            for secret in found["items"]:
+                if secret["type"] != SECRET_TYPE:
+                    continue
+                assert "annotations" not in secret["metadata"]
+                for key in SECRET_ENTRIES:
+                    value = base64.b64decode(secret["data"].get(key, "")).decode()
+                    if value:
+                        needles |= _needles(
+                            value.encode(), f"{key} of {secret['metadata']['name']}"
+                        )
+        keyring = self.keyring()
+        for key_id in keyring.ids:
+            needles |= _needles(keyring.key(key_id), f"master key {key_id}")
+        for namespace in (*namespaces, self.namespace):
+            text = self.kubectl("get", SCANNED_KINDS, "-o", "json", namespace=namespace)
+            assert [label for needle, label in needles.items() if needle in text] == []
+        for process in self.processes:
+            text = process.text()
+            assert [label for needle, label in needles.items() if needle in text] == []
+            for line in text.splitlines():
+                json.loads(line)  # every line is JSON, whoever wrote it
+        return len(set(needles.values()))
 
 
 @contextmanager
@@ -375,6 +414,10 @@ def _with_client(cluster: Cluster, work: Callable[[KubeClient], Awaitable[None]]
             await kube.aclose()
 
     asyncio.run(run())
+
+
+def _needles(secret: bytes, label: str) -> dict[str, str]:
+    return {text: label for text, _ in _forms(secret)}
 
 
 def _install_crd(cluster: Cluster) -> None:

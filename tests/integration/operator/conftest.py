@@ -112,3 +112,4 @@ def running(
         process = found.start()
         yield found
         found.stop(process)
+        assert found.scan_for_leaks() > 0

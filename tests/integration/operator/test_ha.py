@@ -13,10 +13,8 @@ from mdb_operator.constants import EXIT_LEASE_LOST
 def test_the_other_replica_takes_over_and_no_request_is_lost_or_done_twice(
     installation: Installation,
 ) -> None:
-    first = installation.start(name="a", LEASE_SECONDS="10", LEASE_RENEW_DEADLINE_SECONDS="6")
-    second = installation.start(
-        name="b", wait=False, LEASE_SECONDS="10", LEASE_RENEW_DEADLINE_SECONDS="6"
-    )
+    first = installation.start(name="a")
+    second = installation.start(name="b", wait=False)
     second.wait_for("Waiting for the Lease")
     installation.apply("ha")
     installation.wait_condition("ha")

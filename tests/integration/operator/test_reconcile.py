@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
-from support.clusters import CommandError
-from support.installation import Installation
+from support.clusters import Cluster, CommandError
+from support.installation import Installation, installed
+from support.mongo import Server
 from support.waiting import wait_until
 
 from mdb_operator.constants import SECRET_KEYS
+
+GETS = 'mdb_operator_kubernetes_requests_total{code="200",resource="secrets",verb="get"}'
 
 COLLECTIONS = [{"name": "clicks", "indexes": [{"name": "by_user", "keys": [{"field": "user"}]}]}]
 
@@ -169,6 +173,41 @@ def test_events_tell_transitions_once(running: Installation) -> None:
 
     wait_until(lambda: len(events()) >= 2, message=lambda: f"two events: {events()}")
     assert events() == [("GrantPending", "GrantsResolved"), ("Provisioned", "Ready")]
+
+
+def test_the_series_of_an_app_go_with_it(running: Installation) -> None:
+    def series() -> set[str]:
+        metrics = running.metrics(running.processes[0])
+        return {name for name in metrics if 'name="counted"' in name}
+
+    running.apply("counted")
+    running.wait_condition("counted")
+    wait_until(lambda: len(series()) >= 7, message=lambda: f"the app's series: {series()}")
+    running.kubectl("delete", "mdbapp", "counted", "--timeout=20s")
+    wait_until(lambda: series() == set(), message=lambda: f"the end of {series()}")
+
+
+def test_without_the_right_to_list_secrets_they_are_polled(
+    control_plane: Cluster, mongo_server: Server, tmp_path: Path
+) -> None:
+    settings = {"SECRET_WATCH": "false", "SECRET_POLL_SECONDS": "0.5"}
+    with installed(control_plane, mongo_server, tmp_path, **settings) as here:
+        process = here.start()
+        here.apply("polled")
+        here.wait_condition("polled")
+        before = here.secret("polled-mdb")
+        wait_until(
+            lambda: here.metrics(process)[GETS] > 3, message="a round in which it is seen whole"
+        )
+        here.kubectl("delete", "secret", "polled-mdb")
+        wait_until(lambda: here.get("secret", "polled-mdb"), message="the Secret")
+        assert here.secret("polled-mdb") == before
+        with pytest.raises(CommandError):
+            here.cluster.kubectl(
+                "--kubeconfig", str(tmp_path / "kubeconfig"),
+                "auth", "can-i", "-q", "list", "secrets", "-n", here.apps,
+            )  # fmt: skip
+        here.stop(process)
 
 
 def test_the_operator_may_do_nothing_beyond_its_namespaces(running: Installation) -> None:
