@@ -1,0 +1,151 @@
+"""The chart over a matrix of values, each rendering checked by the API server itself."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support.clusters import Cluster, CommandError
+from support.installed_operator import CHART
+
+from mdb_operator.metrics import AppSnapshot, Metrics
+from mdb_operator.wakeups import AppKey
+
+SOMEWHERE: dict[str, Any] = {"mongodb": {"existingSecret": {"name": "mongodb"}}}
+TRIAL: dict[str, Any] = {"mongodb": {"trial": {"enabled": True}}}
+
+MATRIX: dict[str, dict[str, Any]] = {
+    "an existing Secret": SOMEWHERE,
+    "a connection string": {"mongodb": {"uri": "mongodb://op:pw@db/?authSource=mdb"}},
+    "the trial MongoDB, in memory": TRIAL,
+    "the trial MongoDB, on a volume": {"mongodb": {"trial": {"enabled": True, "storage": "1Gi"}}},
+    "listed namespaces": {**SOMEWHERE, "watchNamespaces": ["NAMESPACE"]},
+    "no watch of Secrets": {**SOMEWHERE, "secretWatch": {"enabled": False, "pollSeconds": 5}},
+    "a single replica of library isolation": {
+        **SOMEWHERE,
+        "replicas": 1,
+        "isolation": "library",
+        "masterKey": {"existingSecret": "keys"},
+    },
+    "somebody else's account": {
+        **SOMEWHERE,
+        "rbac": {"create": False},
+        "serviceAccount": {"create": False, "name": "mine"},
+        "uninstall": {"releaseFinalizers": False},
+        "crds": {"install": False},
+    },
+    "everything that a pod can be given": {
+        **TRIAL,
+        "fullnameOverride": "op",
+        "imagePullSecrets": [{"name": "registry"}],
+        "image": {"repository": "registry.example/op", "tag": "v9", "pullPolicy": "Always"},
+        "serviceAccount": {"annotations": {"a": "b"}},
+        "podAnnotations": {"a": "b"},
+        "podLabels": {"team": "shop"},
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}},
+        "priorityClassName": "system-cluster-critical",
+        "networkPolicy": {"from": [{"namespaceSelector": {}}]},
+        "metrics": {"grafanaDashboard": {"enabled": True, "labels": {"grafana": "yes"}}},
+    },
+}
+
+
+@pytest.fixture
+def values_file(tmp_path: Path, namespace: str) -> Path:
+    return tmp_path / f"{namespace}.yaml"
+
+
+def render(cluster: Cluster, namespace: str, file: Path, values: Mapping[str, Any]) -> str:
+    file.write_text(yaml.safe_dump(dict(values)).replace("NAMESPACE", namespace))
+    return cluster.helm("template", "mdb", str(CHART), "-n", namespace, "-f", str(file))
+
+
+@pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
+def test_the_api_server_takes_what_the_chart_renders(
+    control_plane: Cluster, namespace: str, values_file: Path, values: dict[str, Any]
+) -> None:
+    rendered = render(control_plane, namespace, values_file, values)
+    assert control_plane.kubectl(
+        *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"),
+        manifest=rendered,
+    )
+    lint = control_plane.helm("lint", "--strict", str(CHART), "-f", str(values_file))
+    assert "0 chart(s) failed" in lint
+
+
+def test_two_replicas_may_not_be_evicted_together_and_one_may(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    two = render(control_plane, namespace, values_file, SOMEWHERE)
+    one = render(control_plane, namespace, values_file, {**SOMEWHERE, "replicas": 1})
+    assert "kind: PodDisruptionBudget" in two
+    assert "kind: PodDisruptionBudget" not in one
+
+
+def test_only_the_metrics_port_of_the_operator_can_be_reached(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    documents = list(yaml.safe_load_all(render(control_plane, namespace, values_file, SOMEWHERE)))
+    [policy] = [one for one in documents if one and one["kind"] == "NetworkPolicy"]
+    [deployment] = [one for one in documents if one and one["kind"] == "Deployment"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_a_service_monitor_says_what_it_lacks_where_prometheus_is_not_installed(
+    control_plane: Cluster, namespace: str
+) -> None:
+    with pytest.raises(CommandError, match="ensure CRDs are installed first"):
+        control_plane.helm(
+            *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=server"),
+            *("--set=mongodb.existingSecret.name=x", "--set=crds.install=false"),
+            "--set=metrics.serviceMonitor.enabled=true",
+        )
+
+
+def test_a_service_monitor_keeps_the_apps_namespace(control_plane: Cluster) -> None:
+    text = control_plane.helm(
+        *("template", "mdb", str(CHART), "-s", "templates/servicemonitor.yaml"),
+        *("--set=mongodb.existingSecret.name=x", "--set=metrics.serviceMonitor.enabled=true"),
+        "--set=metrics.serviceMonitor.labels.release=prometheus",
+    )
+    monitor = yaml.safe_load(text)
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert monitor["spec"]["endpoints"] == [
+        {"port": "http", "path": "/metrics", "interval": "30s", "honorLabels": True}
+    ]
+
+
+def test_the_dashboard_asks_for_metrics_that_the_operator_has() -> None:
+    text = (CHART / "dashboards" / "mdb-operator.json").read_text()
+    asked = set(re.findall(r"\bmdb_operator_[a-z_]+", text))
+    metrics = Metrics()
+    metrics.show_app(AppKey("shop", "orders"), AppSnapshot("orders", {"Ready": ("True", "")}, 1, 1))
+    families = list(metrics.registry.collect())
+    suffix = {"counter": "_total", "histogram": "_bucket"}
+    known = {family.name + suffix.get(family.type, "") for family in families}
+    assert asked
+    assert asked - known == set()
+    panels = json.loads(text)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert all(panel["description"] for panel in panels)
+
+
+def test_the_notes_say_the_next_command(control_plane: Cluster, namespace: str) -> None:
+    said = control_plane.helm(
+        *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=client"),
+        *("--set=mongodb.trial.enabled=true", "--set=watchNamespaces={shop}"),
+    ).partition("NOTES:")[2]
+    assert f"kubectl -n {namespace} rollout status deployment/mdb-mdb-operator" in said
+    assert "for trying out only" in said
+    assert "{name: hello, namespace: shop}" in said
+    assert f"kubectl -n {namespace} get secret mdb-mdb-operator-master-key" in said
