@@ -175,3 +175,9 @@ class DatabaseUnavailable(MdbEngineError):
     """MongoDB cannot be reached, or grants are too old to be trusted."""
 
     code = "database_unavailable"
+
+
+class DatabaseForbidden(DatabaseUnavailable):
+    """MongoDB can be reached, but its user lacks a right that is needed."""
+
+    code = "database_forbidden"

@@ -18,16 +18,17 @@ from mdb_operator.models.plan import Step
 from mdb_operator.models.resource import MdbAppResource
 from mdb_operator.process import READY_CONTROLLER
 from mdb_operator.secret_watch import SecretChange, SecretKey
-from mdb_operator.services.apply import Applier, StepObserver
+from mdb_operator.services.apply import Applier, Objects, StepObserver
 from mdb_operator.services.cache import MdbAppCache
 from mdb_operator.services.database import DatabaseGate
-from mdb_operator.services.database_users import DatabaseUsers, NoDatabaseUsers
+from mdb_operator.services.database_users import DatabaseUsers, RetiringUsers
 from mdb_operator.services.deletion import Deletion
 from mdb_operator.services.key_check import KeyCheck
 from mdb_operator.services.observe import Observer
 from mdb_operator.services.projection import Address
 from mdb_operator.services.reconciler import Reconciler, Tools
 from mdb_operator.services.rewrap import Rewrapper
+from mdb_operator.services.sweep import Sweeper
 from mdb_operator.services.workers import Workers
 
 __all__ = ["Controller"]
@@ -59,10 +60,10 @@ class Controller:
         self.cache = MdbAppCache()
         self.gate = DatabaseGate(context.database, self._registry.prepare, self._database_changed)
         self._rewrapper = Rewrapper(self._registry, context.metrics, self._wake_all)
-        users: DatabaseUsers = (
-            DatabaseUserService(context.database)
-            if config.isolation == "database"
-            else NoDatabaseUsers()
+        service = DatabaseUserService(context.database)
+        users: DatabaseUsers = service if config.isolation == "database" else RetiringUsers(service)
+        self._sweeper = Sweeper(
+            users, self._registry, self.gate, context.metrics, config.resync_seconds
         )
         mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
         self._reconciler = Reconciler(
@@ -80,9 +81,7 @@ class Controller:
                         config.mongodb_database,
                         config.isolation,
                     ),
-                    mdbapps=mdbapps,
-                    secrets=secrets,
-                    restarter=factory.workload_restarter(),
+                    objects=Objects(mdbapps, secrets, factory.workload_restarter()),
                     cache=self.cache,
                     observer=self._did,
                 ),
@@ -122,7 +121,8 @@ class Controller:
         workers = Workers(context.wakeups, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
         await self.gate.look()
-        endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._report()]
+        endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._sweeper.run()]
+        endless.append(self._report())
         endless += [watcher.run() for watcher in watchers]
         try:
             async with asyncio.TaskGroup() as group:

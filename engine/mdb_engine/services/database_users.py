@@ -10,7 +10,7 @@ is repaired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -127,6 +127,17 @@ class DatabaseUserService:
             wrote |= await self._drop_user(user.name)
         return await self._users.drop_role(role_name(slug)) or wrote
 
+    async def follow_grants(self, slugs: Iterable[str]) -> bool:
+        """Bring the roles that there are up to the published grants, and make none.
+
+        Where isolation was given up, a role stays for as long as its users, and must lose what its
+        app loses meanwhile. Returns whether something was written.
+        """
+        wrote = False
+        for slug in sorted(set(slugs)):
+            wrote |= await self._refresh_role(slug, create=False)
+        return wrote
+
     async def retire(self, app: AppRecord, *, now: datetime | None = None) -> bool:
         """Let an app's users end after its overlap, because it shares another user from now on.
 
@@ -137,47 +148,52 @@ class DatabaseUserService:
         """
         at = now or utcnow()
         later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
-        wrote = False
-        users = await self._users.users(app.slug)
-        for user in users:
+        wrote, left = False, False
+        for user in await self._users.users(app.slug):
             due = user.custom_data.get(RETIRE_AT)
             if due is None:
                 marked = {**user.custom_data, RETIRE_AT: later}
                 wrote |= await self._users.mark_user(user.name, marked)
+                left = True
             elif due <= at:
                 wrote |= await self._drop_user(user.name)
-        if not users and await self._users.role(role_name(app.slug)) is not None:
+            else:
+                left = True
+        if left:
+            return await self.follow_grants([app.slug]) or wrote
+        if await self._users.role(role_name(app.slug)) is not None:
             wrote |= await self._users.drop_role(role_name(app.slug))
         return wrote
 
-    async def sweep(self, active: Collection[str]) -> list[str]:
+    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
         """Drop users and roles of ours whose app is not there any more.
 
         Parameters
         ----------
         active
-            The slugs of all apps that are registered and active, read after nothing else: an app
-            that is registered meanwhile has no user yet.
+            Returns the slugs of all apps that are registered and active. It is asked after the
+            users were read: an app has no user before it is registered, so none is missed.
 
         Returns
         -------
         list of str
             What was dropped, sorted.
         """
-        kept = set(active)
+        users, roles = await self._users.names(), await self._users.role_names()
+        if not users and not roles:
+            return []
+        kept = set(await active())
         dropped = [
-            user.name
-            for user in await self._users.users()
-            if user.slug not in kept and await self._drop_user(user.name)
+            name for name, slug in users if slug not in kept and await self._drop_user(name)
         ]
         dropped += [
             name
-            for name in await self._users.role_names()
+            for name in roles
             if slug_of_role(name) not in kept and await self._users.drop_role(name)
         ]
         return sorted(dropped)
 
-    async def _refresh_role(self, slug: str) -> bool:
+    async def _refresh_role(self, slug: str, *, create: bool = True) -> bool:
         """Write a role until it is what the rows say that are read after the writing.
 
         Another process may narrow a grant between our reading and our writing; it looks after it
@@ -190,6 +206,8 @@ class DatabaseUserService:
             if wanted is None:
                 return await self._users.drop_role(name) if found else wrote
             if found is None:
+                if not create:
+                    return wrote
                 wrote |= await self._users.create_role(name, wanted)
             elif found.inherits or found.privileges != wanted:
                 await self._users.change_role(found, wanted)

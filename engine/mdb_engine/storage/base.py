@@ -18,7 +18,7 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from mdb_engine.driver import RawDatabase
-from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
 
 __all__ = ["control_view", "translated"]
 
@@ -61,11 +61,13 @@ def translated(action: str) -> Iterator[None]:
         raise
     except OperationFailure as error:
         if error.code in _DENIED:
-            message = f"MongoDB refused to {action}: the user lacks the right (code {error.code})"
-        else:
-            name = _code_name(error)
-            message = f"MongoDB failed to {action}: {name} (code {error.code})"
-        raise DatabaseUnavailable(message) from None
+            raise DatabaseForbidden(
+                f"MongoDB refused to {action}: the user lacks the right (code {error.code})"
+            ) from None
+        name = _code_name(error)
+        raise DatabaseUnavailable(
+            f"MongoDB failed to {action}: {name} (code {error.code})"
+        ) from None
     except ConnectionFailure as error:
         raise DatabaseUnavailable(
             f"MongoDB cannot be reached to {action} ({type(error).__name__})"

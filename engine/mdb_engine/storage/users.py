@@ -98,12 +98,21 @@ class UserStore:
         """The database in which users, roles and data are."""
         return str(self._database.name)
 
-    async def users(self, slug: str | None = None) -> list[DatabaseUser]:
-        """Return the users of one app, or all of ours, with what their passwords are checked by."""
-        query: dict[str, Any] = {"customData.managedBy": MANAGED_BY}
-        if slug is not None:
-            query["customData.slug"] = slug
+    async def users(self, slug: str) -> list[DatabaseUser]:
+        """Return the users of one app, with what their passwords are checked by."""
+        query = {"customData.managedBy": MANAGED_BY, "customData.slug": slug}
         return await self._users_info({"usersInfo": 1, "filter": query})
+
+    async def names(self) -> list[tuple[str, str]]:
+        """Return the names of all users of ours, each with the slug of its app."""
+        with translated("list the apps' database users"):
+            reply = await self._database.command(
+                {"usersInfo": 1, "filter": {"customData.managedBy": MANAGED_BY}}
+            )
+        return [
+            (str(document["user"]), str(document["customData"].get("slug", "")))
+            for document in reply["users"]
+        ]
 
     async def user(self, name: str) -> DatabaseUser | None:
         """Return the user of a name, ours or not, or None."""

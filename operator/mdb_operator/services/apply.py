@@ -28,7 +28,7 @@ from mdb_operator.storage.mdbapps import MdbAppStore
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Projection, SecretStore
 from mdb_operator.storage.workloads import Restart, WorkloadRestarter
 
-__all__ = ["Applier", "Run", "StepObserver"]
+__all__ = ["Applier", "Objects", "Run", "StepObserver"]
 
 StepObserver = Callable[[Step, bool], None]
 """Told after every step, with whether it wrote something; a test kills the process here."""
@@ -77,6 +77,21 @@ class Run:
         return AppRef(*self.seen.app.key, self.seen.app.uid)
 
 
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """The objects of the API server that are written.
+
+    Parameters
+    ----------
+    mdbapps, secrets, restarter
+        By kind.
+    """
+
+    mdbapps: MdbAppStore
+    secrets: SecretStore
+    restarter: WorkloadRestarter
+
+
 class Applier:
     """Carries out plans.
 
@@ -90,8 +105,8 @@ class Applier:
         Whether the active master key is the right one.
     address
         Where apps reach MongoDB.
-    mdbapps, secrets, restarter
-        The objects of the API server.
+    objects
+        Those of the API server.
     cache
         Learns of the operator's own writes, so that their echo wakes nobody.
     observer
@@ -105,9 +120,7 @@ class Applier:
         users: DatabaseUsers,
         keys: KeyCheck,
         address: Address,
-        mdbapps: MdbAppStore,
-        secrets: SecretStore,
-        restarter: WorkloadRestarter,
+        objects: Objects,
         cache: MdbAppCache,
         observer: StepObserver,
     ) -> None:
@@ -115,9 +128,9 @@ class Applier:
         self._users = users
         self._keys = keys
         self._address = address
-        self._mdbapps = mdbapps
-        self._secrets = secrets
-        self._restarter = restarter
+        self._mdbapps = objects.mdbapps
+        self._secrets = objects.secrets
+        self._restarter = objects.restarter
         self._cache = cache
         self._observer = observer
         self._steps: dict[Step, Callable[[Run], Awaitable[bool]]] = {

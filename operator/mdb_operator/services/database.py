@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pymongo
 import structlog
 
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
@@ -20,8 +21,11 @@ __all__ = ["DatabaseGate"]
 PING_SECONDS = 3.0
 """Seconds between two pings."""
 
+ANSWER_SECONDS = 3.0
+"""How long an answer is waited for, which is also how long the driver looks for a primary."""
+
 FAILURES_BEFORE_DOWN = 2
-"""A single failed ping may be a failover, which takes a replica set a few seconds."""
+"""Two in a row, about 9 s: a failover of a replica set is usually over by then."""
 
 _log = structlog.get_logger(__name__)
 
@@ -70,7 +74,8 @@ class DatabaseGate:
     async def look(self) -> None:
         """Ping once."""
         try:
-            await self._database.command("ping")
+            with pymongo.timeout(ANSWER_SECONDS):
+                await self._database.command("ping")
             if not self._prepared:
                 await self._prepare()
                 self._prepared = True
