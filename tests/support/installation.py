@@ -38,7 +38,13 @@ CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
 MASTER_KEY_SECRET = "master-key"
 ACCOUNT = "operator"
 
-SECRET_ENTRIES = ("app-secret", "app-secret-previous", "session-key", "session-key-previous")
+SECRET_ENTRIES = (
+    "app-secret",
+    "app-secret-previous",
+    "session-key",
+    "session-key-previous",
+    "password",
+)
 """The entries of a projected Secret that are secrets of the app alone."""
 
 SCANNED_KINDS = "mdbapps,events.events.k8s.io,configmaps,deployments,leases"
