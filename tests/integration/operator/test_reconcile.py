@@ -190,7 +190,12 @@ def test_the_series_of_an_app_go_with_it(running: Installation) -> None:
 def test_without_the_right_to_list_secrets_they_are_polled(
     control_plane: Cluster, mongo_server: Server, tmp_path: Path
 ) -> None:
-    settings = {"SECRET_WATCH": "false", "SECRET_POLL_SECONDS": "0.5"}
+    # The keyring is not looked at again, so that every Secret that is found is one of the poll's.
+    settings = {
+        "SECRET_WATCH": "false",
+        "SECRET_POLL_SECONDS": "0.5",
+        "MASTER_KEY_RELOAD_SECONDS": "3600",
+    }
     with installed(control_plane, mongo_server, tmp_path, **settings) as here:
         process = here.start()
         here.apply("polled")
