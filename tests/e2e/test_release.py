@@ -1,0 +1,214 @@
+"""A Helm release from its installation to its end and back, with an app that runs all the while.
+
+It is a release beside the one that the other tests share, with a database of its own in that one's
+MongoDB, which outlives it.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from support import leakscan
+from support.load import under_load
+from support.multi_app import CHART, OPERATOR, TRIAL, World, forwarded, mdbapp, pod_spec
+
+pytestmark = pytest.mark.root
+
+RELEASE = "life"
+
+HELM_SECONDS = 120.0
+
+DATABASE = "life"
+
+
+@dataclass(frozen=True)
+class Life:
+    """The surroundings of a release.
+
+    Parameters
+    ----------
+    world
+        Where its MongoDB runs.
+    namespace
+        The release's.
+    apps, doomed
+        Namespaces that it watches.
+    directory
+        Where values and packages are written.
+    """
+
+    world: World
+    namespace: str
+    apps: str
+    doomed: str
+    directory: Path
+
+    def kubectl(self, *arguments: str) -> str:
+        return self.world.cluster.kubectl(*arguments)
+
+    def helm(self, command: str, *arguments: str, **values: object) -> str:
+        """Run helm on the release."""
+        if values:
+            file = self.directory / f"{secrets.token_hex(4)}.yaml"
+            file.write_text(yaml.safe_dump({**self.values(), **values}))
+            arguments = (*arguments, "-f", str(file), "--take-ownership")
+        return self.world.cluster.helm(
+            *(command, RELEASE, *arguments, "-n", self.namespace, "--timeout=100s"),
+            timeout=HELM_SECONDS,
+        )
+
+    def values(self) -> dict[str, object]:
+        repository, _, tag = self.world.operator_image.rpartition(":")
+        return {
+            "image": {"repository": repository, "tag": tag},
+            "replicas": 1,
+            "watchNamespaces": [self.apps, self.doomed],
+            "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
+            "mongodb": {"existingSecret": {"name": "mongodb"}, "database": DATABASE},
+        }
+
+    def older_package(self) -> str:
+        """Return this chart as a package of an older version."""
+        self.world.cluster.helm(
+            *("package", str(CHART), "--version", "0.0.9", "--app-version", "0.0.9"),
+            *("-d", str(self.directory)),
+        )
+        return str(self.directory / "mdb-operator-0.0.9.tgz")
+
+    def secrets(self) -> dict[str, str]:
+        """Return the version of every Secret that must not change, as the API server counts."""
+        found: dict[str, str] = {}
+        for namespace in (self.namespace, self.apps):
+            listed = self.kubectl("-n", namespace, "get", "secrets", "-o", "json")
+            for item in json.loads(listed)["items"]:
+                if not item["type"].startswith("helm.sh/"):
+                    name = f"{namespace}/{item['metadata']['name']}"
+                    found[name] = item["metadata"]["resourceVersion"]
+        return found
+
+    def app(self, namespace: str, name: str) -> dict[str, Any]:
+        return self.world.get(namespace, f"mdbapp/{name}")
+
+
+@pytest.fixture
+def life(world: World, tmp_path: Path) -> Iterator[Life]:
+    token = secrets.token_hex(4)
+    life = Life(world, f"life-{token}", f"life-apps-{token}", f"life-doomed-{token}", tmp_path)
+    namespaces = (life.namespace, life.apps, life.doomed)
+    for namespace in namespaces:
+        life.kubectl("create", "namespace", namespace)
+    make_database(life)
+    yield life
+    life.helm("uninstall", "--ignore-not-found")
+    life.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *namespaces)
+
+
+def make_database(life: Life) -> None:
+    """Make a database and an operator's user in the shared MongoDB, as its setup made the first."""
+    world = life.world
+    job = world.get(world.system, f"job/{TRIAL}-setup-1")
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    container["args"] = [
+        f"--database={DATABASE}" if argument.startswith("--database=") else argument
+        for argument in container["args"]
+    ]
+    del job["spec"]["template"]["metadata"]["labels"], job["spec"]["selector"]
+    job["metadata"] = {"name": life.namespace}
+    world.apply(world.system, {key: job[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    wait = ("wait", "--for=condition=Complete", "--timeout=50s", f"job/{life.namespace}")
+    life.kubectl("-n", world.system, *wait)
+
+    uri = base64.b64decode(world.get(world.system, f"secret/{TRIAL}")["data"]["uri"]).decode()
+    leakscan.register(uri, "the operator's URI")
+    other = uri.replace("authSource=mdb", f"authSource={DATABASE}")
+    assert other != uri
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mongodb"}}
+    world.apply(life.namespace, {**secret, "stringData": {"uri": other}})
+
+
+def run_app(life: Life) -> None:
+    """Register ClickTracker with this release, too, and run it."""
+    labels = {"app": "click-tracker"}
+    pod = pod_spec(
+        life.world,
+        "click-tracker-mdb",
+        app="click-tracker",
+        readinessProbe={"httpGet": {"path": "/ready", "port": 8000}, "periodSeconds": 1},
+    )
+    app = mdbapp("click_tracker", collections=[{"name": "clicks"}])
+    app["metadata"]["name"] = "click-tracker"
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "click-tracker"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "click-tracker"},
+        "spec": {"selector": labels, "ports": [{"port": 8000}]},
+    }
+    life.world.apply(life.apps, app, deployment, service)
+    life.world.apply(life.doomed, mdbapp("doomed"))
+    life.world.await_app(life.apps, "click-tracker")
+    life.world.await_app(life.doomed, "doomed")
+    rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
+    life.kubectl("-n", life.apps, *rollout)
+
+
+def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back(
+    life: Life,
+) -> None:
+    life.helm("install", life.older_package(), "--wait", concurrency=3, log={"level": "debug"})
+    run_app(life)
+    before = life.secrets()
+    assert f"{life.namespace}/{RELEASE}-mdb-operator-master-key" in before
+    assert f"{life.apps}/click-tracker-mdb" in before
+
+    with forwarded(life.world, "click-tracker", life.apps) as url:
+        click = ("POST", f"{url}/track", {"user_id": "ada", "url": "/"})
+        with under_load([click]) as load:
+            life.helm("upgrade", str(CHART), "--wait", concurrency=5, resyncSeconds=60)
+            assert "0.0.9" not in life.kubectl(
+                *("-n", life.namespace, "get", "deployments", "-o", "yaml")
+            )
+            assert life.secrets() == before
+            assert "Phase:          Succeeded" in life.helm("test")
+
+            life.helm("uninstall", "--wait")
+            for namespace, name in ((life.apps, "click-tracker"), (life.doomed, "doomed")):
+                assert "finalizers" not in life.app(namespace, name)["metadata"]
+            assert life.secrets() == before
+            life.kubectl("delete", "namespace", life.doomed, "--timeout=50s")
+
+            life.kubectl("create", "namespace", life.doomed)
+            life.helm("install", str(CHART), "--wait", concurrency=5)
+            life.kubectl(
+                *("-n", life.apps, "wait", "mdbapp/click-tracker", "--timeout=50s"),
+                "--for=jsonpath={.metadata.finalizers}",
+            )
+            life.world.await_app(life.apps, "click-tracker")
+            assert life.secrets() == before
+
+    assert load.failures == []
+    assert load.sent > 50
+    assert life.app(life.apps, "click-tracker")["status"]["secret"]["version"] == 1
+
+
+def test_replicas_are_ready_and_may_be_evicted_one_at_a_time(world: World) -> None:
+    deployment = world.get(world.system, f"deployment/{OPERATOR}")
+    assert deployment["status"]["readyReplicas"] == 2
+    budget = world.get(world.system, f"poddisruptionbudget/{OPERATOR}")
+    assert budget["status"]["disruptionsAllowed"] == 1

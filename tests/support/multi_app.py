@@ -1,0 +1,264 @@
+"""The product as a user has it: a Helm release with a MongoDB, and both example apps in pods.
+
+All workers of a run share one installation, as it takes half a minute; tests in it work with users,
+pages and apps of their own. Nothing in here knows a secret: what a test needs of one it reads from
+the cluster, as an administrator would.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from devcluster import detect
+from devcluster.images import ImageSpec
+from devcluster.mongod_binary import find_mongod
+from support.clusters import Cluster
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "mdb-operator"
+EXAMPLE = ROOT / "examples" / "multi_app"
+CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
+
+RELEASE = "mdb"
+"""The Helm release."""
+
+OPERATOR = "mdb-mdb-operator"
+"""What its objects are called."""
+
+TRIAL = f"{OPERATOR}-trial-mongodb"
+"""The StatefulSet of its MongoDB, its Service, and the Secret with its passwords."""
+
+PORTS: Mapping[str, int] = {"click-tracker": 8000, "dashboard": 8001}
+"""The apps' Services and their ports."""
+
+INSTALL_SECONDS = 240.0
+"""On two cores that other tests use as well it takes about one minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What is installed.
+
+    Parameters
+    ----------
+    cluster
+        Where.
+    system
+        The operator's namespace.
+    shop
+        The namespace of both apps.
+    elsewhere
+        A further namespace that the operator watches.
+    operator_image, example_image
+        The images that run.
+    """
+
+    cluster: Cluster
+    system: str
+    shop: str
+    elsewhere: str
+    operator_image: str
+    example_image: str
+
+    def apply(self, namespace: str, *objects: Mapping[str, Any]) -> None:
+        """Apply objects to a namespace."""
+        self.cluster.kubectl(
+            "-n", namespace, "apply", "-f", "-", manifest=yaml.safe_dump_all(objects)
+        )
+
+    def get(self, namespace: str, what: str) -> dict[str, Any]:
+        """Return one object."""
+        found: dict[str, Any] = json.loads(
+            self.cluster.kubectl("-n", namespace, "get", what, "-o", "json")
+        )
+        return found
+
+    def python(self, workload: str, script: str) -> str:
+        """Run Python in a pod of the shop, with what is mounted there, and return its output."""
+        return self.cluster.kubectl("-n", self.shop, "exec", workload, "--", "python", "-c", script)
+
+    def await_app(self, namespace: str, name: str, condition: str = "Ready") -> dict[str, Any]:
+        """Wait until an MdbApp's condition holds, and return the MdbApp."""
+        self.cluster.kubectl(
+            *("-n", namespace, "wait", f"--for=condition={condition}", "--timeout=50s"),
+            f"mdbapp/{name}",
+        )
+        return self.get(namespace, f"mdbapp/{name}")
+
+    def refresh_mounts(self, app: str) -> None:
+        """Let kubelet look at the app's volumes now; by itself it does so about once a minute."""
+        self.cluster.kubectl(
+            *("-n", self.shop, "annotate", "pods", "-l", f"app.kubernetes.io/name={app}"),
+            *("--overwrite", f"test/refreshed={next(_numbers)}"),
+        )
+
+
+def _count() -> Iterator[int]:
+    number = 0
+    while True:
+        yield (number := number + 1)
+
+
+_numbers = _count()
+
+
+def provide(cluster: Cluster) -> World:
+    """Return the run's installation, made by whoever comes first."""
+    token = cluster.run.name.removeprefix("test-")
+    world = World(
+        cluster=cluster,
+        system=f"system-{token}",
+        shop=f"shop-{token}",
+        elsewhere=f"elsewhere-{token}",
+        operator_image=cluster.provide_image(
+            ImageSpec(
+                tag="localhost/mdb-operator:test",
+                context=ROOT,
+                dockerfile=ROOT / "operator" / "Dockerfile",
+            )
+        ),
+        example_image=cluster.provide_image(
+            ImageSpec(
+                tag="localhost/mdb-example:test", context=ROOT, dockerfile=EXAMPLE / "Dockerfile"
+            )
+        ),
+    )
+    cluster.run.once("multi-app", lambda: _install(world))
+    return world
+
+
+def remove(cluster: Cluster, token: str) -> None:
+    """Remove an installation from a cluster that stays."""
+    system = f"system-{token}"
+    namespaces = [system, f"shop-{token}", f"elsewhere-{token}"]
+    try:
+        cluster.helm("uninstall", RELEASE, "-n", system, "--ignore-not-found", "--wait")
+    finally:
+        cluster.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *namespaces)
+
+
+def install_crd(cluster: Cluster) -> None:
+    """Install the CRD as all tests of a run share it: no release owns it."""
+    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+
+
+def _install(world: World) -> None:
+    cluster = world.cluster
+    cluster.run.once("mdbapps-crd", lambda: install_crd(cluster))
+    repository, _, tag = world.operator_image.rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "replicas": 2,
+        # The cluster is shared with tests whose operators watch other namespaces.
+        "watchNamespaces": [world.shop, world.elsewhere],
+        "crds": {"install": False},
+        "mongodb": {"trial": {"enabled": True, "image": _mongod_image(cluster)}},
+    }
+    for namespace in (world.system, world.shop, world.elsewhere):
+        cluster.kubectl("create", "namespace", namespace)
+    with tempfile.TemporaryDirectory(dir=ROOT / "tests") as name:
+        directory = Path(name)
+        (directory / "values.yaml").write_text(yaml.safe_dump(values))
+        cluster.helm(
+            *("install", RELEASE, str(CHART), "-n", world.system),
+            *("-f", str(directory / "values.yaml"), "--wait", "--timeout=4m"),
+            timeout=INSTALL_SECONDS,
+        )
+        cluster.kubectl("apply", "-k", _overlay(world, directory))
+    for name in PORTS:
+        rollout = ("rollout", "status", f"deployment/{name}", "--timeout=120s")
+        cluster.kubectl("-n", world.shop, *rollout, timeout=INSTALL_SECONDS)
+
+
+def _overlay(world: World, directory: Path) -> str:
+    """Write the overlay with which a user gives ``k8s/`` another namespace and image."""
+    repository, _, tag = world.example_image.rpartition(":")
+    overlay = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "namespace": world.shop,
+        "resources": [f"../../{(EXAMPLE / 'k8s').relative_to(ROOT)}"],
+        "images": [{"name": "mdb-example", "newName": repository, "newTag": tag}],
+    }
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    return str(directory)
+
+
+def _mongod_image(cluster: Cluster) -> str:
+    """Return the image of the trial MongoDB; without an engine, the binary that tests use."""
+    if detect.docker_answers():
+        return "mongo:8"
+    return cluster.provide_image(
+        ImageSpec(
+            tag="localhost/trial-mongod:test",
+            context=find_mongod(print).parent,
+            dockerfile=ROOT / "tests" / "cluster" / "images" / "mongod" / "Dockerfile",
+        )
+    )
+
+
+@contextmanager
+def forwarded(world: World, service: str, namespace: str | None = None) -> Iterator[str]:
+    """Give a URL on this machine that leads to a Service's pod."""
+    command = [world.cluster.program("kubectl"), "-n", namespace or world.shop]
+    with subprocess.Popen(
+        [*command, "port-forward", f"service/{service}", f":{PORTS[service]}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=world.cluster.environment,
+    ) as forwarding:
+        try:
+            assert forwarding.stdout is not None
+            line = forwarding.stdout.readline()
+            match = re.search(r"127\.0\.0\.1:(\d+)", line)
+            assert match is not None, f"{service} cannot be forwarded: {line!r}"
+            yield f"http://127.0.0.1:{match[1]}"
+        finally:
+            forwarding.terminate()
+
+
+def mdbapp(slug: str, **spec: Any) -> dict[str, Any]:
+    """Return an MdbApp that is called like its slug and has one collection, ``pages``."""
+    return {
+        "apiVersion": "mdb-engine.dev/v1",
+        "kind": "MdbApp",
+        "metadata": {"name": slug},
+        "spec": {"slug": slug, "collections": [{"name": "pages"}], **spec},
+    }
+
+
+def pod_spec(world: World, secret: str, *, app: str = "dashboard", **container: Any) -> Any:
+    """Return the spec of a pod like an app's that mounts another Secret.
+
+    Parameters
+    ----------
+    world
+        Where.
+    secret
+        The Secret's name.
+    app
+        Whose pod.
+    **container
+        What is different about the container; it has no probes unless they are among that.
+    """
+    spec = world.get(world.shop, f"deployment/{app}")["spec"]["template"]["spec"]
+    [original] = spec["containers"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        del original[probe]
+    spec["containers"] = [{**original, **container}]
+    [binding] = [volume for volume in spec["volumes"] if volume["name"] == "binding"]
+    binding["secret"]["secretName"] = secret
+    spec["terminationGracePeriodSeconds"] = 0
+    return spec
