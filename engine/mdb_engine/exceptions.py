@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CollectionTaken",
+    "DatabaseForbidden",
     "DatabaseUnavailable",
     "Fault",
     "InvalidToken",
@@ -178,6 +179,4 @@ class DatabaseUnavailable(MdbEngineError):
 
 
 class DatabaseForbidden(DatabaseUnavailable):
-    """MongoDB can be reached, but its user lacks a right that is needed."""
-
-    code = "database_forbidden"
+    """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""

@@ -183,9 +183,7 @@ class DatabaseUserService:
         if not users and not roles:
             return []
         kept = set(await active())
-        dropped = [
-            name for name, slug in users if slug not in kept and await self._drop_user(name)
-        ]
+        dropped = [name for name, slug in users if slug not in kept and await self._drop_user(name)]
         dropped += [
             name
             for name in roles
