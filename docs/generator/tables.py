@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from generator.rights import COLLECTION_COLUMNS, DATABASE_COLUMNS, rights_rows
 from generator.values import chart_values
 from mdb_engine import exceptions
 from mdb_engine.config import EngineSettings
@@ -341,9 +342,23 @@ def refused_operators() -> str:
     return table(("refused", "where", "why"), rows)
 
 
+def collection_rights() -> str:
+    """Return what an app's user may do with which collection."""
+    rows = rights_rows("commands.json", COLLECTION_COLUMNS)
+    return table(["command", *COLLECTION_COLUMNS.values()], rows)
+
+
+def database_rights() -> str:
+    """Return what an app's user may do with databases and the server."""
+    rows = rights_rows("databases.json", DATABASE_COLUMNS)
+    return table(["command", *DATABASE_COLUMNS.values()], rows)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "allowed-operators": allowed_operators,
     "chart-values": chart,
+    "collection-rights": collection_rights,
+    "database-rights": database_rights,
     "error-statuses": error_statuses,
     "library-limits": library_limits,
     "library-settings": library_settings,

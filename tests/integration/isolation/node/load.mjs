@@ -1,0 +1,53 @@
+// Writes and reads without a pause, with the credentials that are mounted now. Ends with its input.
+// argv: the directory of the binding, the collection. Prints a line for each version that it uses,
+// and at the end one with how many operations succeeded and failed.
+
+import { readFileSync, readlinkSync } from "node:fs";
+import { join } from "node:path";
+import { MongoClient } from "mongodb";
+
+const [directory, collection] = process.argv.slice(2);
+const counts = { succeeded: 0, failed: 0, errors: [] };
+let ended = false;
+process.stdin.resume();
+process.stdin.on("end", () => (ended = true));
+
+// kubelet replaces all files at once, by renaming `..data`: it is resolved once, so that user and
+// password are of one version.
+function mounted() {
+  for (;;) {
+    try {
+      const state = readlinkSync(join(directory, "..data"));
+      const read = (key) => readFileSync(join(directory, state, key), "utf8");
+      return { state, uri: read("uri"), database: read("database"), version: read("secret-version") };
+    } catch (error) {
+      if (error.code !== "ENOENT") throw error; // replaced meanwhile
+    }
+  }
+}
+
+let client = null;
+let binding = { state: null };
+while (!ended) {
+  try {
+    if (readlinkSync(join(directory, "..data")) !== binding.state) {
+      const next = mounted();
+      const fresh = await new MongoClient(next.uri, { serverSelectionTimeoutMS: 5_000 }).connect();
+      await fresh.db(next.database).command({ ping: 1 });
+      const old = client;
+      client = fresh;
+      binding = next;
+      await old?.close();
+      console.log(JSON.stringify({ version: Number(next.version) }));
+    }
+    const things = client.db(binding.database).collection(collection);
+    await things.insertOne({ from: "node" });
+    await things.findOne({ from: "node" });
+    counts.succeeded += 2;
+  } catch (error) {
+    counts.failed += 1;
+    counts.errors.push(String(error.codeName ?? error.message).slice(0, 200));
+  }
+}
+await client?.close();
+console.log(JSON.stringify(counts));

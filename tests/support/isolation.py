@@ -1,0 +1,98 @@
+"""Apps in a MongoDB that demands a login, and clients of theirs that know nothing of the library."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from devcluster.filelock import hold
+from devcluster.paths import cache_dir
+from pymongo.uri_parser import parse_uri
+
+from mdb_operator.models.mongodb_rights import OPERATOR_ROLE
+from support.clusters import cannot_test
+from support.leakscan import register
+from support.programs import program
+
+__all__ = ["node_program", "operator_uri", "shared_options"]
+
+ROOT = Path(__file__).parents[2]
+NODE = ROOT / "tests" / "integration" / "isolation" / "node"
+
+OPERATOR_PASSWORD = "pencil-of-the-operator"  # in a MongoDB that lives for a test
+OPERATOR_USER = "mdb-operator"
+
+
+def shared_options(uri: str) -> str:
+    """Return the options of a URI that everybody needs, as they stand in a URI."""
+    options = uri.partition("?")[2].split("&")
+    return "&".join(one for one in options if one.startswith("replicaSet"))
+
+
+def operator_uri(uri: str, database: Any) -> str:
+    """Make the operator's MongoDB user as an administrator does, and return its URI.
+
+    Parameters
+    ----------
+    uri
+        The administrator's.
+    database
+        The driver's database that the apps will share, as the administrator.
+    """
+    printed = subprocess.run(
+        [program_of_ours("mdb-operator"), "mongodb-role", "--database", database.name],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    ).stdout
+    database.command(json.loads(printed))
+    database.command("createUser", OPERATOR_USER, pwd=OPERATOR_PASSWORD, roles=[OPERATOR_ROLE])
+    register(OPERATOR_PASSWORD, "the operator's MongoDB password")
+    hosts = ",".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
+    options = "&".join(filter(None, [f"authSource={database.name}", shared_options(uri)]))
+    return f"mongodb://{OPERATOR_USER}:{OPERATOR_PASSWORD}@{hosts}/?{options}"
+
+
+def program_of_ours(name: str) -> str:
+    """Return the path of a command of the workspace."""
+    found = shutil.which(name, path=str(ROOT / ".venv" / "bin")) or shutil.which(name)
+    assert found is not None, f"{name} is not installed; run: make setup"
+    return found
+
+
+def node_program(name: str) -> list[str]:
+    """Return the command of a program in Node, with MongoDB's driver installed for it.
+
+    It is installed into the user's cache, once, by what the lock file says. Node looks for modules
+    beside the program, so a copy of the program stands there.
+    """
+    node, npm = program("node"), program("npm")
+    lock = (NODE / "package-lock.json").read_bytes()
+    directory = cache_dir() / f"isolation-node-{hashlib.sha256(lock).hexdigest()[:16]}"
+    with hold(cache_dir() / "isolation-node.lock"):
+        if not (directory / "done").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            for file in ("package.json", "package-lock.json"):
+                shutil.copy(NODE / file, directory)
+            done = subprocess.run(
+                [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer"],
+                cwd=directory,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            if done.returncode != 0:
+                cannot_test(f"npm cannot install MongoDB's driver for Node: {done.stderr[-500:]}")
+            (directory / "done").touch()
+        source = (NODE / name).read_bytes()
+        # Named after its content: other runs may use another state of it at the same time.
+        copy = directory / f"{hashlib.sha256(source).hexdigest()[:16]}-{name}"
+        if not copy.exists():
+            copy.write_bytes(source)
+    return [node, str(copy)]
