@@ -49,6 +49,7 @@ def up() -> None:
         story.await_urls(progress)
         click.echo(LOOK_AROUND)
         return
+    forwarding.require_free_ports()  # now, not after minutes of installing
     installation.install()
     forwarding.start(installation.environment)
     story.await_urls(progress)
@@ -64,9 +65,8 @@ def down() -> None:
     """Remove the cluster and all that ran on it."""
     progress = Progress()
     forwarding.stop()
-    installation = Installation(progress)
-    with progress.step("Removing the demo"):
-        installation.provider.down()
+    if not Installation(progress).provider.down():
+        progress.note("The demo does not run")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +23,9 @@ import settings
 from devcluster.paths import state_root
 
 LOOP = "while :; do {command}; sleep 0.3; done"
+
+ENDING_SECONDS = 3.0
+"""An earlier forward that was told to end needs a moment to let go of its port."""
 
 
 def _record() -> Path:
@@ -36,19 +40,33 @@ def start(environment: Mapping[str, str]) -> None:
     click.ClickException
         If something else listens on one of the ports.
     """
+    require_free_ports()
+    started: list[int] = []
+    for service, (port, target) in settings.FORWARDS.items():
+        started.append(_forward(service, f"{port}:{target}", environment))
+        # At once: whatever happens next, `stop` finds it.
+        _record().write_text(json.dumps(started))
+
+
+def require_free_ports() -> None:
+    """End all forwards of an earlier start, and see that nothing else is in the way.
+
+    Raises
+    ------
+    click.ClickException
+        If something else listens on one of the ports.
+    """
     stop()
-    for port in settings.FORWARDS.values():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
+    deadline = time.monotonic() + ENDING_SECONDS
+    for port, _ in settings.FORWARDS.values():
+        while not _is_free(port):
+            if time.monotonic() > deadline:
                 raise click.ClickException(
-                    f"port {port} of this machine is taken; end what listens there (ss -ltnp), "
-                    "then run make demo again"
-                ) from None
-    started = [_forward(service, port, environment) for service, port in settings.FORWARDS.items()]
-    _record().write_text(json.dumps(started))
+                    f"port {port} of this machine is taken; end what listens there "
+                    f"(ss -ltnp 'sport = :{port}'), then run make demo again, "
+                    "or choose another: DEMO_PORT=9000 make demo"
+                )
+            time.sleep(0.1)
 
 
 def stop() -> None:
@@ -64,9 +82,19 @@ def stop() -> None:
     record.unlink()
 
 
-def _forward(service: str, port: int, environment: Mapping[str, str]) -> int:
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _forward(service: str, ports: str, environment: Mapping[str, str]) -> int:
     command = shlex.join(
-        ["kubectl", "-n", settings.SHOP, "port-forward", f"service/{service}", f"{port}:{port}"]
+        ["kubectl", "-n", settings.SHOP, "port-forward", f"service/{service}", ports]
     )
     process = subprocess.Popen(
         ["sh", "-c", LOOP.format(command=command)],

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 import settings
+import yaml
 
 from devcluster import images, providers
+from devcluster.commands import run
+from devcluster.image_builders import BuildahBuilder, Builder, buildah
 from devcluster.images import ImageSpec
 from devcluster.mongod_binary import find_mongod
 from devcluster.progress import Progress
 from devcluster.provider import Provider
 
 MONGO_IMAGE_OF_THE_REGISTRY = "mongo:8"
+
+LOADED = "mdb-demo/image-"
+"""Prefix of the annotations of the node that say which build of an image it has: loading one takes
+longer than everything else, and mostly it is the same as last time.
+"""
 
 
 class Installation:
@@ -68,30 +79,25 @@ class Installation:
         """Say whether everything is installed and ready already."""
         if not self.provider.status().healthy:
             return False
+        wanted = {settings.SYSTEM: [settings.RELEASE], settings.SHOP: list(settings.FORWARDS)}
         try:
-            ready = self.run(
-                *("kubectl", "-n", settings.SHOP, "get", "deployments"),
-                *("-o", "jsonpath={.items[*].status.readyReplicas}"),
-                timeout=20,
+            return all(
+                int(self._deployment(namespace, name, "{.status.readyReplicas}") or 0) > 0
+                for namespace, names in wanted.items()
+                for name in names
             )
         except click.ClickException:
             return False
-        return ready.split() == ["1", "1"]
 
     def install(self) -> None:
         """Do all steps; each finds out by itself whether there is something to do."""
         self.provider.up()
-        mongo_image = self._load_images()
+        builds, mongo_image = self._provide_images()
         with self._progress.step("Installing the operator with Helm"):
-            self._helm_install(mongo_image)
+            self._clear_interrupted_release()
+            self._helm_install(mongo_image, builds[settings.OPERATOR_IMAGE])
         with self._progress.step("Applying examples/multi_app/k8s"):
-            manifests = settings.ROOT / "examples/multi_app/k8s"
-            self.run("kubectl", "apply", "-k", str(manifests))
-            for name in settings.FORWARDS:
-                self.run(
-                    *("kubectl", "-n", settings.SHOP, "set", "image", f"deployment/{name}"),
-                    f"app={settings.EXAMPLE_IMAGE}",
-                )
+            self._apply_apps(builds[settings.EXAMPLE_IMAGE])
         with self._progress.step("Waiting until both MdbApps are Ready"):
             self.run(
                 *("kubectl", "-n", settings.SHOP, "wait", "--for=condition=Ready"),
@@ -104,12 +110,22 @@ class Installation:
                     *(f"deployment/{name}", "--timeout=180s"),
                 )
 
-    def _load_images(self) -> str:
-        """Build and load the images; return the one of MongoDB."""
+    def _deployment(self, namespace: str, name: str, path: str) -> str:
+        query = ("get", "deployment", name, "-o", f"jsonpath={path}")
+        return self.run("kubectl", "-n", namespace, *query, timeout=20).strip()
+
+    def _provide_images(self) -> tuple[dict[str, str], str]:
+        """Build the images and load those that changed.
+
+        Returns
+        -------
+        tuple
+            The id of the build by image, and the image of MongoDB.
+        """
         builder = images.choose_builder(self._progress)
         specs = [
             ImageSpec(
-                tag=":".join(settings.OPERATOR_IMAGE),
+                tag=settings.OPERATOR_IMAGE,
                 context=settings.ROOT,
                 dockerfile=settings.ROOT / "operator/Dockerfile",
             ),
@@ -120,7 +136,7 @@ class Installation:
             ),
         ]
         mongo_image = MONGO_IMAGE_OF_THE_REGISTRY
-        if isinstance(builder, images.BuildahBuilder):
+        if isinstance(builder, BuildahBuilder):
             # No Docker, so perhaps no registry either: take the binary that the tests use.
             mongo_image = settings.MONGOD_IMAGE
             specs.append(
@@ -130,16 +146,31 @@ class Installation:
                     dockerfile=settings.ROOT / "tests/cluster/images/mongod/Dockerfile",
                 )
             )
+        loaded = json.loads(self.run("kubectl", "get", "nodes", "-o", "json"))["items"][0]
+        annotations = loaded["metadata"].get("annotations", {})
+        builds = {}
         for spec in specs:
             images.build(spec, self._progress, builder)
-            images.load(spec.tag, self.provider.load_image, self._progress, builder)
-        return mongo_image
+            builds[spec.tag] = build = _build_of(builder, spec.tag)
+            note = LOADED + spec.tag.rpartition("/")[2].partition(":")[0]
+            if annotations.get(note) != build:
+                images.load(spec.tag, self.provider.load_image, self._progress, builder)
+                self.run("kubectl", "annotate", "nodes", "--all", "--overwrite", f"{note}={build}")
+        return builds, mongo_image
 
-    def _helm_install(self, mongo_image: str) -> None:
-        repository, tag = settings.OPERATOR_IMAGE
+    def _clear_interrupted_release(self) -> None:
+        """Remove a release whose installation was killed; helm would wait for it for good."""
+        listed = self.run("helm", "list", "-n", settings.SYSTEM, "--pending", "-o", "json")
+        if json.loads(listed):
+            self.run("helm", "uninstall", settings.RELEASE, "-n", settings.SYSTEM, "--no-hooks")
+
+    def _helm_install(self, mongo_image: str, build: str) -> None:
+        repository, _, tag = settings.OPERATOR_IMAGE.rpartition(":")
         values = {
             "image.repository": repository,
             "image.tag": tag,
+            # The tag is always the same; a new build is to be run all the same.
+            "podAnnotations.build": f"b-{build}",
             "mongodb.trial.enabled": "true",
             "mongodb.trial.image": mongo_image,
         }
@@ -149,3 +180,30 @@ class Installation:
             *("--namespace", settings.SYSTEM, "--create-namespace", "--wait", "--timeout", "4m"),
             *(part for key, value in values.items() for part in ("--set", f"{key}={value}")),
         )
+
+    def _apply_apps(self, build: str) -> None:
+        """Apply ``k8s/`` by an overlay that names the image, as one would for a registry's."""
+        repository, _, tag = settings.EXAMPLE_IMAGE.rpartition(":")
+        template = {"metadata": {"annotations": {"build": f"b-{build}"}}}
+        patch = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "any"}}
+        patch["spec"] = {"template": template}
+        manifests = settings.ROOT / "examples/multi_app/k8s"
+        with tempfile.TemporaryDirectory(prefix="mdb-demo-") as name:
+            base = os.path.relpath(manifests, Path(name).resolve())  # kustomize takes no other
+            overlay = {
+                "resources": [base],
+                "images": [{"name": "mdb-example", "newName": repository, "newTag": tag}],
+                "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],
+            }
+            (Path(name) / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+            self.run("kubectl", "apply", "-k", name)
+
+
+def _build_of(builder: Builder, tag: str) -> str:
+    """Return the beginning of an image's id, which is equal for equal content."""
+    if isinstance(builder, BuildahBuilder):
+        command = [*buildah(), "images", "--quiet", "--no-trunc", tag]
+    else:
+        command = ["docker", "image", "inspect", "--format", "{{.Id}}", tag]
+    found = run(command, what=f"Looking at {tag}", timeout=60)
+    return found.strip().removeprefix("sha256:")[:16]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 """The repository."""
 
-CLUSTER: Final = "mdb-demo"
+CLUSTER: Final = os.environ.get("DEMO_CLUSTER", "mdb-demo")
 """Its own cluster, so that tests can run beside it."""
+
+PORT: Final = int(os.environ.get("DEMO_PORT", "8000"))
+"""ClickTracker's on this machine; Dashboard has the next."""
 
 SYSTEM: Final = "mdb-system"
 """The operator's namespace."""
@@ -20,11 +24,12 @@ SHOP: Final = "shop"
 RELEASE: Final = "mdb-operator"
 """The Helm release, and so the name of the operator's Deployment."""
 
-OPERATOR_IMAGE: Final = ("localhost/mdb-operator", "demo")
+OPERATOR_IMAGE: Final = "localhost/mdb-operator:demo"
 EXAMPLE_IMAGE: Final = "localhost/mdb-example:demo"
 MONGOD_IMAGE: Final = "localhost/trial-mongod:demo"
 
-CLICK_TRACKER: Final = "http://127.0.0.1:8000"
-DASHBOARD: Final = "http://127.0.0.1:8001"
-FORWARDS: Final = {"click-tracker": 8000, "dashboard": 8001}
-"""Services and their ports, the same on this machine."""
+CLICK_TRACKER: Final = f"http://127.0.0.1:{PORT}"
+DASHBOARD: Final = f"http://127.0.0.1:{PORT + 1}"
+
+FORWARDS: Final = {"click-tracker": (PORT, 8000), "dashboard": (PORT + 1, 8001)}
+"""Services, with the port on this machine and their own."""
