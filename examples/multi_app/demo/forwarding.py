@@ -12,7 +12,6 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,12 +95,12 @@ def _forward(service: str, ports: str, environment: Mapping[str, str]) -> int:
     command = shlex.join(
         ["kubectl", "-n", settings.SHOP, "port-forward", f"service/{service}", ports]
     )
-    process = subprocess.Popen(
+    # Not `Popen`: nobody waits for it, as it outlives this process.
+    nowhere = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in (0, 1, 2)]
+    return os.posix_spawn(
+        "/bin/sh",
         ["sh", "-c", LOOP.format(command=command)],
-        env=dict(environment),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        dict(environment),
+        file_actions=nowhere,
+        setsid=True,
     )
-    return process.pid
