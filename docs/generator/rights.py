@@ -1,4 +1,4 @@
-"""The tables of what an app may do in MongoDB, from the files that the privilege probe is held to."""
+"""The tables of what an app may do in MongoDB, from the files that the probe is held to."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ BINDING_PROVIDER: Final = "mdb-operator"
 REQUIRED: Final = ("uri", "database", "app-slug", "app-secret", "secret-version")
 """Without these there is nothing to connect to, or nothing to prove who connects."""
 
-CERTIFICATES: Final = ("certificates", "tls.pem")
+CERTIFICATES: Final = ("certificates", "client-certificate")
 """For TLS to MongoDB: the authorities to trust, and the client's certificate with its key (PEM)."""
 
 ATTEMPTS: Final = 5

@@ -227,11 +227,12 @@ class Connections:
         options["event_listeners"] = [*options.get("event_listeners", ()), activity]
         try:
             client = self._driver.connect(settings.uri.get_secret_value(), **options)
-        except (PyMongoError, ValueError, TypeError) as error:
+        except (PyMongoError, ValueError, TypeError, OSError) as error:
             # `from None`: a driver's complaint about a URI may repeat parts of it.
             raise DatabaseUnavailable(
-                f"the MongoDB URI or its options cannot be used ({type(error).__name__}); a user "
-                "name or password in it must be percent-encoded"
+                "the MongoDB URI, its options or the certificates cannot be used "
+                f"({type(error).__name__}); a user name or password in the URI must be "
+                "percent-encoded"
             ) from None
         return _Connection(client, client[settings.database], activity)
 

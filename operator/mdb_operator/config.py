@@ -93,6 +93,24 @@ class Config(BaseSettings):
             "MongoDB by other names than the operator. Default: the operator's, without its user."
         ),
     )
+    mongodb_tls_ca_file: Path | None = Field(
+        default=None,
+        title="Authorities",
+        description=(
+            "A PEM file with the authorities that MongoDB's certificate is checked by. Turns TLS "
+            "on; apps are given it. Default: what the connection string says."
+        ),
+    )
+    mongodb_tls_certificate_file: Path | None = Field(
+        default=None,
+        title="Client certificate",
+        description="A PEM file with the operator's client certificate and key. Never handed on.",
+    )
+    mongodb_apps_certificate_file: Path | None = Field(
+        default=None,
+        title="Client certificate of the apps",
+        description="A PEM file with the client certificate and key that all apps are given.",
+    )
     isolation: Literal["database", "library"] = Field(
         default="database",
         title="Isolation",

@@ -74,6 +74,8 @@ SECRET_KEYS = (
     "session-key",
     "session-key-previous",
     "secret-version",
+    "certificates",
+    "client-certificate",
 )
 """The constant key set of a projected Secret (DESIGN 5).
 

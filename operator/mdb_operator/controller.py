@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from mdb_engine.services.database_users import DatabaseUserService
+from mdb_operator.certificates import CertificateFiles
 from mdb_operator.factory import Factory
 from mdb_operator.models.plan import Step
 from mdb_operator.models.resource import MdbAppResource
@@ -81,6 +82,7 @@ class Controller:
                         config.mongodb_database,
                         config.isolation,
                     ),
+                    certificates=CertificateFiles(config).read,
                     objects=Objects(mdbapps, secrets, factory.workload_restarter()),
                     cache=self.cache,
                     observer=self._did,

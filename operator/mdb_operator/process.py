@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import SecretStr
+from pymongo.errors import PyMongoError
+
 from mdb_engine.driver import Driver, get_driver
+from mdb_operator.certificates import driver_options
 from mdb_operator.config import Config
+from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.master_key_source import (
     DirectoryKeySource,
     KeySource,
@@ -116,8 +121,9 @@ async def open_context(
     # PyMongo's own client: unlike Motor it is still developed, and it needs no thread per request.
     driver = get_driver("pymongo")
     uri = config.read_mongodb_uri()
+    tls = driver_options(config)
     kube = await KubeClient.connect(kubeconfig=config.kubeconfig, observer=metrics.count_request)
-    mongo = driver.connect(uri.get_secret_value(), **MONGO_OPTIONS)
+    mongo = _connect(driver, uri, tls)
     wakeups = WakeUps()
     try:
         yield ProcessContext(
@@ -138,6 +144,17 @@ async def open_context(
         wakeups.close()
         await driver.close(mongo)
         await kube.aclose()
+
+
+def _connect(driver: Driver, uri: SecretStr, tls: Mapping[str, Any]) -> Any:
+    try:
+        return driver.connect(uri.get_secret_value(), **{**MONGO_OPTIONS, **tls})
+    except (PyMongoError, ValueError, OSError) as error:
+        # `from None`: a driver's complaint about a URI may repeat parts of it.
+        raise ConfigurationInvalid(
+            f"the MongoDB URI, its options or the certificates cannot be used"
+            f" ({type(error).__name__}); a user name or password in the URI must be percent-encoded"
+        ) from None
 
 
 def _key_source(config: Config, kube: KubeClient) -> KeySource:

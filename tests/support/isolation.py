@@ -1,4 +1,4 @@
-"""Apps in a MongoDB that demands a login, and clients of theirs that know nothing of the library."""
+"""The operator's user in a MongoDB that demands a login, and programs that run in Node."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from devcluster.filelock import hold
-from devcluster.paths import cache_dir
 from pymongo.uri_parser import parse_uri
 
+from devcluster.filelock import hold
+from devcluster.paths import cache_dir
 from mdb_operator.models.mongodb_rights import OPERATOR_ROLE
 from support.clusters import cannot_test
 from support.leakscan import register

@@ -200,8 +200,9 @@ class PodHosting:
         options = dict(self._options)
         if "certificates" in binding.certificates:
             options |= {"tls": True, "tlsCAFile": str(binding.certificates["certificates"])}
-        if "tls.pem" in binding.certificates:
-            options |= {"tls": True, "tlsCertificateKeyFile": str(binding.certificates["tls.pem"])}
+        if "client-certificate" in binding.certificates:
+            path = str(binding.certificates["client-certificate"])
+            options |= {"tls": True, "tlsCertificateKeyFile": path}
         return ConnectionSettings(binding.uri, binding.database, options)
 
     def _failed(self, error: Exception) -> None:

@@ -23,7 +23,7 @@ from mdb_operator.models.plan import Observation, Plan, Step
 from mdb_operator.services.cache import MdbAppCache
 from mdb_operator.services.database_users import DatabaseUsers
 from mdb_operator.services.key_check import KeyCheck
-from mdb_operator.services.projection import Address, projected_data
+from mdb_operator.services.projection import Address, Certificates, projected_data
 from mdb_operator.storage.mdbapps import MdbAppStore
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Projection, SecretStore
 from mdb_operator.storage.workloads import Restart, WorkloadRestarter
@@ -105,6 +105,8 @@ class Applier:
         Whether the active master key is the right one.
     address
         Where apps reach MongoDB.
+    certificates
+        Returns those that apps are given for TLS to MongoDB.
     objects
         Those of the API server.
     cache
@@ -120,6 +122,7 @@ class Applier:
         users: DatabaseUsers,
         keys: KeyCheck,
         address: Address,
+        certificates: Callable[[], Certificates],
         objects: Objects,
         cache: MdbAppCache,
         observer: StepObserver,
@@ -128,6 +131,7 @@ class Applier:
         self._users = users
         self._keys = keys
         self._address = address
+        self._certificates = certificates
         self._mdbapps = objects.mdbapps
         self._secrets = objects.secrets
         self._restarter = objects.restarter
@@ -310,7 +314,8 @@ class Applier:
     async def _project(self, run: Run) -> bool:
         app = run.seen.app
         revealed = await self._reveal(run)
-        desired = DesiredSecret(run.ref, app.secret_name, projected_data(self._address, revealed))
+        data = projected_data(self._address, revealed, self._certificates())
+        desired = DesiredSecret(run.ref, app.secret_name, data)
         result = await self._secrets.project(desired)
         if result is Projection.CONFLICT:
             run.outcome.failure = Failure(

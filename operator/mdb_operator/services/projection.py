@@ -16,7 +16,42 @@ from mdb_engine.models.secret import RevealedSecrets
 from mdb_operator.constants import MANAGER
 from mdb_operator.models.outcome import Isolation
 
-__all__ = ["Address", "projected_data"]
+__all__ = ["Address", "Certificates", "projected_data"]
+
+FILE_OPTIONS = frozenset(
+    {
+        "tlscafile",
+        "tlscertificatekeyfile",
+        "tlscertificatekeyfilepassword",
+        "tlscrlfile",
+        "ssl_ca_certs",
+        "ssl_certfile",
+        "ssl_keyfile",
+    }
+)
+"""Options of a URI that name files of the operator's pod, which apps do not have."""
+
+LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
+"""Options of a URI that say how the operator logs in; its apps do it by password."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """What apps need for TLS to MongoDB, in PEM; empty where there is nothing.
+
+    Parameters
+    ----------
+    authorities
+        The certificates of the authorities to trust.
+    client
+        The client certificate that all apps share, with its key; never the operator's.
+    """
+
+    authorities: str = ""
+    client: SecretStr = field(default=SecretStr(""))
+
+
+NO_CERTIFICATES = Certificates()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +99,13 @@ class Address:
         auth_source = options.get("authSource") or own.path.strip("/") or "admin"
         public = urlsplit(apps_uri.get_secret_value()) if apps_uri else own
         shown = dict(parse_qsl(public.query, keep_blank_values=True))
-        shown.pop("authSource", None)
+        hidden = {"authsource", *FILE_OPTIONS}
+        if isolation == "database":
+            hidden |= LOGIN_OPTIONS
         return cls(
             scheme=public.scheme,
             hosts=public.netloc.rpartition("@")[2],
-            options=tuple(shown.items()),
+            options=tuple(one for one in shown.items() if one[0].lower() not in hidden),
             database=database,
             isolation=isolation,
             username=unquote(username),
@@ -83,10 +120,12 @@ class Address:
         current = revealed.current
         return f"{revealed.slug}.v{current.version}", current.database_password, self.database
 
-    def uri(self, revealed: RevealedSecrets) -> str:
-        """Return the connection string of an app."""
+    def uri(self, revealed: RevealedSecrets, *, tls: bool = False) -> str:
+        """Return the connection string of an app, which may have to demand TLS."""
         username, password, auth_source = self.user(revealed)
         options = list(self.options)
+        if tls and not {"tls", "ssl"} & {name.lower() for name, _ in options}:
+            options.append(("tls", "true"))
         login = ""
         if username:
             login = f"{quote(username, safe='')}:{quote(password.get_secret_value(), safe='')}@"
@@ -95,14 +134,17 @@ class Address:
         return f"{self.scheme}://{login}{self.hosts}/{quote(self.database, safe='')}{query}"
 
 
-def projected_data(address: Address, revealed: RevealedSecrets) -> dict[str, str]:
+def projected_data(
+    address: Address, revealed: RevealedSecrets, certificates: Certificates = NO_CERTIFICATES
+) -> dict[str, str]:
     """Return the value of every key of the projected Secret."""
+    client = certificates.client.get_secret_value()
     username, password, _ = address.user(revealed)
     current, previous = revealed.current, revealed.previous
     return {
         "type": "mongodb",
         "provider": MANAGER,
-        "uri": address.uri(revealed),
+        "uri": address.uri(revealed, tls=bool(certificates.authorities or client)),
         "host": address.hosts,
         "database": address.database,
         "username": username,
@@ -113,4 +155,6 @@ def projected_data(address: Address, revealed: RevealedSecrets) -> dict[str, str
         "session-key": current.session_key.get_secret_value(),
         "session-key-previous": previous.session_key.get_secret_value() if previous else "",
         "secret-version": str(revealed.version),
+        "certificates": certificates.authorities,
+        "client-certificate": client,
     }

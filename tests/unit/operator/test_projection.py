@@ -39,6 +39,8 @@ def test_every_key_is_there_and_empty_where_it_does_not_apply() -> None:
     assert [key for key in SECRET_KEYS if not data[key]] == [
         "app-secret-previous",
         "session-key-previous",
+        "certificates",
+        "client-certificate",
     ]
     assert (data["type"], data["provider"], data["app-slug"]) == (
         "mongodb",
