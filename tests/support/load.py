@@ -1,63 +1,232 @@
-"""A stream of requests beside a test, and what came of it."""
+"""Three clients of one app that write and read without a pause while its credentials change.
+
+The library, plain PyMongo and Node, each of which follows the mounted binding in its own way. What
+counts is that none of them ever has an operation that fails.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-import httpx
+from pymongo import MongoClient
 
-__all__ = ["Load", "Request", "under_load"]
+from mdb_engine import MongoDBEngine
+from mdb_engine.config import EngineSettings
+from mdb_engine.hosting.pod import PodHosting
+from support.isolation import node_program
 
-Request = tuple[str, str, dict[str, Any] | None]
-"""Method, URL, and the JSON that is sent."""
+__all__ = ["Counts", "LoadClient", "under_load"]
 
-PAUSE_SECONDS = 0.02
-"""Between two rounds: enough requests to notice a gap, and time for everything else."""
+SHOWN_ERRORS = 5
+
+LEAST_OPERATIONS = 100
+"""Fewer, and it was not under load."""
 
 
 @dataclass
-class Load:
-    """What came of it.
+class Counts:
+    """What became of a client's operations.
 
     Parameters
     ----------
-    sent
-        Rounds of requests so far.
-    failures
-        One line each.
+    succeeded, failed
+        How many.
+    errors
+        What the first that failed said.
     """
 
-    sent: int = 0
-    failures: list[str] = field(default_factory=list)
+    succeeded: int = 0
+    failed: int = 0
+    errors: list[str] = field(default_factory=list)
+
+    def fail(self, error: Exception) -> None:
+        """Count an operation that failed."""
+        self.failed += 1
+        if len(self.errors) < SHOWN_ERRORS:
+            self.errors.append(f"{type(error).__name__}: {error}"[:300])
+
+
+class LoadClient(Protocol):
+    """A client under load."""
+
+    name: str
+
+    def __init__(self, root: Path, slug: str, collection: str) -> None: ...
+
+    @property
+    def state(self) -> str:
+        """Which state of the mounted files it uses now."""
+
+    def stop(self) -> Counts:
+        """End it and return what became of its operations."""
+
+
+class LibraryClient:
+    """The library, with several operations under way at once."""
+
+    name = "library"
+
+    def __init__(self, root: Path, slug: str, collection: str) -> None:
+        self._counts = Counts()
+        self._ended = threading.Event()
+        self._ready = threading.Event()
+        self._engine = MongoDBEngine(
+            "mongodb://ignored.invalid",
+            "ignored",
+            slug=slug,
+            settings=EngineSettings(binding_root=root, binding_poll=0.05, grant_ttl=0.5),
+        )
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._run(slug, collection)), name="load: library"
+        )
+        self._thread.start()
+
+    @property
+    def state(self) -> str:
+        """Where ``..data`` led when it last changed its credentials."""
+        hosting = self._engine._hosting
+        if not isinstance(hosting, PodHosting):
+            return ""
+        return hosting._binding.fingerprint.removeprefix("link:")
+
+    def stop(self) -> Counts:
+        """End it."""
+        self._ended.set()
+        self._thread.join(timeout=30)
+        return self._counts
+
+    async def _run(self, slug: str, collection: str) -> None:
+        async with self._engine as engine:
+            things = engine.get_scoped_db(slug)[collection]
+            await asyncio.gather(*(self._work(things) for _ in range(4)))
+
+    async def _work(self, things: Any) -> None:
+        while not self._ended.is_set():
+            try:
+                await things.insert_one({"from": "library"})
+                await things.find_one({"from": "library"})
+                self._counts.succeeded += 2
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+                self._counts.fail(error)
+                await asyncio.sleep(0.01)
+
+
+class PlainClient:
+    """Plain PyMongo, as the documentation tells a client to follow the files."""
+
+    name = "pymongo"
+
+    def __init__(self, root: Path, slug: str, collection: str) -> None:
+        self.state = ""
+        self._counts = Counts()
+        self._ended = threading.Event()
+        self._directory = root / slug
+        self._thread = threading.Thread(
+            target=self._run, args=(f"{slug}_{collection}",), name="load: pymongo"
+        )
+        self._thread.start()
+
+    def stop(self) -> Counts:
+        """End it."""
+        self._ended.set()
+        self._thread.join(timeout=30)
+        return self._counts
+
+    def _run(self, collection: str) -> None:
+        client: MongoClient[Any] | None = None
+        database = ""
+        while not self._ended.is_set():
+            try:
+                if str((self._directory / "..data").readlink()) != self.state:
+                    state, uri, database = self._mounted()
+                    fresh: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=5_000)
+                    fresh[database].command("ping")
+                    client, old = fresh, client
+                    self.state = state
+                    if old is not None:
+                        old.close()
+                assert client is not None
+                client[database][collection].insert_one({"from": "pymongo"})
+                client[database][collection].find_one({"from": "pymongo"})
+                self._counts.succeeded += 2
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
+                self._counts.fail(error)
+        if client is not None:
+            client.close()
+
+    def _mounted(self) -> tuple[str, str, str]:
+        """Read all files of one state; begin anew where it is replaced meanwhile."""
+        while True:
+            state = str((self._directory / "..data").readlink())
+            try:
+                files = self._directory / state
+                return state, (files / "uri").read_text(), (files / "database").read_text()
+            except FileNotFoundError:
+                continue
+
+
+class NodeClient:
+    """MongoDB's driver for Node, following the files in the same way."""
+
+    name = "node"
+
+    def __init__(self, root: Path, slug: str, collection: str) -> None:
+        self.state = ""
+        self._last: dict[str, Any] = {}
+        self._process = subprocess.Popen(
+            [*node_program("load.mjs"), str(root / slug), f"{slug}_{collection}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._thread = threading.Thread(target=self._read, name="load: node")
+        self._thread.start()
+
+    def stop(self) -> Counts:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._thread.join(timeout=30)
+        code = self._process.wait(timeout=30)
+        assert code == 0, f"the client in Node ended with {code}"
+        return Counts(self._last["succeeded"], self._last["failed"], self._last["errors"])
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._last = json.loads(line)
+                self.state = self._last.get("state", self.state)
 
 
 @contextmanager
-def under_load(requests: Sequence[Request]) -> Iterator[Load]:
-    """Make the requests again and again until the block ends."""
-    load, ended = Load(), threading.Event()
+def under_load(root: Path, slug: str, collection: str) -> Iterator[list[LoadClient]]:
+    """Give the three clients, at work; ends them where the test did not.
 
-    def work() -> None:
-        with httpx.Client(timeout=10) as client:
-            while not ended.wait(PAUSE_SECONDS):
-                load.sent += 1
-                load.failures += filter(None, (_failure(client, *one) for one in requests))
-
-    thread = threading.Thread(target=work, name="load")
-    thread.start()
+    Parameters
+    ----------
+    root
+        Below which the app's binding is mounted.
+    slug
+        The app.
+    collection
+        One of its collections, by its logical name.
+    """
+    clients: list[LoadClient] = []
     try:
-        yield load
+        kinds: tuple[type[LoadClient], ...] = (LibraryClient, PlainClient, NodeClient)
+        clients.extend(kind(root, slug, collection) for kind in kinds)
+        yield clients
     finally:
-        ended.set()
-        thread.join()
-
-
-def _failure(client: httpx.Client, method: str, url: str, body: dict[str, Any] | None) -> str:
-    try:
-        answer = client.request(method, url, json=body)
-    except httpx.HTTPError as error:
-        return f"{method} {url}: {error!r}"
-    return "" if answer.is_success else f"{method} {url}: {answer.status_code} {answer.text}"
+        ends = {client.name: client.stop() for client in clients}
+    for name, counts in ends.items():
+        assert (counts.failed, counts.errors) == (0, []), name
+        assert counts.succeeded > LEAST_OPERATIONS, name

@@ -58,10 +58,22 @@ ADDRESS_IN_USE = 48
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
-    """The files of a server that accepts nothing but TLS, all PEM."""
+    """The files of a server that accepts nothing but TLS, all PEM.
+
+    Parameters
+    ----------
+    ca
+        The authority that clients' certificates are checked by, where they have one.
+    certificate_and_key
+        The server's own.
+    client
+        The administrator's client certificate and key. Given one, the server refuses every client
+        without a certificate.
+    """
 
     ca: Path
     certificate_and_key: Path
+    client: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +220,9 @@ class MongoServer:
             _write_private(key_file, base64.b64encode(secrets.token_bytes(96)))
             command += ["--keyFile", str(key_file)]
         if config.tls is not None:
-            command += ["--tlsMode", "requireTLS", "--tlsAllowConnectionsWithoutCertificates"]
+            command += ["--tlsMode", "requireTLS"]
+            if config.tls.client is None:
+                command += ["--tlsAllowConnectionsWithoutCertificates"]
             command += ["--tlsCAFile", str(config.tls.ca)]
             command += ["--tlsCertificateKeyFile", str(config.tls.certificate_and_key)]
         with alive_lock(self.data) as descriptor:
@@ -308,6 +322,8 @@ class MongoServer:
             options += "&authSource=admin"
         if self._config.tls is not None:
             options += f"&tls=true&tlsCAFile={self._config.tls.ca}"
+            if self._config.tls.client is not None:
+                options += f"&tlsCertificateKeyFile={self._config.tls.client}"
         return f"mongodb://{user}{host}:{self.port}/?{options}"
 
 

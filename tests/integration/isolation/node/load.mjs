@@ -1,5 +1,5 @@
 // Writes and reads without a pause, with the credentials that are mounted now. Ends with its input.
-// argv: the directory of the binding, the collection. Prints a line for each version that it uses,
+// argv: the directory of the binding, the collection. Prints a line for each state of the files that it uses,
 // and at the end one with how many operations succeeded and failed.
 
 import { readFileSync, readlinkSync } from "node:fs";
@@ -19,7 +19,7 @@ function mounted() {
     try {
       const state = readlinkSync(join(directory, "..data"));
       const read = (key) => readFileSync(join(directory, state, key), "utf8");
-      return { state, uri: read("uri"), database: read("database"), version: read("secret-version") };
+      return { state, uri: read("uri"), database: read("database") };
     } catch (error) {
       if (error.code !== "ENOENT") throw error; // replaced meanwhile
     }
@@ -38,7 +38,7 @@ while (!ended) {
       client = fresh;
       binding = next;
       await old?.close();
-      console.log(JSON.stringify({ version: Number(next.version) }));
+      console.log(JSON.stringify({ state: next.state }));
     }
     const things = client.db(binding.database).collection(collection);
     await things.insertOne({ from: "node" });
