@@ -12,8 +12,10 @@ from mdb_operator.metrics import WRITE_VERBS
 from mdb_operator.storage.secrets import AppRef, DesiredSecret
 from support.waiting import wait_until
 
-Requests = Sequence[tuple[str, str, int]]
-"""Verb, resource and HTTP status of requests to the API server."""
+Request = tuple[str, str, int]
+"""Verb, resource and HTTP status of a request to the API server."""
+
+Requests = Sequence[Request]
 
 
 def writes(requests: Requests) -> list[str]:

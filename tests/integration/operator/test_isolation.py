@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from support.clusters import Cluster
 from support.installation import Installation, installed
-from support.mongo import Server
+from support.mongo import Client, Server
 from support.waiting import wait_until
 
 
@@ -33,7 +32,7 @@ def test_users_and_roles_follow_grants_rotation_and_deletion(
         here.mongo["own_things"].insert_one({"app_id": "own"})
         entries = here.secret("reader-mdb")
         assert entries["username"] == "reader.v1"
-        with MongoClient(entries["uri"]) as client:
+        with Client(entries["uri"]) as client:
             database = client.get_default_database()
             database["reader_notes"].insert_one({"app_id": "reader"})
             assert database["own_things"].count_documents({}) == 1
@@ -53,11 +52,11 @@ def test_users_and_roles_follow_grants_rotation_and_deletion(
         wait_until(
             lambda: here.secret("reader-mdb")["username"] == "reader.v2", message="the new user"
         )
-        with MongoClient(entries["uri"]) as client:  # the previous works on
+        with Client(entries["uri"]) as client:  # the previous works on
             assert client.get_default_database()["reader_notes"].count_documents({}) == 1
         here.annotate("reader", "revoke-previous", "1")
         wait_until(lambda: users(here) == {"own.v1", "reader.v2"}, message="the end of the other")
-        with MongoClient(here.secret("reader-mdb")["uri"]) as client:
+        with Client(here.secret("reader-mdb")["uri"]) as client:
             assert client.get_default_database()["reader_notes"].count_documents({}) == 1
 
         here.kubectl("delete", "mdbapp", "own", "reader", "--timeout=20s")

@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient
 from support.clusters import Cluster, CommandError
 from support.installation import Installation, installed
-from support.mongo import Server
+from support.mongo import Client, Server
 from support.waiting import wait_until
 
 from mdb_operator.constants import SECRET_KEYS
@@ -48,7 +47,7 @@ def test_an_app_is_registered_and_its_secret_projected(running: Installation) ->
     entries = running.secret("rec-orders-mdb")
     assert set(entries) == set(SECRET_KEYS)
     assert (entries["app-slug"], entries["secret-version"]) == ("rec-orders", "1")
-    with MongoClient(entries["uri"]) as client:
+    with Client(entries["uri"]) as client:
         names = client.get_default_database().list_collection_names()
     assert "rec-orders_clicks" in names
     indexes = running.mongo["rec-orders_clicks"].index_information()
@@ -196,7 +195,7 @@ def test_without_the_right_to_list_secrets_they_are_polled(
         "SECRET_POLL_SECONDS": "0.5",
         "MASTER_KEY_RELOAD_SECONDS": "3600",
     }
-    with installed(control_plane, mongo_server, tmp_path, **settings) as here:
+    with installed(control_plane, mongo_server, tmp_path, (), **settings) as here:
         process = here.start()
         here.apply("polled")
         here.wait_condition("polled")

@@ -20,7 +20,7 @@ def wait_version(installation: Installation, name: str, version: int) -> dict[st
 
     def there() -> bool:
         status = installation.status(name)
-        return status.get("secret", {}).get("version") == version
+        return bool(status.get("secret", {}).get("version") == version)
 
     wait_until(there, deadline=20, message=f"version {version} of {name}")
     entries = installation.secret(f"{name}-mdb")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from support.installation import Installation, is_ready
@@ -15,11 +17,11 @@ APPS = 300
 
 @pytest.mark.timeout(240)
 def test_three_hundred_apps_at_once_then_a_restart_without_writes_and_no_leak(
-    installation: Installation, record_property: pytest.RecordProperty
+    installation: Installation, record_property: Callable[[str, object], None]
 ) -> None:
     process = installation.start()
     names = [f"app-{number:03}" for number in range(APPS)]
-    spec = {
+    spec: dict[str, Any] = {
         "collections": [{"name": "c", "indexes": [{"keys": [{"field": "at"}]}]}],
         "restart": [{"kind": "Deployment", "name": "none"}],
     }

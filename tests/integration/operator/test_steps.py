@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
-from support.operator_edge import Requests, writes
+from support.operator_edge import Request, writes
 
 from mdb_operator.config import Config
 from mdb_operator.controller import Controller
@@ -25,7 +25,7 @@ MONGO_WRITES = {
     "dropIndexes", "createUser", "dropUser", "updateUser", "createRole", "dropRole", "updateRole",
 }  # fmt: skip
 
-SPEC = {
+SPEC: dict[str, Any] = {
     "collections": [{"name": "clicks", "indexes": [{"name": "u", "keys": [{"field": "user"}]}]}],
     "dataAccess": {"readScopes": ["orders", "stock"]},
     "restart": [{"kind": "Deployment", "name": "orders"}],
@@ -56,7 +56,7 @@ class Commands(CommandListener):
 class Operator:
     """A controller without its watch: a test tells it what there is."""
 
-    def __init__(self, factory: Factory, commands: Commands, requests: Requests) -> None:
+    def __init__(self, factory: Factory, commands: Commands, requests: list[Request]) -> None:
         self.factory = factory
         self.commands = commands
         self.requests = requests
@@ -82,7 +82,7 @@ class Operator:
         return [*writes(self.requests), *self.commands.writes]
 
 
-Start = Callable[[], Any]
+Start = Callable[[], AbstractAsyncContextManager[Operator]]
 
 
 @pytest.fixture
@@ -97,14 +97,14 @@ def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Start:
         config = Config(
             namespace=installation.namespace,
             kubeconfig=installation.directory / "kubeconfig",
-            watch_namespaces=installation.apps,  # type: ignore[arg-type]
-            mongodb_uri=installation.server.uri,  # type: ignore[arg-type]
+            watch_namespaces=installation.apps,
+            mongodb_uri=installation.server.uri,
             mongodb_database=installation.database,
             isolation="library",
             master_key_secret="master-key",
         )
         async with open_context(config) as context:
-            requests: list[tuple[str, str, int]] = []
+            requests: list[Request] = []
             context.kube._observer = lambda *seen: requests.append(seen)
             await context.master_keys.refresh()
             operator = Operator(Factory(context), commands, requests)
@@ -130,6 +130,7 @@ async def test_a_second_run_and_a_new_process_write_nothing(
         again = await operator.look(installation.apps, "orders")
         assert operator.writes == []
         assert again is not None
+        assert again.seconds is not None
         assert 400 < again.seconds <= 600
 
 
@@ -220,10 +221,11 @@ async def test_two_operators_active_at_once_end_with_one_secret(
     for name in names:
         installation.apply(name)
     async with start() as first, start() as second:
+        outcomes: list[Again | None] = []
         for _ in range(20):
             looks = [o.look(namespace, name) for name in names for o in (first, second)]
             outcomes = await asyncio.gather(*looks)
-            if not any(again.failed for again in outcomes):
+            if all(again is not None and not again.failed for again in outcomes):
                 break
         else:
             pytest.fail(f"they never agree: {outcomes}")
