@@ -6,8 +6,8 @@ import secrets
 
 import httpx
 import pytest
-from support.load import Request, under_load
 from support.multi_app import OPERATOR, World, mdbapp, pod_spec
+from support.steady_requests import Request, under_load
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.root

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 from support import leakscan
-from support.load import under_load
 from support.multi_app import CHART, OPERATOR, TRIAL, World, forwarded, mdbapp, pod_spec
+from support.steady_requests import under_load
 
 pytestmark = pytest.mark.root
 
@@ -108,6 +108,11 @@ def life(world: World, tmp_path: Path) -> Iterator[Life]:
     make_database(life)
     yield life
     life.helm("uninstall", "--ignore-not-found")
+    # The CRD stays, as it must; that it was this release's is nobody else's business.
+    crd = "crd/mdbapps.mdb-engine.dev"
+    owner = [f"meta.helm.sh/release-{what}-" for what in ("name", "namespace")]
+    life.kubectl("annotate", crd, *owner)
+    life.kubectl("label", crd, "app.kubernetes.io/managed-by-")
     life.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *namespaces)
 
 
@@ -191,6 +196,7 @@ def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back
             for namespace, name in ((life.apps, "click-tracker"), (life.doomed, "doomed")):
                 assert "finalizers" not in life.app(namespace, name)["metadata"]
             assert life.secrets() == before
+            assert life.kubectl("get", "crd", "mdbapps.mdb-engine.dev", "-o", "name")
             life.kubectl("delete", "namespace", life.doomed, "--timeout=50s")
 
             life.kubectl("create", "namespace", life.doomed)

@@ -143,7 +143,7 @@ def test_the_dashboard_asks_for_metrics_that_the_operator_has() -> None:
 def test_the_notes_say_the_next_command(control_plane: Cluster, namespace: str) -> None:
     said = control_plane.helm(
         *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=client"),
-        *("--set=mongodb.trial.enabled=true", "--set=watchNamespaces={shop}"),
+        *("--set=mongodb.trial.enabled=true,crds.install=false", "--set=watchNamespaces={shop}"),
     ).partition("NOTES:")[2]
     assert f"kubectl -n {namespace} rollout status deployment/mdb-mdb-operator" in said
     assert "for trying out only" in said
