@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -28,6 +29,9 @@ def frozen_server() -> Iterator[MongoServer]:
         os.kill(server.pid, signal.SIGCONT)
 
 
+# PyMongo's asynchronous client forgets to close a socket whose connecting is cancelled, which is
+# what the engine's deadline does while MongoDB is frozen.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 async def test_a_frozen_mongodb_closes_access_and_a_thawed_one_opens_it(
     frozen_server: MongoServer, driver_name: DriverName
 ) -> None:
@@ -61,3 +65,4 @@ async def test_a_frozen_mongodb_closes_access_and_a_thawed_one_opens_it(
                 lambda: engine.readiness("click_tracker").ready, message="/ready to say yes again"
             )
             await db.clicks.insert_one({})
+    gc.collect()  # such a socket is to end here, not in some later test
