@@ -21,11 +21,13 @@ from typing import Any
 
 import httpx
 import yaml
+from pymongo.uri_parser import parse_uri
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_operator.constants import SECRET_TYPE
 from mdb_operator.storage.kube import MDBAPPS, KubeClient
 from support.clusters import Cluster, CommandError
+from support.isolation import operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
 from support.operator_edge import Process
@@ -72,6 +74,13 @@ class Installation:
         Further namespaces of apps, by what a test calls them.
     directory
         Where processes write to.
+    uri
+        Of the operator's own MongoDB user, which has exactly the documented rights where the server
+        demands a login.
+    settings
+        Of the operator, over those that all tests share.
+    processes
+        The operators that were started.
     """
 
     cluster: Cluster
@@ -81,6 +90,7 @@ class Installation:
     apps: str
     others: Mapping[str, str]
     directory: Path
+    uri: str = field(default="", repr=False)
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
@@ -98,9 +108,9 @@ class Installation:
             "POD_NAME": name,
             "KUBECONFIG": str(self.directory / "kubeconfig"),
             "WATCH_NAMESPACES": ",".join([self.apps, *self.others.values()]),
-            "MONGODB_URI": self.server.uri,
+            "MONGODB_URI": self.uri,
             "MONGODB_DATABASE": self.database,
-            "ISOLATION": "library",
+            "ISOLATION": "library" if self.uri == self.server.uri else "database",
             "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
             "LEASE_NAME": f"{self.namespace}-leader",
             "HTTP_HOST": "127.0.0.1",
@@ -380,8 +390,11 @@ def installed(
         apps=f"apps-{token}",
         others={name: f"{name}-{token}" for name in others},
         directory=directory,
+        uri=server.uri,
         settings=settings,
     )
+    if parse_uri(server.uri)["username"]:
+        installation.uri = operator_uri(server.uri, installation.mongo)
     namespaces = [installation.namespace, installation.apps, *installation.others.values()]
     objects: list[Mapping[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces
@@ -482,6 +495,9 @@ def _remove(installation: Installation, namespaces: list[str]) -> None:
 
     _with_client(cluster, release)
     cluster.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", *namespaces)
+    if installation.uri != installation.server.uri:
+        installation.mongo.command("dropAllUsersFromDatabase")
+        installation.mongo.command("dropAllRolesFromDatabase")
     installation.server.client.drop_database(installation.database)
 
 

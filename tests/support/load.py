@@ -1,4 +1,4 @@
-"""Three clients of one app that write and read without a pause while its credentials change.
+"""Three clients of one app that write and read all the time while its credentials change.
 
 The library, plain PyMongo and Node, each of which follows the mounted binding in its own way. What
 counts is that none of them ever has an operation that fails.
@@ -10,6 +10,7 @@ import asyncio
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,9 @@ from mdb_engine.hosting.pod import PodHosting
 from support.isolation import node_program
 
 __all__ = ["Counts", "LoadClient", "under_load"]
+
+PAUSE_SECONDS = 0.005
+"""Between two rounds: a load without a pause would leave no processor for what is tested."""
 
 SHOWN_ERRORS = 5
 
@@ -116,7 +120,7 @@ class LibraryClient:
                 self._counts.succeeded += 2
             except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
                 self._counts.fail(error)
-                await asyncio.sleep(0.01)
+            await asyncio.sleep(4 * PAUSE_SECONDS)
 
 
 class PlainClient:
@@ -147,7 +151,9 @@ class PlainClient:
             try:
                 if str((self._directory / "..data").readlink()) != self.state:
                     state, uri, database = self._mounted()
-                    fresh: MongoClient[Any] = MongoClient(uri, serverSelectionTimeoutMS=5_000)
+                    fresh: MongoClient[Any] = MongoClient(
+                        uri, serverSelectionTimeoutMS=5_000, **self._tls()
+                    )
                     fresh[database].command("ping")
                     client, old = fresh, client
                     self.state = state
@@ -159,8 +165,18 @@ class PlainClient:
                 self._counts.succeeded += 2
             except Exception as error:  # noqa: BLE001 - whatever it is, it is counted
                 self._counts.fail(error)
+            time.sleep(PAUSE_SECONDS)
         if client is not None:
             client.close()
+
+    def _tls(self) -> dict[str, str]:
+        files = {"tlsCAFile": "certificates", "tlsCertificateKeyFile": "client-certificate"}
+        paths = {option: self._directory / name for option, name in files.items()}
+        return {
+            option: str(path)
+            for option, path in paths.items()
+            if path.is_file() and path.stat().st_size
+        }
 
     def _mounted(self) -> tuple[str, str, str]:
         """Read all files of one state; begin anew where it is replaced meanwhile."""

@@ -1,4 +1,4 @@
-"""Twenty rotations while three clients work without a pause: no operation fails."""
+"""Twenty rotations while three clients work all the time: no operation fails."""
 
 from __future__ import annotations
 

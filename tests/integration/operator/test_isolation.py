@@ -13,7 +13,8 @@ from support.waiting import wait_until
 
 
 def users(installation: Installation) -> set[str]:
-    return {user["user"] for user in installation.mongo.command("usersInfo", 1)["users"]}
+    found = {user["user"] for user in installation.mongo.command("usersInfo", 1)["users"]}
+    return found - {"mdb-operator"}
 
 
 def test_users_and_roles_follow_grants_rotation_and_deletion(
@@ -61,6 +62,7 @@ def test_users_and_roles_follow_grants_rotation_and_deletion(
 
         here.kubectl("delete", "mdbapp", "own", "reader", "--timeout=20s")
         assert users(here) == set()
-        assert here.mongo.command("rolesInfo", 1)["roles"] == []
+        roles = here.mongo.command("rolesInfo", 1)["roles"]
+        assert [role["role"] for role in roles] == ["mdb-engine.operator"]
         here.stop(process)
         assert here.scan_for_leaks() > 0

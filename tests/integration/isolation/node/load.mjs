@@ -1,9 +1,10 @@
-// Writes and reads without a pause, with the credentials that are mounted now. Ends with its input.
+// Writes and reads all the time, with the credentials that are mounted now. Ends with its input.
 // argv: the directory of the binding, the collection. Prints a line for each state of the files that it uses,
 // and at the end one with how many operations succeeded and failed.
 
-import { readFileSync, readlinkSync } from "node:fs";
+import { readFileSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { MongoClient } from "mongodb";
 
 const [directory, collection] = process.argv.slice(2);
@@ -26,13 +27,24 @@ function mounted() {
   }
 }
 
+function tlsOptions() {
+  const files = { tlsCAFile: "certificates", tlsCertificateKeyFile: "client-certificate" };
+  const options = {};
+  for (const [option, name] of Object.entries(files)) {
+    const path = join(directory, name);
+    if (statSync(path, { throwIfNoEntry: false })?.size) options[option] = path;
+  }
+  return options;
+}
+
 let client = null;
 let binding = { state: null };
 while (!ended) {
   try {
     if (readlinkSync(join(directory, "..data")) !== binding.state) {
       const next = mounted();
-      const fresh = await new MongoClient(next.uri, { serverSelectionTimeoutMS: 5_000 }).connect();
+      const options = { serverSelectionTimeoutMS: 5_000, ...tlsOptions() };
+      const fresh = await new MongoClient(next.uri, options).connect();
       await fresh.db(next.database).command({ ping: 1 });
       const old = client;
       client = fresh;
@@ -48,6 +60,7 @@ while (!ended) {
     counts.failed += 1;
     counts.errors.push(String(error.codeName ?? error.message).slice(0, 200));
   }
+  await setTimeout(5); // leaves some of the processor to what is tested
 }
 await client?.close();
 console.log(JSON.stringify(counts));
