@@ -136,4 +136,8 @@ def _database(server: Server) -> Iterator[Database]:
     try:
         yield Database(uri=server.uri, name=name, client=server.client)
     finally:
+        database = server.client[name]
+        for collection in database.list_collection_names():
+            if not collection.startswith("system."):
+                database.drop_collection(collection)  # a quarter of the time of all at once
         server.client.drop_database(name)
