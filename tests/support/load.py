@@ -31,7 +31,7 @@ PAUSE_SECONDS = 0.005
 
 SHOWN_ERRORS = 5
 
-LEAST_OPERATIONS = 100
+LEAST_OPERATIONS = 20
 """Fewer, and it was not under load."""
 
 
