@@ -169,7 +169,7 @@ class PlainClient:
         if client is not None:
             client.close()
 
-    def _tls(self) -> dict[str, str]:
+    def _tls(self) -> dict[str, Any]:
         files = {"tlsCAFile": "certificates", "tlsCertificateKeyFile": "client-certificate"}
         paths = {option: self._directory / name for option, name in files.items()}
         return {
