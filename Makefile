@@ -40,6 +40,8 @@ lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: uv run ruff rule CODE)
 	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
+	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/(user_code\.py|isolation/)" $(addprefix tests/,unit integration e2e support bench) docs/generator,MYPYPATH=docs uv run mypy PATH)
+	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app,MYPYPATH=examples/multi_app:examples/multi_app/demo uv run mypy examples/multi_app)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
 
 .PHONY: format
@@ -77,6 +79,10 @@ demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves 
 .PHONY: demo-down
 demo-down: setup ## Remove the demo
 	@$(RUN) python examples/multi_app/demo down
+
+.PHONY: screenshots
+screenshots: prepare ## Take the README's pictures anew
+	@MDB_SCREENSHOTS=1 $(RUN) pytest -q tests/e2e/test_browser.py -k pictures
 
 .PHONY: clean
 clean: ## Remove what the tools left in the checkout (not the cluster's binaries in the cache)
