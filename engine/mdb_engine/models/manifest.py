@@ -48,13 +48,28 @@ class Policy(Part):
 class Auth(Part):
     """How the app knows its users."""
 
-    mode: Literal["app", "shared"] = Field(
-        default="app", description="Whether sessions are the app's own or shared between apps."
+    mode: Literal["app"] = Field(
+        default="app", description="Sessions are the app's own; there are no shared ones."
     )
     policy: Policy | None = Field(default=None, description="Who may call the app.")
-    users: dict[str, JsonValue] = Field(
-        default_factory=dict, description="The app's own settings for its users."
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_nothing_that_is_not_acted_upon(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            if value.get("mode") == "shared":
+                raise misplaced(
+                    "sessions shared between apps do not exist here; leave it out, and each app "
+                    "has its own",
+                    "mode",
+                )
+            if "users" in value:
+                raise misplaced(
+                    "is not acted upon; leave it out, and keep the app's users in a collection of "
+                    "its own",
+                    "users",
+                )
+        return value
 
 
 class Cors(Part):

@@ -188,6 +188,8 @@ REFUSED_MANIFESTS: list[tuple[dict[str, Any], str, str]] = [
         "two indexes named x_1",
     ),
     ({"slug": "a", "auth": {"policy": {"provider": "opa"}}}, "auth.policy.provider", "'casbin'"),
+    ({"slug": "a", "auth": {"mode": "shared"}}, "auth.mode", "leave it out"),
+    ({"slug": "a", "auth": {"users": {"strategy": "app"}}}, "auth.users", "not acted upon"),
 ]
 
 
