@@ -7,7 +7,7 @@ a new keyring) ends in a wake-up of apps, and the workers do the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -109,12 +109,22 @@ class Controller:
         """Take in an event of the watch of MdbApps."""
         resource = MdbAppResource.from_body(body)
         if kind == "DELETED":
-            self.cache.remove(resource)
-            self._context.metrics.forget_app(resource.key)
-            self._context.wakeups.forget(resource.key)
+            self._forget(resource)
         elif not self.cache.update(resource):
             return
         self._context.wakeups.wake(resource.key)
+
+    def listed(self, namespace: str, uids: Collection[str]) -> None:
+        """Take in which MdbApps a namespace has: those that went while it was not watched."""
+        for app in self.cache:
+            if app.key.namespace == namespace and app.uid not in uids:
+                self._forget(app)
+                self._context.wakeups.wake(app.key)
+
+    def _forget(self, app: MdbAppResource) -> None:
+        self.cache.remove(app)
+        self._context.metrics.forget_app(app.key)
+        self._context.wakeups.forget(app.key)
 
     async def run(self, watch: Callable[[], Awaitable[None]]) -> None:
         """Work until the watch of MdbApps ends, which calls `see` for every event."""
@@ -123,6 +133,7 @@ class Controller:
         workers = Workers(context.wakeups, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
         await self.gate.look()
+        context.metrics.show_database(up=self.gate.up)
         endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._sweeper.run()]
         endless.append(self._report())
         endless += [watcher.run() for watcher in watchers]
@@ -150,7 +161,7 @@ class Controller:
                 return
 
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
-        self._context.metrics.database_up.set(up)
+        self._context.metrics.show_database(up=up)
         self._wake_all()
 
     def _keys_changed(self) -> None:

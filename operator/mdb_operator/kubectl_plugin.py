@@ -11,8 +11,10 @@ import json
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 import yaml
@@ -35,19 +37,39 @@ POLL_SECONDS = 1.0
 """How often a waiting command looks at the app."""
 
 
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _where(command: Command) -> Command:
+    """Add what says where the app is; as with kubectl, it may stand before or after the verb."""
+
+    def remember(context: click.Context, option: click.Parameter, value: str | None) -> None:
+        kubectl: _Kubectl = context.obj or _Kubectl()
+        if value is not None:
+            kubectl = replace(kubectl, **{str(option.name): value})
+        context.obj = kubectl
+
+    options = (
+        (("-n", "--namespace"), "The app's namespace. Default: the context's."),
+        (("--context",), "The kubeconfig's context. Default: the current."),
+    )
+    for names, text in options:
+        option = click.option(*names, help=text, expose_value=False, callback=remember)
+        command = option(command)
+    return command
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("-n", "--namespace", help="The app's namespace. Default: the context's.")
-@click.option("--context", "kube_context", help="The kubeconfig's context. Default: the current.")
-@click.pass_context
-def main(context: click.Context, namespace: str | None, kube_context: str | None) -> None:
+@_where
+def main() -> None:
     """Rotate, inspect and convert MdbApps."""
-    context.obj = _Kubectl(namespace, kube_context)
 
 
 @main.command()
 @click.argument("name")
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the new version.")
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait.")
+@_where
 @click.pass_obj
 def rotate(kubectl: _Kubectl, name: str, timeout: float, *, wait: bool) -> None:
     """Give the app NAME a new secret; the previous one works on for the overlap."""
@@ -75,6 +97,7 @@ def rotate(kubectl: _Kubectl, name: str, timeout: float, *, wait: bool) -> None:
 
 @main.command("revoke-previous")
 @click.argument("name")
+@_where
 @click.pass_obj
 def revoke_previous(kubectl: _Kubectl, name: str) -> None:
     """End every earlier version of the secret of app NAME at once (a leaked secret)."""
@@ -89,6 +112,7 @@ def revoke_previous(kubectl: _Kubectl, name: str) -> None:
 @click.option(
     "--operator-namespace", default="mdb-system", show_default=True, help="Where the operator is."
 )
+@_where
 @click.pass_obj
 def release(
     kubectl: _Kubectl, slug: str, heir: str | None, operator_namespace: str, *, delete_data: bool
@@ -125,6 +149,7 @@ def release(
 @main.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--name", help="The MdbApp's name. Default: the slug, with - for _.")
+@_where
 @click.pass_obj
 def convert(kubectl: _Kubectl, manifest: Path, name: str | None) -> None:
     """Print the MdbApp that says the same as a MANIFEST.json."""
@@ -139,13 +164,14 @@ def convert(kubectl: _Kubectl, manifest: Path, name: str | None) -> None:
         "apiVersion": API_VERSION,
         "kind": KIND,
         "metadata": metadata,
-        "spec": spec.model_dump(by_alias=True, exclude_unset=True, exclude_none=True, mode="json"),
+        "spec": spec.dump(),
     }
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 
 @main.command()
 @click.argument("name")
+@_where
 @click.pass_obj
 def status(kubectl: _Kubectl, name: str) -> None:
     """Show how the app NAME fares, and what to do where something is wrong."""
@@ -177,18 +203,18 @@ def _version(app: dict[str, Any]) -> int:
     return int(((app.get("status") or {}).get("secret") or {}).get("version") or 0)
 
 
+@dataclass(frozen=True, slots=True)
 class _Kubectl:
     """Runs kubectl with the context and namespace that were asked for."""
 
-    def __init__(self, namespace: str | None, context: str | None) -> None:
-        self.namespace = namespace
-        self._context = context
+    namespace: str | None = None
+    context: str | None = None
 
     def run(self, *arguments: str) -> str:
         program = shutil.which("kubectl")
         if program is None:
             raise click.ClickException("kubectl is not on PATH")
-        context = ["--context", self._context] if self._context else []
+        context = ["--context", self.context] if self.context else []
         done = subprocess.run(  # noqa: S603 - the user's own kubectl, no shell
             [program, *context, *arguments], capture_output=True, text=True, check=False
         )

@@ -100,6 +100,24 @@ class _AppCollector(Collector):
         yield from (conditions, versions, ages)
 
 
+class _DatabaseCollector(Collector):
+    def __init__(self, up: Callable[[], bool | None]) -> None:
+        self._up = up
+
+    def describe(self) -> Iterable[Metric]:
+        return self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(
+            "mdb_operator_database_up",
+            "Whether MongoDB answered the leader last time (1) or not (0); absent on a standby.",
+        )
+        up = self._up()
+        if up is not None:
+            family.add_metric([], up)
+        yield family
+
+
 class Metrics:
     """All metrics of one process, on a registry of their own."""
 
@@ -107,10 +125,12 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._apps: dict[AppKey, AppSnapshot] = {}
+        self._database_up: bool | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self.registry.register(_AppCollector(self._snapshot))
+        self.registry.register(_DatabaseCollector(lambda: self._database_up))
 
         build = Gauge(
             "mdb_operator_build_info", "1, with the version.", ["version"], registry=self.registry
@@ -119,11 +139,6 @@ class Metrics:
         self.leader = Gauge(
             "mdb_operator_leader",
             "Whether this process leads (1) or waits (0).",
-            registry=self.registry,
-        )
-        self.database_up = Gauge(
-            "mdb_operator_database_up",
-            "Whether MongoDB answered last time (1) or not (0).",
             registry=self.registry,
         )
         self._reconciles = Counter(
@@ -181,6 +196,10 @@ class Metrics:
         finally:
             self._reconciles.labels(timer.result).inc()
             self._durations.labels(timer.result).observe(time.perf_counter() - started)
+
+    def show_database(self, *, up: bool) -> None:
+        """Show whether MongoDB answered; a process that never asked it has no such series."""
+        self._database_up = up
 
     def count_write(self, target: Literal["kubernetes", "mongodb"], reason: str) -> None:
         """Count a write by its reason: ``create``, ``repair``, ``rotate``, ``status`` and so on."""

@@ -52,6 +52,21 @@ def test_each_request_has_a_new_value(
     assert ANNOTATION_REVOKE_PREVIOUS in annotations_of(control_plane, namespace)
 
 
+def test_the_namespace_may_stand_after_the_command_as_in_all_of_kubectl(
+    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+) -> None:
+    make_app()
+    result = CliRunner().invoke(main, ["rotate", "dashboard", "-n", namespace, "--no-wait"])
+    assert result.exit_code == 0, result.output
+    assert ANNOTATION_ROTATE_REQUESTED in annotations_of(control_plane, namespace)
+    # The one that stands nearer to the command wins, and a context is handed on.
+    result = run("status", "dashboard", "--namespace", "default")
+    assert "not found" in result.output
+    result = run("status", "dashboard", "--context", "of-nobody")
+    assert result.exit_code == 1
+    assert "of-nobody" in result.output
+
+
 def test_a_rotation_that_does_not_come_says_where_to_look(
     run: Run, make_app: Callable[..., AppRef]
 ) -> None:
@@ -108,6 +123,34 @@ def test_a_manifest_becomes_an_mdbapp_that_the_api_server_accepts(
     assert result.exit_code == 0, result.output
     assert yaml.safe_load(result.output)["spec"]["slug"]
     control_plane.kubectl("create", "--dry-run=server", "-f", "-", manifest=result.output)
+
+
+def test_what_is_only_a_default_is_not_printed(run: Run, tmp_path: Path, namespace: str) -> None:
+    path = tmp_path / "manifest.json"
+    manifest = {
+        "managed_indexes": {"orders": [{"keys": {"day": 1}, "name": "by_day"}], "logs": []},
+        "data_access": {"cross_app_policy": "Explicit"},
+        "slug": "shop_orders",
+        "name": "Orders",
+    }
+    path.write_text(json.dumps(manifest))
+    assert run("convert", str(path)).output == (
+        "apiVersion: mdb-engine.dev/v1\n"
+        "kind: MdbApp\n"
+        "metadata:\n"
+        "  name: shop-orders\n"
+        f"  namespace: {namespace}\n"
+        "spec:\n"
+        "  slug: shop_orders\n"
+        "  displayName: Orders\n"
+        "  collections:\n"
+        "  - name: orders\n"
+        "    indexes:\n"
+        "    - name: by_day\n"
+        "      keys:\n"
+        "      - field: day\n"
+        "  - name: logs\n"
+    )
 
 
 def test_a_wrong_manifest_is_refused_with_its_faults(run: Run, tmp_path: Path) -> None:

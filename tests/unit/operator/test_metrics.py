@@ -63,9 +63,20 @@ def test_reconciles_are_counted_and_timed_by_result_and_a_crash_is_an_error() ->
         assert value(name, {"result": result}) == 1
 
 
+def test_whether_mongodb_answers_is_not_said_by_a_process_that_does_not_ask_it() -> None:
+    metrics = Metrics()
+    value = metrics.registry.get_sample_value
+    assert value("mdb_operator_database_up") is None
+    metrics.show_database(up=False)
+    assert value("mdb_operator_database_up") == 0
+    metrics.show_database(up=True)
+    assert value("mdb_operator_database_up") == 1
+
+
 def test_names_follow_the_conventions_and_everything_has_a_help_text() -> None:
     metrics = Metrics()
     metrics.show_app(KEY, snapshot())
+    metrics.show_database(up=True)
     metrics.count_write("mongodb", "rotate")
     metrics.count_request("get", "secrets", 200)
     text = generate_latest(metrics.registry).decode()
