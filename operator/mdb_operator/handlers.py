@@ -7,6 +7,9 @@ not in the object itself (a Secret, MongoDB, another app, the time). Reconciling
 needs none of that: an event only says *look at this app*, `WakeUps` coalesces and delays, and after
 a restart everything is looked at once. What kopf would drop (a failed event handler) cannot fail.
 
+With listed namespaces each is watched apart. One of them may be deleted, and the Role with it; kopf
+ends on what it may not watch, and the other namespaces have to be served on.
+
 kopf runs in a thread and a loop of its own: at its end it cancels every task of its loop that it
 does not know, and it takes the process's signal handlers where it runs in the main thread.
 """
@@ -17,7 +20,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -25,21 +28,29 @@ from typing import Any
 import kopf
 import structlog
 
+from mdb_operator.backoff import Backoff
 from mdb_operator.config import Config
 from mdb_operator.constants import GROUP, PLURAL, VERSION
 from mdb_operator.controller import Controller
-from mdb_operator.exceptions import OperatorError
+from mdb_operator.exceptions import KubernetesError, OperatorError
 from mdb_operator.factory import Factory
+from mdb_operator.storage.mdbapps import MdbAppStore, app_ref
 
 __all__ = ["MdbAppWatch", "run_controller", "watch_settings"]
 
 OnEvent = Callable[[str | None, Mapping[str, Any]], None]
 """Told of every event: its type (None while listing) and the object."""
 
+OnList = Callable[[str, Collection[str]], None]
+"""Told, before a namespace is watched (again), of the UIDs of all MdbApps that are in it."""
+
 _log = structlog.get_logger(__name__)
 
 STOP_SECONDS = 2.0
 """How long the end of kopf is waited for."""
+
+STEADY_SECONDS = 60.0
+"""A watch that lasted this long was a good one: the next pause is a short one again."""
 
 KOPF_FINALIZER = f"{GROUP}/unused-by-kopf"
 """Never put on anything. It must not be ours: kopf takes *its* finalizer off every object for which
@@ -49,7 +60,9 @@ it has no deletion handler, and we have none with it."""
 async def run_controller(factory: Factory, stop: asyncio.Event) -> None:
     """Handle MdbApps until the event is set; what `mdb_operator.runner` runs as the leader."""
     controller = Controller(factory)
-    watch = MdbAppWatch(factory.context.config, controller.see)
+    watch = MdbAppWatch(
+        factory.context.config, factory.mdbapp_store(), controller.see, controller.listed
+    )
     await controller.run(partial(watch.run, stop))
 
 
@@ -85,14 +98,19 @@ class MdbAppWatch:
     ----------
     config
         Which namespaces, and with which credentials.
-    on_event
+    store
+        The MdbApps, to find out whether a namespace can be watched.
+    on_event, on_list
         Called in the loop that `run` is called in.
     """
 
-    def __init__(self, config: Config, on_event: OnEvent) -> None:
+    def __init__(
+        self, config: Config, store: MdbAppStore, on_event: OnEvent, on_list: OnList
+    ) -> None:
         self._config = config
+        self._store = store
         self._on_event = on_event
-        self._stop = threading.Event()
+        self._on_list = on_list
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until the event is set.
@@ -100,19 +118,59 @@ class MdbAppWatch:
         Raises
         ------
         OperatorError
-            If kopf ended by itself: without its watch the operator is blind and has to start anew.
+            If kopf ended by itself in a whole cluster: without its watch the operator is blind and
+            has to start anew.
         """
         _quieten()
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
         if self._config.kubeconfig is not None:
             os.environ["KUBECONFIG"] = str(self._config.kubeconfig)  # kopf's only way to be told
+        if not self._config.watch_namespaces:
+            await self._watch(None, stop)
+            if not stop.is_set():
+                raise OperatorError("The watch of MdbApps ended; the process starts anew")
+            return
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._keep_watching(namespace, stop))
+                for namespace in self._config.watch_namespaces
+            ]
+            await stop.wait()
+            for task in tasks:
+                task.cancel()
+
+    async def _keep_watching(self, namespace: str, stop: asyncio.Event) -> None:
+        """Watch a namespace, and whenever that ends or is not allowed try again, for good."""
+        loop = asyncio.get_running_loop()
+        backoff = Backoff(first=1.0, most=30.0)
+        while not stop.is_set():
+            try:
+                found = [app_ref(obj).uid async for obj in self._store.list_all(namespace)]
+            except KubernetesError as error:
+                _log.warning(
+                    "A namespace cannot be watched; the others are served. If it was deleted, take"
+                    " it out of watchNamespaces; else see to its Role and RoleBinding",
+                    namespace=namespace,
+                    error=error.message,
+                )
+            else:
+                self._on_list(namespace, found)
+                started = loop.time()
+                await self._watch(namespace, stop)
+                if loop.time() - started > STEADY_SECONDS:
+                    backoff.reset()
+            await asyncio.sleep(backoff.next())
+
+    async def _watch(self, namespace: str | None, stop: asyncio.Event) -> None:
+        """Run kopf until the event is set or it ends by itself."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        kopf_stop = threading.Event()
 
         def work() -> None:
             try:
-                asyncio.run(self._operator(loop))
+                asyncio.run(self._operator(loop, namespace, kopf_stop))
             except BaseException:  # noqa: BLE001 - a thread has nobody above it to tell
-                _log.exception("kopf failed")
+                _log.exception("kopf failed", namespace=namespace)
             finally:
                 loop.call_soon_threadsafe(ended.set)
 
@@ -121,21 +179,20 @@ class MdbAppWatch:
         waits = [asyncio.ensure_future(event.wait()) for event in (stop, ended)]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not stop.is_set():
-                raise OperatorError("The watch of MdbApps ended; the process starts anew")
         finally:
             for wait in waits:
                 wait.cancel()
-            self._stop.set()
+            kopf_stop.set()
             # kopf may take long to end its streams. It only watches, so nobody has to wait for it:
             # what is left of it ends with the process.
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await ended.wait()
 
-    async def _operator(self, main: asyncio.AbstractEventLoop) -> None:
+    async def _operator(
+        self, main: asyncio.AbstractEventLoop, namespace: str | None, stop: threading.Event
+    ) -> None:
         registry = kopf.OperatorRegistry()
-        namespaces = self._config.watch_namespaces
 
         @kopf.on.login(registry=registry)
         def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
@@ -147,16 +204,20 @@ class MdbAppWatch:
         async def see(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's
             main.call_soon_threadsafe(self._on_event, type, dict(body))
 
-        await kopf.operator(
-            registry=registry,
-            settings=watch_settings(),
-            standalone=True,
-            # kopf would ask the system for the user's name, and an image's user has none.
-            identity=self._config.pod_name,  # type: ignore[arg-type]  # a NewType it does not export
-            clusterwide=not namespaces,
-            namespaces=namespaces,
-            stop_flag=self._stop,
-        )
+        try:
+            await kopf.operator(
+                registry=registry,
+                settings=watch_settings(),
+                standalone=True,
+                # kopf would ask the system for the user's name, and an image's user has none.
+                identity=self._config.pod_name,  # type: ignore[arg-type]  # a NewType it does not export
+                clusterwide=namespace is None,
+                namespaces=() if namespace is None else (namespace,),
+                stop_flag=stop,
+            )
+        finally:
+            # Where kopf ends by itself it leaves a thread that waits for this, and the loop for it.
+            stop.set()
 
 
 def _quieten() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -31,6 +31,7 @@ from mdb_operator.process import (
     open_context,
 )
 from mdb_operator.storage.kube import KubeClient
+from mdb_operator.storage.mdbapps import MdbAppStore
 
 __all__ = ["Controller", "run"]
 
@@ -114,12 +115,14 @@ async def _lead(
 
 
 async def _until_reachable(context: ProcessContext, factory: Factory) -> None:
-    """Ask for MdbApps until the API server lets us: the CRD may be installed a moment later."""
+    """Ask for MdbApps until the API server lets us: the CRD may be installed a moment later.
+
+    One of several namespaces is enough. The others may be gone, and their watches tell of that.
+    """
     backoff = Backoff(first=0.5, most=10)
     while True:
         try:
-            async for _ in factory.mdbapp_store().list_all():
-                break
+            await _list_one(factory.mdbapp_store())
         except KubernetesError as error:
             context.readiness.fail(READY_KUBERNETES, error.message)
             level = _log.error if isinstance(error, Forbidden) else _log.warning
@@ -128,6 +131,18 @@ async def _until_reachable(context: ProcessContext, factory: Factory) -> None:
         else:
             context.readiness.hold(READY_KUBERNETES)
             return
+
+
+async def _list_one(store: MdbAppStore) -> None:
+    """List the MdbApps of the first namespace that lets us."""
+    *others, last = store.scopes
+    for scope in others:
+        with suppress(KubernetesError):
+            async for _ in store.list_all(scope):
+                break
+            return
+    async for _ in store.list_all(last):
+        break
 
 
 async def _look_at_master_key(context: ProcessContext) -> None:

@@ -161,7 +161,13 @@ class SecretWatch:
                         "The Secret watch is not allowed; install the chart with "
                         "secretWatch.enabled=true or set MDB_OPERATOR_SECRET_WATCH=false",
                         error=error.message,
+                        namespace=self._namespace,
                     )
+                    if self._namespace is not None:
+                        # The namespace may be gone: the others must not wait for it. Should it come
+                        # back, all its Secrets are told of, since none was followed until then.
+                        self._first_list = False
+                        self._synced.set()
                 else:
                     _log.info("The Secret watch starts anew", error=error.message)
                 if error.status not in (0, TOO_MANY_REQUESTS):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 from mdb_operator.constants import FINALIZER
-from mdb_operator.exceptions import Conflict, NotFound, OperatorError
-from mdb_operator.storage.kube import DEPLOYMENTS, KubeClient
+from mdb_operator.exceptions import Conflict, Forbidden, NotFound, OperatorError
+from mdb_operator.storage.kube import DEPLOYMENTS, KubeClient, KubeObject
 from mdb_operator.storage.mdbapps import MdbAppStore, app_ref
 
 __all__ = ["let_all_go", "stop_operator"]
@@ -73,7 +73,7 @@ async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
     raced: list[str] = []
     for _ in range(ROUNDS):
         raced = []
-        async for obj in store.list_all():
+        async for obj in _all_reachable(store, say):
             ref = app_ref(obj)
             try:
                 if await store.remove_finalizer(obj, FINALIZER) is not None:
@@ -86,3 +86,17 @@ async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
         if not raced:
             return done
     raise OperatorError(f"these MdbApps change all the time: {', '.join(raced)}; try again")
+
+
+async def _all_reachable(
+    store: MdbAppStore, say: Callable[[str], None]
+) -> AsyncIterator[KubeObject]:
+    """Yield all MdbApps, but for those of a listed namespace that went with its Role."""
+    for scope in store.scopes:
+        try:
+            async for obj in store.list_all(scope):
+                yield obj
+        except Forbidden as error:
+            if scope is None:
+                raise
+            say(f"Left out namespace {scope}: {error.message}")

@@ -17,7 +17,7 @@ import structlog
 from mdb_engine.core.clock import utcnow
 from mdb_engine.exceptions import MdbEngineError, VersionConflict
 from mdb_operator.errors import failure_for
-from mdb_operator.exceptions import KubernetesError, NotFound
+from mdb_operator.exceptions import Forbidden, KubernetesError, NotFound
 from mdb_operator.metrics import AppSnapshot, Metrics
 from mdb_operator.models.conditions import ConditionType, Reason, parse_time, transitions
 from mdb_operator.models.outcome import Failure, Isolation, Outcome
@@ -39,6 +39,9 @@ __all__ = ["Reconciler", "Tools"]
 
 RACE_RETRY_SECONDS = 1.0
 """After a lost race the next look is soon: whoever won is done, and its state can be seen."""
+
+FORBIDDEN_RETRY_SECONDS = 15.0
+"""Only people give a right back: soon enough for those who wait, and no flood in the log."""
 
 _TOLD = frozenset({ConditionType.READY, ConditionType.GRANTS_RESOLVED})
 """The conditions whose transitions are events; the others' are told by `Ready`."""
@@ -109,6 +112,16 @@ class Reconciler:
                 # It was deleted under our hands; the watch tells of that by itself.
                 timer.result = "unchanged"
                 return Again()
+            except Forbidden as error:
+                timer.result = "waiting"
+                _log.warning(
+                    "The operator has no right to finish this; if the namespace is being deleted,"
+                    " its Role went first: see 'A deletion hangs' in docs/operations.md",
+                    namespace=key[0],
+                    app=key[1],
+                    error=error.message,
+                )
+                return Again(seconds=FORBIDDEN_RETRY_SECONDS, failed=True)
             except (KubernetesError, VersionConflict) as error:
                 timer.result = "waiting"
                 _log.info("Looked at again soon", namespace=key[0], app=key[1], error=error.message)

@@ -36,9 +36,14 @@ class MdbAppStore:
         self._client = client
         self._namespaces = namespaces
 
+    @property
+    def scopes(self) -> tuple[str | None, ...]:
+        """The namespaces that are watched, or None alone for all of the cluster."""
+        return self._namespaces or (None,)
+
     async def list_all(self, namespace: str | None = None) -> AsyncIterator[KubeObject]:
         """Yield the MdbApps of a namespace, or of all watched ones, page by page."""
-        scopes: tuple[str | None, ...] = (namespace,) if namespace else self._namespaces or (None,)
+        scopes: tuple[str | None, ...] = (namespace,) if namespace else self.scopes
         for scope in scopes:
             async for page in self._client.pages(MDBAPPS, scope):
                 for item in page["items"]:
