@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mdb_engine.exceptions import (
     CollectionTaken,
+    DatabaseForbidden,
     DatabaseUnavailable,
     ManifestInvalid,
     MasterKeyError,
@@ -72,6 +73,17 @@ _TABLE: tuple[tuple[type[Exception], _Row], ...] = (
             "Put the key back into the master key Secret of the operator's namespace; nothing was"
             " overwritten.",
             retry_seconds=15,
+        ),
+    ),
+    (
+        DatabaseForbidden,
+        _Row(
+            ConditionType.REGISTERED,
+            Reason.DATABASE_UNAVAILABLE,
+            "It is tried again by itself; check the operator's MongoDB user, its password and its"
+            " role (mdb-operator mongodb-role).",
+            status="Unknown",
+            retry_seconds=10,
         ),
     ),
     (

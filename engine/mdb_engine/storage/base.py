@@ -25,8 +25,12 @@ __all__ = ["control_view", "translated"]
 WRITE_TIMEOUT_MS = 10_000
 """How long a write waits for a majority; then it counts as failed, and is observed anew."""
 
-_DENIED = frozenset({13, 18, 8000})
-"""Codes of MongoDB and Atlas: Unauthorized, AuthenticationFailed, AtlasError."""
+_DENIED = {
+    13: "the user lacks the right",
+    18: "the login failed, so the user or its password is wrong",
+    8000: "the login failed, so the user or its password is wrong",
+}
+"""What codes of MongoDB and Atlas mean: Unauthorized, AuthenticationFailed, AtlasError."""
 
 
 def control_view(database: RawDatabase) -> RawDatabase:
@@ -62,7 +66,7 @@ def translated(action: str) -> Iterator[None]:
     except OperationFailure as error:
         if error.code in _DENIED:
             raise DatabaseForbidden(
-                f"MongoDB refused to {action}: the user lacks the right (code {error.code})"
+                f"MongoDB refused to {action}: {_DENIED[error.code]} (code {error.code})"
             ) from None
         name = _code_name(error)
         raise DatabaseUnavailable(

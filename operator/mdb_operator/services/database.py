@@ -15,6 +15,7 @@ import pymongo
 import structlog
 
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
+from mdb_engine.storage.base import translated
 
 __all__ = ["DatabaseGate"]
 
@@ -59,7 +60,7 @@ class DatabaseGate:
         self._prepared = False
         self._failures = 0
         self._up = False
-        self._problem = "MongoDB has not answered yet"
+        self._problem = DatabaseUnavailable("MongoDB has not answered yet")
 
     @property
     def up(self) -> bool:
@@ -69,26 +70,29 @@ class DatabaseGate:
     def require(self) -> None:
         """Raise `DatabaseUnavailable` at once where MongoDB is known not to answer."""
         if not self._up:
-            raise DatabaseUnavailable(self._problem)
+            raise type(self._problem)(self._problem.message)
 
     async def look(self) -> None:
         """Ping once."""
         try:
-            with pymongo.timeout(ANSWER_SECONDS):
-                await self._database.command("ping")
-            if not self._prepared:
-                await self._prepare()
-                self._prepared = True
+            with translated("answer the operator"):
+                with pymongo.timeout(ANSWER_SECONDS):
+                    await self._database.command("ping")
+                if not self._prepared:
+                    await self._prepare()
+                    self._prepared = True
         except Exception as error:  # noqa: BLE001 - the driver's errors are many; each means no
             self._failures += 1
             self._problem = (
-                error.message
+                error
+                if isinstance(error, DatabaseUnavailable)
+                else DatabaseUnavailable(error.message)
                 if isinstance(error, MdbEngineError)
-                else f"MongoDB does not answer ({type(error).__name__})"
+                else DatabaseUnavailable(f"MongoDB does not answer ({type(error).__name__})")
             )
             if self._up and self._failures >= FAILURES_BEFORE_DOWN:
                 self._up = False
-                _log.error("MongoDB is not available", error=self._problem)
+                _log.error("MongoDB is not available", error=self._problem.message)
                 self._on_change(False)  # noqa: FBT003 - an observer's only argument
         else:
             self._failures = 0

@@ -1,0 +1,66 @@
+"""What the gate says when MongoDB cannot be used: the login, a right, or the way to it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from pymongo import AsyncMongoClient
+from support.mongo import Database
+
+from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_operator.errors import failure_for
+from mdb_operator.services.database import DatabaseGate
+
+
+async def told(uri: str, database: str) -> str:
+    """Return the message of a condition while the gate is closed."""
+    client: Any = AsyncMongoClient(uri, serverSelectionTimeoutMS=1000)
+
+    async def prepare() -> None:
+        await client[database].create_collection("apps_config")
+
+    gate = DatabaseGate(client[database], prepare, lambda _: None)
+    try:
+        await gate.look()
+        with pytest.raises(DatabaseUnavailable) as caught:
+            gate.require()
+    finally:
+        await client.close()
+    failure = failure_for(caught.value)
+    assert failure is not None
+    assert urlsplit(uri).netloc not in failure.message
+    return failure.message
+
+
+def with_user(uri: str, user: str, password: str) -> str:
+    """Return the URI with another user."""
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=f"{user}:{password}@{host}").geturl()
+
+
+async def test_a_wrong_password_is_told_as_a_failed_login(mongo_auth: Database) -> None:
+    message = await told(with_user(mongo_auth.uri, "nobody", "wrong-pw"), mongo_auth.name)
+    assert "the login failed" in message
+    assert "(code 18)" in message
+    assert "its password" in message
+    assert "wrong-pw" not in message
+
+
+async def test_a_missing_right_is_told_as_one(mongo_auth: Database) -> None:
+    mongo_auth.client["admin"].command("createUser", mongo_auth.name, pwd="some-pw", roles=[])
+    try:
+        uri = with_user(mongo_auth.uri, mongo_auth.name, "some-pw")
+        message = await told(uri, mongo_auth.name)
+    finally:
+        mongo_auth.client["admin"].command("dropUser", mongo_auth.name)
+    assert "lacks the right (code 13)" in message
+    assert "mongodb-role" in message
+
+
+async def test_a_server_that_is_not_there_is_told_as_one(mongo_auth: Database) -> None:
+    message = await told("mongodb://127.0.0.1:1/", mongo_auth.name)
+    assert "cannot be reached" in message
+    assert "check that MongoDB runs" in message
