@@ -95,20 +95,20 @@ def start_python(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 @pytest.fixture
 def installation(
-    control_plane: Cluster, mongo_server: Server, tmp_path: Path
+    control_plane: Cluster, mongo_auth_server: Server, tmp_path: Path
 ) -> Iterator[Installation]:
     """Give the surroundings of an operator, with a second namespace for apps; start it yourself."""
-    with installed(control_plane, mongo_server, tmp_path, others=("bi",)) as found:
+    with installed(control_plane, mongo_auth_server, tmp_path, others=("bi",)) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def running(
-    control_plane: Cluster, mongo_server: Server, tmp_path_factory: pytest.TempPathFactory
+    control_plane: Cluster, mongo_auth_server: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     """Give a running operator that the tests of a worker share; each uses its own slugs."""
     directory = tmp_path_factory.mktemp("operator")
-    with installed(control_plane, mongo_server, directory, others=("bi",)) as found:
+    with installed(control_plane, mongo_auth_server, directory, others=("bi",)) as found:
         process = found.start()
         yield found
         found.stop(process)

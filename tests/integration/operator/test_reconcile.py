@@ -38,7 +38,7 @@ def test_an_app_is_registered_and_its_secret_projected(running: Installation) ->
     assert (status["secret"]["version"], status["secret"]["keyId"]) == (1, active)
     assert status["grantedScopes"] == ["rec-orders"]
     assert status["deniedScopes"] == []
-    assert "library" in running.condition("rec-orders", "DatabaseUserReady")["message"]
+    assert "of its own" in running.condition("rec-orders", "DatabaseUserReady")["message"]
 
     secret = running.get("secret", "rec-orders-mdb")
     assert secret is not None

@@ -31,6 +31,8 @@ def test_three_hundred_apps_at_once_then_a_restart_without_writes_and_no_leak(
     ready = time.monotonic()
     record_property("seconds_until_all_ready", ready - started)
     print(f"{APPS} apps ready in {ready - started:.1f} s")  # noqa: T201 - shown where it fails
+    users = {user["user"] for user in installation.mongo.command("usersInfo", 1)["users"]}
+    assert users == {"mdb-operator", *(f"{name}.v1" for name in names)}
     installation.stop(process)
     events = count(installation, "events.events.k8s.io")
     assert events == APPS, "one event for each app that became ready"
