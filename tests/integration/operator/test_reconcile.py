@@ -49,7 +49,7 @@ def test_an_app_is_registered_and_its_secret_projected(running: Installation) ->
     assert set(entries) == set(SECRET_KEYS)
     assert (entries["app-slug"], entries["secret-version"]) == ("rec-orders", "1")
     with Client(entries["uri"]) as client:
-        names = client.get_default_database().list_collection_names()
+        names = client.get_default_database().list_collection_names(authorizedCollections=True)
     assert "rec-orders_clicks" in names
     indexes = running.mongo["rec-orders_clicks"].index_information()
     assert "by_user" in indexes
