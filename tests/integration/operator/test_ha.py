@@ -9,10 +9,14 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import EXIT_LEASE_LOST
 
+QUICK = {"LEASE_SECONDS": "5", "LEASE_RENEW_DEADLINE_SECONDS": "3.5", "LEASE_RETRY_SECONDS": "0.5"}
+"""Half of the defaults: most of the test is waiting for the Lease of a killed leader to run out."""
+
 
 def test_the_other_replica_takes_over_and_no_request_is_lost_or_done_twice(
     installation: Installation,
 ) -> None:
+    installation.settings.update(QUICK)
     first = installation.start(name="a")
     second = installation.start(name="b", wait=False)
     second.wait_for("Waiting for the Lease")
