@@ -32,7 +32,9 @@ async def test_what_the_library_offers_an_apps_role_allows(
             assert await orders.count_documents({}) == 5
             assert await orders.estimated_document_count() == 5
             assert sorted(await orders.distinct("n")) == [0, 1, 2, 3, 4]
-            assert (await orders.find_one_and_update({"n": 1}, {"$set": {"a": 1}}))["n"] == 1
+            found = await orders.find_one_and_update({"n": 1}, {"$set": {"a": 1}})
+            assert found is not None
+            assert found["n"] == 1
             assert (await orders.replace_one({"n": 2}, {"n": 22})).modified_count == 1
             assert (await orders.delete_one({"n": 3})).deleted_count == 1
             name = await orders.create_index([("n", 1)])

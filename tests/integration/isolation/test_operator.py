@@ -50,7 +50,7 @@ def test_drift_is_repaired_and_orphans_end_and_another_operator_ends_an_overlap(
     control_plane: Cluster, mongo_auth_server: Server, tmp_path: Path
 ) -> None:
     settings = {"RESYNC_SECONDS": "1", **QUICK_LEASE}
-    with installed(control_plane, mongo_auth_server, tmp_path, **settings) as here:
+    with installed(control_plane, mongo_auth_server, tmp_path, (), **settings) as here:
         here.mongo.command("createUser", "theirs", pwd="theirs", roles=["read"])
         first = here.start()
         here.apply("shop", collections=[{"name": "orders"}])
@@ -58,7 +58,8 @@ def test_drift_is_repaired_and_orphans_end_and_another_operator_ends_an_overlap(
 
         def works() -> bool:
             try:
-                with MongoClient(here.secret("shop-mdb")["uri"]) as client:
+                client: Client = MongoClient(here.secret("shop-mdb")["uri"])
+                with client:
                     client[here.database]["shop_orders"].insert_one({"x": 1})
             except OperationFailure:
                 return False
@@ -201,7 +202,7 @@ def test_tls_to_mongodb_reaches_the_apps_and_follows_new_files(
     root.mkdir()
     with (
         tls_server(authority, tmp_path, demanding=demanding) as server,
-        installed(control_plane, server, tmp_path, **settings) as here,
+        installed(control_plane, server, tmp_path, (), **settings) as here,
     ):
         process = here.start()
         here.apply("shop", collections=[{"name": "orders"}])

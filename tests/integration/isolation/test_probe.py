@@ -20,7 +20,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from support.engine_world import OperatorHand
 from support.isolation import node_program
-from support.mongo import Database
+from support.mongo import Client, Database
 
 HERE = Path(__file__).parent
 COLLECTIONS: list[dict[str, Any]] = json.loads((HERE / "commands.json").read_text())
@@ -140,7 +140,8 @@ def requests(world: World) -> Iterator[tuple[Request, bool]]:
 def asked_in_python(world: World, wanted: list[Request]) -> dict[str, Any]:
     """Send the commands with PyMongo; return 0 or the code of the error for each."""
     answers: dict[str, Any] = {}
-    with MongoClient(world.uri) as client:
+    client: Client = MongoClient(world.uri)
+    with client:
         for request in wanted:
             answers[request["key"]] = 0
             for command in (request["command"], request.get("then")):
@@ -191,7 +192,8 @@ def test_the_probe_is_as_wide_as_it_has_to_be() -> None:
 @contextmanager
 def as_app(world: World) -> Iterator[Any]:
     """Give the app's database, as the app."""
-    with MongoClient(world.uri) as client:
+    client: Client = MongoClient(world.uri)
+    with client:
         yield client[world.mongo.name]
 
 

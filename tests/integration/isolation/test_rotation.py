@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def users(mongo: Database, slug: str) -> set[str]:
 
 @pytest.mark.timeout(120)
 async def test_twenty_rotations_under_load_fail_no_operation(
-    mongo_auth: Database, tmp_path: Path, record_property: pytest.RecordProperty
+    mongo_auth: Database, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     hand = OperatorHand(mongo_auth, "pymongo", tmp_path)
     try:

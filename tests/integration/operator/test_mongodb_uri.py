@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from support.installation import Installation
 
 
@@ -11,7 +13,7 @@ def test_a_changed_uri_ends_leader_and_standby_so_that_they_start_with_it(
     file = installation.directory / "uri"
     uri = installation.server.uri
     file.write_text(uri)
-    settings = {"MONGODB_URI": "", "MONGODB_URI_FILE": str(file)}
+    settings: dict[str, Any] = {"MONGODB_URI": "", "MONGODB_URI_FILE": str(file)}
     leader = installation.start(**settings)
     standby = installation.start(name="operator-1", wait=False, **settings)
     standby.wait_for("Waiting for the Lease")
