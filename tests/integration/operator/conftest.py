@@ -109,7 +109,7 @@ def running(
     """Give a running operator that the tests of a worker share; each uses its own slugs."""
     directory = tmp_path_factory.mktemp("operator")
     with installed(control_plane, mongo_auth_server, directory, others=("bi",)) as found:
-        process = found.start()
+        found.start()
         yield found
-        found.stop(process)
+        found.stop(found.processes[-1])  # a test may have stopped it and started another
         assert found.scan_for_leaks() > 0

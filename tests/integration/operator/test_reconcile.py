@@ -177,7 +177,7 @@ def test_events_tell_transitions_once(running: Installation) -> None:
 
 def test_the_series_of_an_app_go_with_it(running: Installation) -> None:
     def series() -> set[str]:
-        metrics = running.metrics(running.processes[0])
+        metrics = running.metrics(running.processes[-1])  # another test may have restarted it
         return {name for name in metrics if 'name="counted"' in name}
 
     running.apply("counted")
