@@ -49,11 +49,6 @@ class Readiness:
         """Whether all checks hold."""
         return all(check.ok for check in self.checks)
 
-    @property
-    def reasons(self) -> str:
-        """Why it is not ready, in one line."""
-        return "; ".join(f"{one.name}: {one.message}" for one in self.checks if not one.ok)
-
 
 def differences(manifest: Manifest, grant: Grant) -> tuple[str, ...]:
     """Say how a manifest in an image differs from what is registered, as far as a pod can see.

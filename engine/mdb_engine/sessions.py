@@ -16,7 +16,6 @@ from typing import Any, Final
 import jwt
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pydantic import SecretStr
 
 from mdb_engine.binding import Binding
 from mdb_engine.exceptions import InvalidToken, TokenRequired
@@ -64,11 +63,6 @@ class SessionKeys:
             elif token is not None:
                 keys[version] = derive_session_key(token.get_secret_value(), binding.slug)
         return cls(binding.version, keys)
-
-    @classmethod
-    def from_token(cls, token: SecretStr, slug: str, version: int) -> SessionKeys:
-        """Derive one from the app's secret, for an app that runs without Kubernetes."""
-        return cls(version, {version: derive_session_key(token.get_secret_value(), slug)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -230,10 +230,6 @@ def _hint(value: Any, limits: Limits, path: str) -> Any:
     return value if type(value) is str else key_list(value, limits, path)
 
 
-def _sort_document(value: Any, limits: Limits, path: str) -> dict[str, Any]:
-    return dict(key_list(value, limits, path))
-
-
 def _bounds(value: Any, limits: Limits, path: str) -> dict[str, Any]:
     plain = plain_value(value, limits, path)
     if not isinstance(plain, list):

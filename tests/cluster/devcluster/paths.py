@@ -50,11 +50,6 @@ def state_root() -> Path:
     return _private(Path(root) / "devcluster")
 
 
-def state_dir(name: str) -> Path:
-    """Return the directory of what runs under one name, created private to the user."""
-    return _private(state_root() / name)
-
-
 def _private(path: Path) -> Path:
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path
