@@ -72,15 +72,18 @@ async def test_twenty_rotations_under_load_fail_no_operation(
                 await hand.mount("shop")
                 await moved()
                 await expire(hand, "shop")
+            last = {f"shop.v{ROTATIONS + 1}"}
+
+            async def ended() -> bool:
+                await expire(hand, "shop")
+                return users(mongo_auth, "shop") == last
+
             await wait_until_async(
-                lambda: _ended(hand), deadline=10, message="the end of all overlaps"
+                ended,
+                deadline=10,
+                message=lambda: f"the end of all overlaps; users: {users(mongo_auth, 'shop')}",
             )
-            assert users(mongo_auth, "shop") == {f"shop.v{ROTATIONS + 1}"}
+            assert not (await hand.registry.secrets.reveal("shop")).earlier
             record_property("seconds", time.monotonic() - started)
     finally:
         await hand.close()
-
-
-async def _ended(hand: OperatorHand) -> bool:
-    await expire(hand, "shop")
-    return not (await hand.registry.secrets.reveal("shop")).earlier
