@@ -1,12 +1,13 @@
 """The certificates for TLS to MongoDB: files that kubelet mounts, and replaces.
 
-The operator's own go to its driver and nowhere else. The authorities and the apps' certificate go
-into every projected Secret, so they are read again each time; a file that cannot be used changes
-nothing there until it can.
+The operator's own go to its driver and nowhere else; `ConnectionFiles` follows them. The
+authorities and the apps' certificate go into every projected Secret, so they are read again each
+time. A file that cannot be used changes nothing until it can.
 """
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mdb_operator.config import ENV_PREFIX, Config
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.services.projection import Certificates
 
-__all__ = ["CertificateFiles", "driver_options"]
+__all__ = ["CertificateFiles", "driver_options", "own_certificates"]
 
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _KEY = "PRIVATE KEY-----"
@@ -33,14 +34,29 @@ def driver_options(config: Config) -> dict[str, Any]:
     ConfigurationInvalid
         If a file cannot be read or does not hold what it should.
     """
+    own_certificates(config)
     options: dict[str, Any] = {}
     if config.mongodb_tls_ca_file is not None:
-        _authorities(config.mongodb_tls_ca_file)
         options |= {"tls": True, "tlsCAFile": str(config.mongodb_tls_ca_file)}
     if config.mongodb_tls_certificate_file is not None:
-        _pair(config.mongodb_tls_certificate_file, "MONGODB_TLS_CERTIFICATE_FILE")
         options |= {"tls": True, "tlsCertificateKeyFile": str(config.mongodb_tls_certificate_file)}
     return options
+
+
+def own_certificates(config: Config) -> str:
+    """Return what the files of the operator's own connection hold, its private key included.
+
+    Raises
+    ------
+    ConfigurationInvalid
+        If a file cannot be read or does not hold what it should.
+    """
+    text = ""
+    if config.mongodb_tls_ca_file is not None:
+        text += _authorities(config.mongodb_tls_ca_file)
+    if config.mongodb_tls_certificate_file is not None:
+        text += _pair(config.mongodb_tls_certificate_file, "MONGODB_TLS_CERTIFICATE_FILE")
+    return text
 
 
 class CertificateFiles:
@@ -86,6 +102,10 @@ def _authorities(path: Path) -> str:
             f"{ENV_PREFIX}MONGODB_TLS_CA_FILE: {path} has to hold the authorities' certificates in"
             " PEM, and no private key"
         )
+    try:
+        ssl.create_default_context(cadata=text)
+    except ssl.SSLError as error:
+        raise _unusable(path, "MONGODB_TLS_CA_FILE", error) from None
     return text
 
 
@@ -96,7 +116,20 @@ def _pair(path: Path, setting: str) -> str:
             f"{ENV_PREFIX}{setting}: {path} has to hold a certificate and its private key in PEM,"
             " one after the other"
         )
+    try:
+        # Without a password OpenSSL would ask for one at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(path, password="")
+    except (OSError, ValueError) as error:
+        raise _unusable(path, setting, error) from None
     return text
+
+
+def _unusable(path: Path, setting: str, error: Exception) -> ConfigurationInvalid:
+    reason = getattr(error, "reason", None) or type(error).__name__
+    return ConfigurationInvalid(
+        f"{ENV_PREFIX}{setting}: {path} cannot be used ({reason}); it has to be valid PEM, and a"
+        " private key has to belong to the certificate and have no password"
+    )
 
 
 def _text(path: Path, setting: str) -> str:

@@ -18,7 +18,8 @@ import structlog
 
 from mdb_operator.backoff import Backoff
 from mdb_operator.config import Config
-from mdb_operator.exceptions import ConfigurationInvalid, Forbidden, KubernetesError, OperatorError
+from mdb_operator.connection import ConnectionFiles
+from mdb_operator.exceptions import Forbidden, KubernetesError
 from mdb_operator.factory import Factory
 from mdb_operator.leader import LeaderThread
 from mdb_operator.metrics import Metrics
@@ -37,9 +38,6 @@ __all__ = ["Controller", "run"]
 
 Controller: TypeAlias = Callable[[Factory, asyncio.Event], Awaitable[None]]
 """Handles MdbApps until the event is set. It marks `READY_CONTROLLER` once it has started."""
-
-URI_SECONDS = 5.0
-"""How often the file with MongoDB's URI is read; kubelet takes up to a minute to change it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -72,8 +70,10 @@ async def run(config: Config, controller: Controller) -> None:
     server.start()
     _log.info("Serving /healthz, /readyz and /metrics", port=server.port)
     try:
+        files = ConnectionFiles(config)
         async with (
             _background(heartbeat.run()),
+            _background(files.end_when_changed()),
             open_context(
                 config, metrics=metrics, heartbeat=heartbeat, readiness=readiness
             ) as context,
@@ -86,10 +86,7 @@ async def run(config: Config, controller: Controller) -> None:
 
 async def _run_in(context: ProcessContext, controller: Controller, stop: asyncio.Event) -> None:
     factory = Factory(context)
-    async with (
-        _background(_look_at_master_key(context)),
-        _background(_until_other_uri(context.config)),
-    ):
+    async with _background(_look_at_master_key(context)):
         if not await _unless(stop, _until_reachable(context, factory)):
             return
         if not context.config.leader_election:
@@ -149,17 +146,6 @@ async def _list_one(store: MdbAppStore) -> None:
             return
     async for _ in store.list_all(last):
         break
-
-
-async def _until_other_uri(config: Config) -> None:
-    """End the process when the file with MongoDB's URI says another one: a client keeps its own."""
-    before = config.read_mongodb_uri()
-    while True:
-        await asyncio.sleep(URI_SECONDS)
-        # A file that cannot be read for a moment is no new URI; the next start would say so.
-        with suppress(ConfigurationInvalid):
-            if config.read_mongodb_uri() != before:
-                raise OperatorError("The URI of MongoDB has changed; the process starts anew")
 
 
 async def _look_at_master_key(context: ProcessContext) -> None:

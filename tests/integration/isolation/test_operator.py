@@ -225,14 +225,26 @@ def test_tls_to_mongodb_reaches_the_apps_and_follows_new_files(
                 deadline=20, message="the start",
             )  # fmt: skip
             before = str(state.readlink())
-            other = tmp_path / "other"
-            other.mkdir()
-            both = bundle.read_bytes() + Authority(other).certificate.read_bytes()
-            bundle.write_bytes(both)
-            wake(here, "shop")
+            if demanding:
+                authority.issue("apps", [])
+                wake(here, "shop")
+            else:
+                # The operator's own connection is made of these, too: it starts anew.
+                (tmp_path / "other").mkdir()
+                both = bundle.read_bytes() + Authority(tmp_path / "other").certificate.read_bytes()
+                bundle.write_bytes(both)
+                assert process.wait_end() == 1
+                assert "A certificate for MongoDB has changed" in process.text()
+                process = here.start(name="operator-1")
             wait_until(
                 lambda: str(state.readlink()) != before
                 and all(one.state == str(state.readlink()) for one in clients),
-                deadline=20, message="the new authorities",
+                deadline=20, message="the new certificates",
             )  # fmt: skip
+        entries = here.secret("shop-mdb")
+        if demanding:
+            renewed = Path(settings["MONGODB_APPS_CERTIFICATE_FILE"]).read_text()
+            assert entries["client-certificate"].strip() == renewed.strip()
+        else:
+            assert entries["certificates"].strip() == bundle.read_text().strip()
         here.stop(process)
