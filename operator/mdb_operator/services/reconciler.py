@@ -17,7 +17,7 @@ import structlog
 from mdb_engine.core.clock import utcnow
 from mdb_engine.exceptions import MdbEngineError, VersionConflict
 from mdb_operator.errors import failure_for
-from mdb_operator.exceptions import Forbidden, KubernetesError, NotFound
+from mdb_operator.exceptions import Forbidden, KubernetesError, KubernetesUnavailable, NotFound
 from mdb_operator.metrics import AppSnapshot, Metrics
 from mdb_operator.models.conditions import ConditionType, Reason, parse_time, transitions
 from mdb_operator.models.outcome import Failure, Isolation, Outcome
@@ -122,6 +122,15 @@ class Reconciler:
                     error=error.message,
                 )
                 return Again(seconds=FORBIDDEN_RETRY_SECONDS, failed=True)
+            except KubernetesUnavailable as error:
+                timer.result = "waiting"
+                _log.info(
+                    "The API server does not answer; the app is looked at later each time",
+                    namespace=key[0],
+                    app=key[1],
+                    error=error.message,
+                )
+                return Again(failed=True, not_before=error.retry_after or 0.0)
             except (KubernetesError, VersionConflict) as error:
                 timer.result = "waiting"
                 _log.info("Looked at again soon", namespace=key[0], app=key[1], error=error.message)
@@ -202,7 +211,9 @@ class Reconciler:
         if written is not None:
             tools.metrics.count_write("kubernetes", "status")
             tools.cache.absorb(written)
-        tools.metrics.show_app(app.key, _snapshot(app, status))
+        known = tools.cache.get(app.key)
+        if known is not None and known.uid == app.uid:  # else its series went with it meanwhile
+            tools.metrics.show_app(app.key, _snapshot(app, status))
         for reason, note in outcome.events:
             await tools.events.record(ref, "Normal", reason=reason, action=reason, note=note)
         for row in transitions(app.status.get("conditions") or (), status["conditions"]):

@@ -41,10 +41,13 @@ class Again:
     failed
         Whether this run failed: it is then repeated, later with each failure in a row, and
         ``seconds`` bounds the delay from above.
+    not_before
+        Bounds the delay of a failed run from below, where whoever refused it said so.
     """
 
     seconds: float | None = None
     failed: bool = False
+    not_before: float = 0.0
 
 
 class Workers:
@@ -104,4 +107,5 @@ class Workers:
         delay: float = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 16))
         if again.seconds is not None:
             delay = min(delay, again.seconds)
-        return delay * random.uniform(1 - JITTER, 1)  # noqa: S311 - spreads load, guards nothing
+        delay *= random.uniform(1 - JITTER, 1)  # noqa: S311 - spreads load, guards nothing
+        return max(delay, again.not_before)

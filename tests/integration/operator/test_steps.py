@@ -61,11 +61,13 @@ class Operator:
         self.commands = commands
         self.requests = requests
         self.kill_after: int | None = None
+        self.on_step: Callable[[], None] = lambda: None
         self.steps: list[Step] = []
         self.controller = Controller(factory, self._did)
 
     def _did(self, step: Step, _wrote: bool) -> None:  # noqa: FBT001 - an observer
         self.steps.append(step)
+        self.on_step()
         if self.kill_after is not None and len(self.steps) > self.kill_after:
             raise Killed
 
@@ -211,6 +213,20 @@ async def test_a_deletion_killed_after_any_step_leaves_nothing(
         for collection in ("apps_config", "_mdb_engine_app_secrets", "_mdb_engine_grants"):
             assert installation.mongo[collection].count_documents({"slug": name}) == 0
         assert f"{name}_c" not in installation.mongo.list_collection_names()
+
+
+async def test_an_app_that_goes_in_the_middle_leaves_no_series(
+    installation: Installation, start: Start
+) -> None:
+    installation.apply("going")
+    async with start() as operator:
+        await operator.look(installation.apps, "going")
+        body = installation.app("going")
+        shown = operator.factory.context.metrics.registry.get_sample_value
+        assert shown("mdb_operator_apps") == 1
+        operator.on_step = lambda: operator.controller.see("DELETED", body)
+        await operator.look(installation.apps, "going")
+        assert shown("mdb_operator_apps") == 0
 
 
 async def test_two_operators_active_at_once_end_with_one_secret(

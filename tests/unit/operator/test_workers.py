@@ -90,6 +90,11 @@ async def test_a_failure_that_knows_when_to_come_back_does_not_come_later() -> N
         assert delay <= 2
 
 
+async def test_whoever_refused_says_how_soon_it_may_be_asked_again() -> None:
+    workers = Workers(WakeUps(), lambda _: asyncio.sleep(0, Again()), count=1)
+    assert workers._delay(KEY, Again(failed=True, not_before=7)) == 7
+
+
 async def test_an_unforeseen_error_of_one_app_neither_stops_the_workers_nor_loses_the_app() -> None:
     runs = 0
     done = asyncio.Event()
