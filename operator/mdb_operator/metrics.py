@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -33,6 +33,8 @@ DURATIONS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 """Buckets in seconds: an idle reconcile takes milliseconds, a first one tens of them."""
 
 ConditionStatus = Literal["True", "False", "Unknown"]
+
+ReconcileResult = Literal["unchanged", "changed", "waiting", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +156,9 @@ class Metrics:
             buckets=DURATIONS,
             registry=self.registry,
         )
+        for result in get_args(ReconcileResult):
+            # A counter that is first seen at 1 has not increased, and no alert would see it.
+            self._reconciles.labels(result)
         self._writes = Counter(
             "mdb_operator_writes_total",
             "Writes to the API server and to MongoDB, by the reason for them.",
@@ -236,4 +241,4 @@ class Metrics:
 class ReconcileTimer:
     """What a reconcile came to: ``unchanged``, ``changed``, ``waiting`` or ``error``."""
 
-    result: Literal["unchanged", "changed", "waiting", "error"] = "error"
+    result: ReconcileResult = "error"

@@ -57,6 +57,8 @@ def test_reconciles_are_counted_and_timed_by_result_and_a_crash_is_an_error() ->
     with pytest.raises(RuntimeError), metrics.time_reconcile():
         raise RuntimeError
     value = metrics.registry.get_sample_value
+    for result in ("changed", "waiting"):  # there before the first: an increase needs a beginning
+        assert value("mdb_operator_reconcile_total", {"result": result}) == 0
     for result in ("unchanged", "error"):
         assert value("mdb_operator_reconcile_total", {"result": result}) == 1
         name = "mdb_operator_reconcile_duration_seconds_count"
