@@ -35,6 +35,9 @@ _KEEPS_BINDING = frozenset({Reason.DATABASE_UNAVAILABLE, Reason.KEY_UNAVAILABLE,
 """Failures that say nothing about the Secret that is there: pods may go on mounting it."""
 
 
+_REASONS = frozenset(Reason)
+
+
 def describe(app: MdbAppResource, outcome: Outcome, now: datetime) -> dict[str, Any]:
     """Return the whole status of an MdbApp.
 
@@ -181,7 +184,8 @@ def _suspended(app: MdbAppResource, now: datetime) -> dict[str, Any]:
         if kind is ConditionType.READY:
             continue
         row = old.get(kind.value)
-        if row is None:
+        if row is None or row["reason"] not in _REASONS:
+            # Not there, or of another version of the operator, or not the operator's at all.
             conditions.append(Condition(kind, "Unknown", Reason.SUSPENDED, message, app.generation))
         else:
             conditions.append(

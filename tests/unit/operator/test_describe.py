@@ -178,6 +178,14 @@ def test_suspension_keeps_what_was_known_and_says_that_nobody_looks() -> None:
     assert set(fresh.values()) == {("False", "Suspended"), ("Unknown", "Suspended")}
 
 
+def test_a_reason_that_this_operator_does_not_know_stops_no_suspension() -> None:
+    before = describe(app(), reached(), NOW)
+    for row in before["conditions"]:
+        row["reason"] = "OfALaterVersion"
+    status = describe(app(before), Outcome(isolation="database", suspended=True), LATER)
+    assert {reason for _, reason in conditions(status).values()} == {"Suspended"}
+
+
 def test_what_a_person_has_to_do_is_said() -> None:
     waiting = describe(app(), reached(waiting_until=LATER), NOW)
     assert "2026-03-01T13:00:00Z" in message(waiting, "SecretProjected")
