@@ -156,7 +156,8 @@ class Controller:
 
     def _secret_changed(self, change: SecretChange) -> None:
         for app in self.cache:
-            if app.uid == change.owner_uid:
+            # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
+            if app.uid == change.owner_uid and app.key.namespace == change.namespace:
                 self._context.wakeups.wake(app.key)
                 return
 

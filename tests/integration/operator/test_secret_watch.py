@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -122,6 +123,24 @@ async def test_the_whole_cluster_is_watched_without_a_namespace(
             deadline=2,
             message="the deletion is told",
         )
+
+
+async def test_a_secret_as_large_as_can_be_stops_no_watch(
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef
+) -> None:
+    restarts: list[str] = []
+    large = {"metadata": {"annotations": {f"a{part}": "x" * 60_000 for part in range(4)}}}
+    async with running(SecretWatch(kube, namespace, seen, seen.own, restarts.append)):
+        patch = json.dumps({**large, "stringData": {"app-secret": "x"}})
+        await asyncio.to_thread(
+            control_plane.kubectl,
+            *("patch", "secret", NAME, "-n", namespace, "--type=merge", "--patch-file=/dev/stdin"),
+            manifest=patch,
+        )
+        await seen.wait(1)
+        await asyncio.to_thread(control_plane.kubectl, *DAMAGE["deleted"], "-n", namespace)
+        await seen.wait(2)
+    assert restarts == []
 
 
 class Interrupted(KubeClient):
