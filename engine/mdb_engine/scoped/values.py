@@ -3,6 +3,10 @@
 Everything below this module works on that copy and sends that copy, so that what was checked is
 what the server gets: a mapping that answers differently the second time, a raw BSON document with a
 key twice or a string subclass cannot put anything between the check and the wire.
+
+The drivers' encoder asks each value for an attribute ``_type_marker`` and believes it, so a date
+whose class calls itself raw BSON is sent as whatever bytes it names: JavaScript, or a second
+``from``. Therefore nothing is kept that could carry such an attribute.
 """
 
 from __future__ import annotations
@@ -46,7 +50,9 @@ _FIXED_SIZES: Mapping[type, int] = {
     MinKey: 0,
     MaxKey: 0,
 }
-"""Immutable values that are kept as they are, and their bytes in BSON."""
+"""Immutable values that are kept as they are, and their bytes in BSON.
+
+Of these types exactly, none of whose instances takes a new attribute."""
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -160,26 +166,44 @@ class _Copy:
             self.spend(8)
             return float.__float__(value)
         if isinstance(value, bytes):
-            self.spend(5 + len(value))
-            return value if isinstance(value, Binary) else bytes(value)
+            content = _content(value)
+            self.spend(5 + len(content))
+            return Binary(content, value.subtype) if isinstance(value, Binary) else content
         if isinstance(value, Regex | re.Pattern):
             return self.pattern(value, trail)
         if isinstance(value, datetime | uuid.UUID | ObjectId):
             self.spend(21)
-            return value
+            return _without_subclass(value)
         reason = "it is not a BSON type; convert it before it is sent"
         raise self.refused(type(value).__name__, reason, trail)
 
     def pattern(self, value: Regex[Any] | re.Pattern[Any], trail: Trail) -> Any:
-        source = value.pattern
+        """Copy a regular expression; one of the drivers' could be changed until it is sent."""
+        source: str | bytes = value.pattern
         if isinstance(source, bytes):
+            source = _content(source)
             self.spend(2 + len(source))
             zero = b"\0" in source
         else:
-            zero = "\0" in self.text(source, trail)
+            source = self.text(source, trail)
+            zero = "\0" in source
         if zero:
             raise self.refused("a regular expression with a NUL", "BSON cannot hold it", trail)
-        return value
+        return value if isinstance(value, re.Pattern) else Regex(source, int(value.flags))
+
+
+def _content(value: bytes) -> bytes:
+    """Return the bytes of a subclass, without asking the subclass."""
+    return bytes.__getitem__(value, slice(None))
+
+
+def _without_subclass(value: datetime | uuid.UUID | ObjectId) -> Any:
+    """Return the same value of the type itself."""
+    if isinstance(value, datetime):
+        return datetime.combine(datetime.date(value), datetime.timetz(value))
+    if isinstance(value, uuid.UUID):
+        return uuid.UUID(int=value.int)
+    return ObjectId(_content(value.binary))
 
 
 def plain_value(value: Any, limits: Limits, path: str, *, limit: str = "max_query_bytes") -> Any:

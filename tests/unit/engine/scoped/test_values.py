@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import enum
+import re
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import bson
 import pytest
-from bson.binary import Binary
+from bson.binary import Binary, UuidRepresentation
 from bson.code import Code
+from bson.codec_options import CodecOptions
+from bson.datetime_ms import DatetimeMS
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.max_key import MaxKey
@@ -25,6 +29,7 @@ from unit.engine.scoped.apps import LIMITS, ORDERS
 from mdb_engine.exceptions import LimitExceeded, QueryRefused
 from mdb_engine.scoped.filters import scope_filter
 from mdb_engine.scoped.limits import Limits
+from mdb_engine.scoped.values import _FIXED_SIZES as KEPT
 from mdb_engine.scoped.values import plain_document, plain_value
 
 
@@ -55,6 +60,42 @@ class Liar(str):
 
     def __str__(self) -> str:
         return "harmless"
+
+
+FORGED = bson.encode({"$function": {"body": "function() {}", "args": [], "lang": "js"}})
+RAW_BSON = 101
+"""What the drivers' encoder takes for a raw document when a value says so in ``_type_marker``."""
+
+
+class ForgedDate(datetime):
+    _type_marker = RAW_BSON
+    raw = FORGED
+
+
+class ForgedId(ObjectId):
+    _type_marker = RAW_BSON
+    raw = FORGED
+
+
+class ForgedUuid(uuid.UUID):
+    _type_marker = RAW_BSON
+    raw = FORGED
+
+
+class ForgedRegex(Regex[str]):
+    _type_marker = RAW_BSON
+    raw = FORGED
+
+
+class ForgedBytes(bytes):
+    def __bytes__(self) -> bytes:
+        return forged_binary()
+
+
+def forged_binary() -> Binary:
+    binary = Binary(b"x")
+    binary.__dict__.update(_type_marker=RAW_BSON, raw=FORGED)
+    return binary
 
 
 class Colour(enum.StrEnum):
@@ -176,3 +217,58 @@ def test_long_names_do_not_fill_an_error() -> None:
     with pytest.raises(QueryRefused) as caught:
         scope_filter({"$" + "x" * 100_000: 1}, ORDERS, LIMITS)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        ForgedDate(2026, 1, 2, 3, 4, 5, 6000, UTC),
+        ForgedId("0123456789ab0123456789ab"),
+        ForgedUuid(int=7),
+        ForgedRegex("^a", "i"),
+        forged_binary(),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_value_that_calls_itself_raw_bson_is_sent_as_what_it_is(forged: Any) -> None:
+    options = CodecOptions[Any](uuid_representation=UuidRepresentation.STANDARD, tz_aware=True)
+    sent_as_given = bson.encode({"v": forged}, codec_options=options)
+    assert b"$function" in sent_as_given, "the forgery has to work, or this tests nothing"
+    copied = plain_value({"v": forged}, LIMITS, "v")
+    encoded = bson.encode(copied, codec_options=options)
+    assert b"$function" not in encoded
+    assert type(copied["v"]) in {datetime, ObjectId, uuid.UUID, Regex, Binary}
+    assert copied["v"] == forged
+
+
+def test_bytes_subclass_is_not_asked_for_its_bytes() -> None:
+    copied = plain_value(ForgedBytes(b"x"), LIMITS, "v")
+    assert (type(copied), copied) == (bytes, b"x")
+
+
+def test_kept_types_take_no_attribute_that_the_encoder_reads() -> None:
+    one_of_each = {
+        type(None): None,
+        bool: True,
+        float: 1.0,
+        Int64: Int64(1),
+        datetime: datetime.now(UTC),
+        DatetimeMS: DatetimeMS(1),
+        Timestamp: Timestamp(1, 1),
+        ObjectId: ObjectId(),
+        Decimal128: Decimal128("1"),
+        uuid.UUID: uuid.uuid4(),
+        MinKey: MinKey(),
+        MaxKey: MaxKey(),
+    }
+    assert one_of_each.keys() == KEPT.keys()
+    for value in one_of_each.values():
+        with pytest.raises((AttributeError, TypeError)):
+            object.__setattr__(value, "_type_marker", RAW_BSON)
+
+
+def test_regular_expression_cannot_be_changed_after_the_check() -> None:
+    regex = Regex("^a", "i")
+    copied = plain_value(regex, LIMITS, "v")
+    regex.pattern = "a\0"
+    assert (copied.pattern, copied.flags) == ("^a", re.IGNORECASE)
