@@ -70,6 +70,9 @@ class Projection(enum.Enum):
     CONFLICT = "Conflict"
     """Somebody else's Secret has the name; nothing was written."""
 
+    HELD = "Held"
+    """It is being deleted and somebody's finalizer holds it; until it is gone none can be made."""
+
 
 @dataclass(frozen=True, slots=True)
 class SecretMetadata:
@@ -82,6 +85,7 @@ class SecretMetadata:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owner_references: tuple[Mapping[str, Any], ...] = ()
+    deleting: bool = False
 
     @classmethod
     def parse(cls, obj: Mapping[str, Any]) -> SecretMetadata:
@@ -95,6 +99,7 @@ class SecretMetadata:
             labels=metadata.get("labels") or {},
             annotations=metadata.get("annotations") or {},
             owner_references=tuple(metadata.get("ownerReferences") or ()),
+            deleting=bool(metadata.get("deletionTimestamp")),
         )
 
     @property
@@ -338,6 +343,8 @@ class SecretStore:
                     return Projection.CREATED
                 if stored.metadata.ownership(desired.owner.uid) is Ownership.FOREIGN:
                     return Projection.CONFLICT
+                if stored.metadata.deleting:
+                    return Projection.HELD
                 if desired.matches(stored):
                     return Projection.UNCHANGED
                 if stored.type == SECRET_TYPE and not stored.immutable:

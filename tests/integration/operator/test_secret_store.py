@@ -83,6 +83,23 @@ async def test_damage_is_repaired_to_exactly_what_it_was(
     assert await store.project(desired_secret(app)) is Projection.UNCHANGED
 
 
+async def test_a_secret_that_a_finalizer_holds_at_its_end_is_told_and_made_anew_after_it(
+    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, requests: Requests
+) -> None:
+    await store.project(desired_secret(app))
+    held = {"metadata": {"finalizers": ["example.com/held"]}, "immutable": True}
+    patch = ("patch", "secret", NAME, "-n", namespace, "--type=merge")
+    control_plane.kubectl(*patch, f"-p={json.dumps(held)}")
+    rotated = desired_secret(app, value="rotated")
+    for _ in range(2):  # an immutable one has to be deleted first, and then is on its way out
+        assert await store.project(rotated) is Projection.HELD
+    requests.clear()
+    assert await store.project(rotated) is Projection.HELD
+    assert writes(requests) == []
+    control_plane.kubectl(*patch, '-p={"metadata":{"finalizers":null}}')
+    assert await store.project(rotated) is Projection.CREATED
+
+
 async def test_a_secret_that_is_not_ours_is_never_touched(
     control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, requests: Requests
 ) -> None:
