@@ -89,7 +89,7 @@ class Outcome:
     waiting_until
         When a requested rotation can be served that has to wait, or None.
     missing_targets
-        Workloads to restart that do not exist, as ``Kind/name``.
+        Workloads that could not be restarted, as ``Kind/name (why)``.
     events
         What was done that a person may want to know: reason and note.
     """

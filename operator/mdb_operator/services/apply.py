@@ -16,7 +16,7 @@ from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretReco
 from mdb_engine.services.registry import Registry
 from mdb_operator.constants import FINALIZER
 from mdb_operator.errors import failure_for
-from mdb_operator.exceptions import Forbidden
+from mdb_operator.exceptions import Forbidden, Invalid
 from mdb_operator.models.conditions import ConditionType, Reason
 from mdb_operator.models.outcome import Failure, Outcome, SecretFacts
 from mdb_operator.models.plan import Observation, Plan, Step
@@ -35,6 +35,18 @@ StepObserver = Callable[[Step, bool], None]
 
 SECRET_CONFLICT_RETRY_SECONDS = 15.0
 """A foreign Secret carries no label of ours, so nobody tells when it goes away."""
+
+_NOT_PROJECTED = {
+    Projection.CONFLICT: (
+        "exists and is not this MdbApp's; it was not touched. Delete it, or set spec.secret.name to"
+        " another name."
+    ),
+    Projection.HELD: (
+        "is being deleted, and a finalizer that is not the operator's holds it. See to who put that"
+        " on, or set spec.secret.name to another name."
+    ),
+}
+"""What a person is told of a Secret that could not be written."""
 
 
 @dataclass(slots=True)
@@ -317,12 +329,11 @@ class Applier:
         data = projected_data(self._address, revealed, self._certificates())
         desired = DesiredSecret(run.ref, app.secret_name, data)
         result = await self._secrets.project(desired)
-        if result is Projection.CONFLICT:
+        if result in _NOT_PROJECTED:
             run.outcome.failure = Failure(
                 ConditionType.SECRET_PROJECTED,
                 Reason.SECRET_CONFLICT,
-                f"Secret {app.secret_name} exists and is not this MdbApp's; it was not touched."
-                " Delete it, or set spec.secret.name to another name.",
+                f"Secret {app.secret_name} {_NOT_PROJECTED[result]}",
                 retry_seconds=SECRET_CONFLICT_RETRY_SECONDS,
             )
             return False
@@ -352,8 +363,11 @@ class Applier:
             except Forbidden:
                 missing.append(f"{name} (RBAC does not allow it)")
                 continue
+            except Invalid:  # a stored object that today's validation, or a webhook, refuses
+                missing.append(f"{name} (the API server refuses the change)")
+                continue
             if result is Restart.MISSING:
-                missing.append(name)
+                missing.append(f"{name} (there is none)")
             elif result is Restart.RESTARTED:
                 wrote = True
                 note = f"{name} restarts with version {facts.version} of the secret."

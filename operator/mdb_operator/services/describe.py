@@ -104,7 +104,7 @@ def _secret_projected(app: MdbAppResource, outcome: Outcome) -> Part:
         )
     if outcome.missing_targets:
         missing = ", ".join(outcome.missing_targets)
-        message += f" Not restarted, because it is not in {app.key.namespace}: {missing}."
+        message += f" Not restarted in {app.key.namespace}: {missing}."
     return "True", Reason.PROVISIONED, message
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 from typing import Any
 
 from support.installation import Installation
@@ -114,14 +115,32 @@ def test_at_most_five_versions_and_a_revocation_ends_the_earlier_ones(
     assert running.secret("rot-many-mdb")["app-secret"] == entries["app-secret"]
 
 
+FULL = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "full"},
+    "spec": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "full"}},
+        "template": {
+            # As many bytes as annotations may have: the API server refuses one more.
+            "metadata": {"labels": {"app": "full"}, "annotations": {"a": "x" * (2**18 - 1)}},
+            "spec": {"containers": [{"name": "x", "image": "none.invalid/x"}]},
+        },
+    },
+}
+
+
 def test_listed_workloads_restart_with_the_new_version_and_no_others(
     running: Installation,
 ) -> None:
     for name in ("rolled", "bystander"):
         running.kubectl("create", "deployment", name, "--image=none.invalid/x", "--replicas=0")
+    running.kubectl("create", "-f", "-", manifest=json.dumps(FULL))
     running.apply(
         "rot-roll",
         restart=[
+            {"kind": "Deployment", "name": "full"},
             {"kind": "Deployment", "name": "rolled"},
             {"kind": "StatefulSet", "name": "absent"},
         ],
@@ -129,7 +148,7 @@ def test_listed_workloads_restart_with_the_new_version_and_no_others(
     wait_version(running, "rot-roll", 1)
 
     def template(name: str) -> dict[str, str]:
-        found = running.get("deployment", name)
+        found = running.get("Deployment", name)
         assert found is not None
         return dict(found["spec"]["template"]["metadata"].get("annotations") or {})
 
@@ -142,3 +161,10 @@ def test_listed_workloads_restart_with_the_new_version_and_no_others(
         message=lambda: f"the restart: {template('rolled')}",
     )
     assert template("bystander") == {}
+
+    def told() -> str:
+        return str(running.condition("rot-roll", "SecretProjected")["message"])
+
+    wait_until(
+        lambda: "Deployment/full (the API server refuses the change)" in told(), message=told
+    )
