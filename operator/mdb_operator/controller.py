@@ -104,6 +104,7 @@ class Controller:
             )
         )
         self.reconcile = self._reconciler.reconcile
+        self.sweep = self._sweeper.sweep
 
     def see(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take in an event of the watch of MdbApps."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from mdb_engine.exceptions import MasterKeyError, SlugTaken
+from mdb_engine.exceptions import CollectionTaken, MasterKeyError, SlugTaken
 from mdb_engine.models.app import AppRecord, GrantOutcome, Owner
 from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretRecord
 from mdb_engine.services.registry import Registry
@@ -236,7 +236,14 @@ class Applier:
 
     async def _collections(self, run: Run) -> bool:
         before = run.record
-        run.record = await self._registry.ensure_collections(run.slug)
+        try:
+            run.record = await self._registry.ensure_collections(run.slug)
+        except CollectionTaken:
+            # An index that cannot be built must not keep a withdrawn consent from taking hold.
+            if run.seen.own_secrets is not None:
+                await self._grants(run)
+                await self._narrow_readers(run)
+            raise
         run.outcome.registered = True
         return run.record != before
 
@@ -297,19 +304,22 @@ class Applier:
         return run.grants.changed
 
     async def _database_user(self, run: Run) -> bool:
+        # First, because it needs no master key.
+        wrote = await self._narrow_readers(run)
         revealed = await self._reveal(run)
         assert run.record is not None  # noqa: S101 - the steps before
         assert run.grants is not None  # noqa: S101 - the steps before
-        wrote = await self._users.ensure(run.record, run.grants, revealed)
-        if run.relations_changed:
-            # In this run, not in the readers' own: a revocation must not wait for them.
-            wrote |= await self._users.refresh_roles(await self._readers(run.slug))
+        wrote |= await self._users.ensure(run.record, run.grants, revealed)
         run.outcome.database_user = True
         return wrote
 
-    async def _readers(self, slug: str) -> list[str]:
-        around = await self._registry.neighbours(slug)
-        return [app.slug for app in around if slug in app.spec.read_scopes]
+    async def _narrow_readers(self, run: Run) -> bool:
+        """Bring the readers' roles up to their grants: a revocation waits for nobody's own run."""
+        if not run.relations_changed:
+            return False
+        around = await self._registry.neighbours(run.slug)
+        readers = [app.slug for app in around if run.slug in app.spec.read_scopes]
+        return await self._users.refresh_roles(readers)
 
     async def _reveal(self, run: Run) -> RevealedSecrets:
         if run.key_problem is not None:

@@ -1,7 +1,9 @@
-"""Finds users and roles in MongoDB that apps left behind, and drops them.
+"""Finds what opens more in MongoDB than it should, and ends it.
 
-A deletion drops its app's users itself. Something is left where it was forced while MongoDB was
-down, or where a registration was removed by hand; whatever it is, it must not open anything.
+A deletion drops its app's users itself, and a run follows grants with the roles of both sides.
+Something is left where a deletion was forced while MongoDB was down, where a registration was
+removed by hand, or where a run was killed after a consent was withdrawn, and the reader is
+suspended or fails, so that nothing else looks at it.
 """
 
 from __future__ import annotations
@@ -60,17 +62,30 @@ class Sweeper:
         backoff = Backoff(first=1.0, most=30.0)
         while True:
             try:
-                self._gate.require()
-                dropped = await self._users.sweep(self._active)
+                await self.sweep()
             except MdbEngineError as error:
                 _log.info("Orphans are looked for later", error=error.message)
                 await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            for name in dropped:
-                self._metrics.count_write("mongodb", "sweep")
-                _log.warning("Dropped what a deleted app left in MongoDB", user_or_role=name)
-            await asyncio.sleep(self._interval)
+            else:
+                backoff.reset()
+                await asyncio.sleep(self._interval)
+
+    async def sweep(self) -> None:
+        """Sweep once.
+
+        Raises
+        ------
+        MdbEngineError
+            If MongoDB cannot be used.
+        """
+        self._gate.require()
+        for name in await self._users.sweep(self._active):
+            self._metrics.count_write("mongodb", "sweep")
+            _log.warning("Dropped what a deleted app left in MongoDB", user_or_role=name)
+        for slug in await self._active():
+            if await self._users.refresh_roles([slug]):
+                self._metrics.count_write("mongodb", "follow-grants")
+                _log.warning("Brought the role of an app up to its grants", slug=slug)
 
     async def _active(self) -> Collection[str]:
         return [app.slug for app in await self._registry.all() if app.state is AppState.ACTIVE]

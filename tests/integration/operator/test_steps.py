@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ from support.operator_edge import Request, writes
 from mdb_operator.config import Config
 from mdb_operator.controller import Controller
 from mdb_operator.factory import Factory
+from mdb_operator.master_key_source import MissingKeyring
+from mdb_operator.models.outcome import Isolation
 from mdb_operator.models.plan import Step
 from mdb_operator.process import MONGO_OPTIONS, open_context
 from mdb_operator.services.workers import Again
@@ -84,7 +86,7 @@ class Operator:
         return [*writes(self.requests), *self.commands.writes]
 
 
-Start = Callable[[], AbstractAsyncContextManager[Operator]]
+Start = Callable[..., AbstractAsyncContextManager[Operator]]
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Start:
     monkeypatch.setitem(MONGO_OPTIONS, "event_listeners", [commands])
 
     @asynccontextmanager
-    async def started() -> AsyncIterator[Operator]:
+    async def started(isolation: Isolation = "library") -> AsyncIterator[Operator]:
         commands.writes.clear()
         config = Config(
             namespace=installation.namespace,
@@ -102,7 +104,7 @@ def start(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> Start:
             watch_namespaces=installation.apps,
             mongodb_uri=installation.server.uri,
             mongodb_database=installation.database,
-            isolation="library",
+            isolation=isolation,
             master_key_secret="master-key",
         )
         async with open_context(config) as context:
@@ -208,11 +210,73 @@ async def test_a_deletion_killed_after_any_step_leaves_nothing(
                 await operator.look(namespace, name)
         async with start() as operator:
             await operator.look(namespace, name)
-        assert installation.get("mdbapp", name) is None
-        assert installation.get("secret", f"{name}-mdb") is None
+        assert installation.get("MdbApp", name) is None
+        assert installation.get("Secret", f"{name}-mdb") is None
         for collection in ("apps_config", "_mdb_engine_app_secrets", "_mdb_engine_grants"):
             assert installation.mongo[collection].count_documents({"slug": name}) == 0
         assert f"{name}_c" not in installation.mongo.list_collection_names()
+
+
+async def lose_the_master_key(_installation: Installation, operator: Operator) -> None:
+    operator.factory.context.master_keys.encryption.use(MissingKeyring("lost"))
+
+
+async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
+    installation.mongo["owner_clicks"].insert_many([{"user": "same"}, {"user": "same"}])
+    installation.apply("owner", **{**CLOSED, "collections": [UNIQUE]})
+
+
+async def kill_it_after_the_grants(installation: Installation, operator: Operator) -> None:
+    """Let the reader evade the way in which everything else follows: nobody looks at it."""
+    installation.apply("reader", **READER, suspend=True)
+    await operator.look(installation.apps, "reader")
+    operator.steps.clear()
+    operator.kill_after = 4  # claim, collections, secret, grants
+
+
+READER: dict[str, Any] = {"dataAccess": {"readScopes": ["reader", "owner"]}}
+CLOSED: dict[str, Any] = {"dataAccess": {"crossAppPolicy": "DenyAll"}}
+UNIQUE = {
+    "name": "clicks",
+    "indexes": [{"name": "u", "unique": True, "keys": [{"field": "user"}]}],
+}
+
+
+@pytest.mark.parametrize(
+    "trouble", [lose_the_master_key, make_an_index_impossible, kill_it_after_the_grants]
+)
+async def test_a_consent_that_is_withdrawn_ends_in_mongodb_whatever_else_fails(
+    installation: Installation,
+    start: Start,
+    trouble: Callable[[Installation, Operator], Awaitable[None]],
+) -> None:
+    def may_read() -> bool:
+        found = installation.mongo.command(
+            "rolesInfo", "mdb-engine.app.reader", showPrivileges=True
+        )
+        resources = [one["resource"] for one in found["roles"][0]["privileges"]]
+        return "owner_clicks" in {resource.get("collection") for resource in resources}
+
+    namespace = installation.apps
+    installation.apply("owner", collections=[{"name": "clicks"}])
+    installation.apply("reader", **READER)
+    try:
+        async with start("database") as operator:
+            await operator.look(namespace, "owner")
+            await operator.look(namespace, "reader")
+            assert may_read()
+            installation.apply("owner", **CLOSED, collections=[{"name": "clicks"}])
+            await trouble(installation, operator)
+            with suppress(Killed):
+                await operator.look(namespace, "owner")
+        if operator.kill_after is not None:
+            async with start("database") as operator:
+                await operator.look(namespace, "owner")
+                await operator.controller.sweep()
+        assert not may_read()
+    finally:
+        installation.mongo.command("dropAllUsersFromDatabase")
+        installation.mongo.command("dropAllRolesFromDatabase")
 
 
 async def test_an_app_that_goes_in_the_middle_leaves_no_series(
