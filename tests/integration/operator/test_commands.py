@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 import sys
 from pathlib import Path
 
+from bson import DatetimeMS, MaxKey, encode
+from bson.raw_bson import RawBSONDocument
 from support.installation import MASTER_KEY_SECRET, Installation
 
 
@@ -61,6 +64,34 @@ def test_a_rotation_that_nobody_carries_out_says_how_to_go_on(running: Installat
     running.start()
     done = command(running, "rotate-master-key", "--resume")
     assert done.returncode == 0, done.stderr
+
+
+def test_no_event_that_an_app_made_up_hides_the_others_or_steers_the_terminal(
+    running: Installation,
+) -> None:
+    now = dt.datetime.now(dt.UTC)
+    good = {"event": "denied", "slug": "spy", "operation": "find", "collection": "x", "count": 2}
+    far = dt.datetime(9999, 1, 1, tzinfo=dt.UTC)
+    running.mongo["_mdb_engine_audit"].insert_many(
+        [
+            {**good, "at": now - dt.timedelta(seconds=1), "message": "not granted"},
+            {**good, "at": MaxKey()},
+            {**good, "at": far},
+            {**good, "at": now, "message": "x" * 20_000},
+            {**good, "at": now, "first_at": DatetimeMS(2**60), "operation": 7, "collection": {}},
+            {**good, "at": now, "count": "many", "message": "\x1b[2J\n2026-01-01 denied other"},
+            RawBSONDocument(encode({**good, "at": now, "message": "A!"}).replace(b"A!", b"\xff!")),
+        ]
+    )
+    done = command(running, "audit", "--denied", "--app", "spy", "--limit", "4")
+    assert done.returncode == 0, done.stderr
+    first, *others = done.stdout.splitlines()
+    assert first.endswith(" denied spy find x x2: not granted")
+    assert {line.partition(" ")[2] for line in others} == {
+        "denied spy 7 {} x2",
+        "denied spy find x: \\x1b[2J\\n2026-01-01 denied other",
+        "denied spy find x x2: \N{REPLACEMENT CHARACTER}!",
+    }
 
 
 def test_a_retained_slug_is_released_to_its_heir_only_by_an_administrator(
