@@ -6,7 +6,7 @@ import difflib
 import inspect
 import typing
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -37,7 +37,9 @@ class Part(BaseModel):
     )
 
 
-def parse(model: type[ModelT], data: Any, *, camel: bool) -> ModelT:
+def parse(
+    model: type[ModelT], data: Any, *, camel: bool, extra: Literal["forbid", "ignore"] = "forbid"
+) -> ModelT:
     """Validate data in one of the two spellings, and only in that.
 
     Parameters
@@ -48,6 +50,8 @@ def parse(model: type[ModelT], data: Any, *, camel: bool) -> ModelT:
         What was read from JSON or YAML.
     camel
         Whether keys are spelt in camelCase (an MdbApp) or in snake_case (``manifest.json``).
+    extra
+        What becomes of keys that the model does not know.
 
     Raises
     ------
@@ -55,7 +59,7 @@ def parse(model: type[ModelT], data: Any, *, camel: bool) -> ModelT:
         With all faults, each with its path in the spelling of the input.
     """
     try:
-        return model.model_validate(data, by_alias=camel, by_name=not camel)
+        return model.model_validate(data, extra=extra, by_alias=camel, by_name=not camel)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
     deepest = [tuple(one["loc"]) for one in found]

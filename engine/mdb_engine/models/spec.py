@@ -309,6 +309,20 @@ class MdbAppSpec(Part):
         """
         return parse(cls, data, camel=True)
 
+    @classmethod
+    def parse_stored(cls, data: Mapping[str, Any]) -> MdbAppSpec:
+        """Read a spec that was accepted when it was stored, by this version or a later one.
+
+        What a later version added is left out. One app that uses such a field must not keep all
+        others from being read after a rollback.
+
+        Raises
+        ------
+        ManifestInvalid
+            With everything else that is wrong.
+        """
+        return parse(cls, data, camel=True, extra="ignore")
+
     def normalised(self) -> MdbAppSpec:
         """Return the spec with the scopes written out that default to the slug."""
         access = self.data_access.model_copy(

@@ -180,7 +180,7 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         slug=document["slug"],
         owner=Owner(**document["owner"]),
         state=AppState(document["state"]),
-        spec=MdbAppSpec.parse(document["spec"]),
+        spec=MdbAppSpec.parse_stored(document["spec"]),
         generation=document["generation"],
         incarnation=document["incarnation"],
         claims=frozenset(name for name in document["claims"] if not name.startswith(":")),

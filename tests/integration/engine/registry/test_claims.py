@@ -44,6 +44,24 @@ async def test_registering_again_writes_nothing(registries: Registries) -> None:
     assert again.grants.granted == ("a", "b")
 
 
+async def test_a_row_of_a_later_version_keeps_no_other_app_from_being_registered(
+    registries: Registries,
+) -> None:
+    registry = registries.connect()
+    first = await registry.register(spec("later", "x"))
+    database = registries.database.client[registries.database.name]
+    database[APPS_COLLECTION].update_one(
+        {"slug": "later"},
+        {"$set": {"spec.ofALaterVersion": True, "spec.collections.0.alsoLater": [1]}},
+    )
+    assert [app.spec for app in await registry.all()] == [first.record.spec]
+    assert (await registry.register(spec("later", "x"))).record.incarnation == (
+        first.record.incarnation
+    )
+    reader = await registry.register(spec("reader", readScopes=["reader", "later"]))
+    assert reader.grants.granted == ("later", "reader")
+
+
 @pytest.mark.parametrize(
     ("slug", "by"),
     [
