@@ -24,6 +24,7 @@ from mdb_engine.scoped.options import (
     accept,
 )
 from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.values import members
 
 __all__ = ["Request", "scope_requests"]
 
@@ -62,10 +63,12 @@ def scope_requests(
         If there are too many, or one is too large or too deep.
     """
     scoped: list[Request] = []
-    for index, request in enumerate(requests):
+    for index, request in enumerate(members(requests, path)):
         if index >= limits.max_bulk_operations:
             raise limits.exceeded("max_bulk_operations", "bulk_write has more requests", path)
         scoped.append(_scope_request(request, target, limits, f"{path}[{index}]"))
+    if not scoped:
+        raise OptionRefused(f"{path} has to hold at least one request", path=path)
     return scoped
 
 

@@ -136,6 +136,8 @@ class ScopedChangeStream:
         """Return the next change, or None if there is none for ``max_await_time_ms``."""
         raw = await self.__ready()
         change: Document | None = await self.__operation.ask(raw.try_next, bounded=False)
+        if change is not None:  # it may be from long after the check that the wait began with
+            await self.__admit()
         return change
 
     async def close(self) -> None:
@@ -164,6 +166,11 @@ class ScopedChangeStream:
         return sealed(raw)
 
     async def __recheck(self) -> None:
+        await self.__admit()
+        if self.__raw is not None and self.__client != id(self.__operation.seam.database().client):
+            await self.__move(self.__raw())
+
+    async def __admit(self) -> None:
         try:
             self.__operation.recheck()
         except MdbEngineError:
@@ -171,8 +178,6 @@ class ScopedChangeStream:
                 await self.close()
             raise
         self.__checked = time.monotonic()
-        if self.__raw is not None and self.__client != id(self.__operation.seam.database().client):
-            await self.__move(self.__raw())
 
     async def __move(self, old: RawChangeStream) -> None:
         """Go on where the stream is on a new connection, because credentials were rotated."""

@@ -21,9 +21,10 @@ from pymongo.errors import InvalidOperation, PyMongoError
 
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
+from mdb_engine.scoped.errors import AttributeRefused, Translation
 from mdb_engine.scoped.not_offered import CURSOR_REFUSED, refusal
 from mdb_engine.scoped.operation import Operation, Purpose
+from mdb_engine.scoped.option_values import count, field_name
 from mdb_engine.scoped.options import (
     DistinctOptions,
     FindOptions,
@@ -177,9 +178,9 @@ class ScopedCommandCursor:
         LimitExceeded
             If there are more than ``max_result_documents``: iterate, or set a ``limit``.
         """
-        if length is not None and length < 0:
-            raise OptionRefused("to_list takes a number that is not negative, or None")
         limits = self.__operation.seam.limits
+        if length is not None:
+            count(length, limits, "length")
         most = limits.max_result_documents + 1 if length is None else length
         documents: list[Document] = []
         while len(documents) < most and self.alive:
@@ -326,9 +327,16 @@ class ScopedCursor(ScopedCommandCursor):
         return self.__set(max=spec)
 
     def clone(self) -> ScopedCursor:
-        """Return a new cursor of the same query and options, not yet read."""
-        settings = {**self.__settings, "session": self.__session}
-        return ScopedCursor(self.__operation, self.__query, self.__projection, settings)
+        """Return a new cursor of the same query and options, not yet read.
+
+        Raises
+        ------
+        MdbEngineError
+            If the query could not be made now: the token and the grants are checked again.
+        """
+        with self.__operation.again("find", Purpose.READ) as operation:
+            settings = {**self.__settings, "session": self.__session}
+        return ScopedCursor(operation, self.__query, self.__projection, settings)
 
     def rewind(self) -> Self:
         """Start over; the driver closes what is left on the server."""
@@ -337,12 +345,12 @@ class ScopedCursor(ScopedCommandCursor):
 
     async def distinct(self, key: str, **options: Unpack[DistinctOptions]) -> list[Any]:
         """Return the distinct values of a field among the documents that the query matches."""
-        seam = self.__operation.seam
-        with Operation(seam, "distinct", self.__operation.reference, Purpose.READ) as operation:
-            self.__operation.access.confirm(operation.access)
-            given = accept("distinct", options, DistinctOptions, seam.limits)
+        with self.__operation.again("distinct", Purpose.READ) as operation:
+            limits = operation.seam.limits
+            field = field_name(key, limits, "key")
+            given = accept("distinct", options, DistinctOptions, limits)
             given.setdefault("session", self.__session)
-        found: list[Any] = await operation.run("distinct", key, self.__query, **given)
+        found: list[Any] = await operation.run("distinct", field, self.__query, **given)
         return found
 
     async def explain(self) -> Document:
@@ -350,10 +358,8 @@ class ScopedCursor(ScopedCommandCursor):
 
         What tells of the server instead of the query is left out.
         """
-        seam = self.__operation.seam
-        with Operation(seam, "explain", self.__operation.reference, Purpose.OWN) as operation:
-            self.__operation.access.confirm(operation.access)
-        collection, session = operation.place(self.__session)
+        with self.__operation.again("explain", Purpose.OWN) as operation:
+            collection, session = operation.place(self.__session)
         raw = await self.__find(collection, session)
         plan: Document = await operation.send(raw.explain, bounded=True)
         return {key: value for key, value in plan.items() if key not in _ABOUT_THE_SERVER}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
+from pymongo.collation import Collation
+
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
 from mdb_engine.models.access import Access, Gate
@@ -13,8 +15,11 @@ from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translatio
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
 from mdb_engine.scoped.operation import Operation, Purpose, Reference, Seam
+from mdb_engine.scoped.option_values import collation_document
+from mdb_engine.scoped.options import unknown_option
 from mdb_engine.scoped.transaction import Transaction
 from mdb_engine.scoped.values import plain_mapping
+from mdb_engine.scoped.walk_filters import check_filter
 
 __all__ = ["ScopedApp", "ScopedDatabase"]
 
@@ -24,10 +29,13 @@ class CreateOptions(TypedDict, total=False):
 
     capped: bool
     changeStreamPreAndPostImages: Mapping[str, Any]
-    collation: Mapping[str, Any]
+    collation: Collation | Mapping[str, Any]
     max: int
     session: Transaction | None
     size: int
+    validationAction: str
+    validationLevel: str
+    validator: Mapping[str, Any]
 
 
 class ScopedDatabase:
@@ -174,12 +182,8 @@ class ScopedDatabase:
         seam = self.__seam
         reference = Reference(_text(name, "a name"), None, self.__options)
         with Operation(seam, "create_collection", reference, Purpose.WRITE) as operation:
-            given = dict(options)
-            session = given.pop("session", None)
-            for option in given.keys() - CreateOptions.__annotations__.keys():
-                raise OptionRefused(f"create_collection has no option {option}", path=option)
-            plain = plain_mapping(given, seam.limits, "options")
-        collection, raw_session = operation.place(session)  # type: ignore[arg-type]
+            plain = _create_options(options, seam.limits)
+        collection, raw_session = operation.place(options.get("session"))
         if raw_session is not None:
             plain["session"] = raw_session
         await operation.send(
@@ -237,6 +241,21 @@ class ScopedApp:
 
     def __iter__(self) -> NoReturn:
         raise OptionRefused("an app's collections cannot be iterated")
+
+
+def _create_options(options: CreateOptions, limits: Limits) -> dict[str, Any]:
+    """Check and copy the options that the server gets."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in CreateOptions.__annotations__:
+            raise unknown_option("create_collection", name, CreateOptions.__annotations__)
+    given.pop("session", None)
+    if "collation" in given:
+        given["collation"] = collation_document(given["collation"], limits, "collation")
+    plain = plain_mapping(given, limits, "options")
+    if "validator" in plain:
+        check_filter(plain["validator"], "validator", text=False)
+    return plain
 
 
 def _text(value: object, what: str) -> str:

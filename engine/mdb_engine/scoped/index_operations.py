@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from pymongo import IndexModel
-from pymongo.collation import Collation
 from pymongo.operations import SearchIndexModel
 
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.cursor import ScopedCommandCursor
 from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.indexes import scope_index
+from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operation import Handle, Operation, Purpose
-from mdb_engine.scoped.options import CommonOptions, Keys, key_list
-from mdb_engine.scoped.values import plain_mapping
+from mdb_engine.scoped.option_values import collation_document, key_list
+from mdb_engine.scoped.options import CommonOptions, Keys
+from mdb_engine.scoped.values import members, plain_mapping
 
 __all__ = ["IndexOperations"]
 
@@ -71,8 +72,10 @@ class IndexOperations(Handle):
             settings = self._options("create_indexes", options, CommonOptions)
             models = [
                 _scope_model(model, operation, f"indexes[{position}]")
-                for position, model in enumerate(indexes)
+                for position, model in enumerate(members(indexes, "indexes"))
             ]
+            if not models:
+                raise OptionRefused("indexes has to hold at least one index", path="indexes")
         names: list[str] = await operation.run("create_indexes", models, **settings)
         return names
 
@@ -181,15 +184,12 @@ class IndexOperations(Handle):
     ) -> list[str]:
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, CommonOptions)
-            plain = [
-                plain_mapping(
-                    model.document if type(model) is SearchIndexModel else model,
-                    operation.seam.limits,
-                    f"models[{position}]",
-                )
-                for position, model in enumerate(models)
+            made = [
+                _search_model(model, operation.seam.limits, f"models[{position}]")
+                for position, model in enumerate(members(models, "models"))
             ]
-            made = [SearchIndexModel(**model) for model in plain]
+            if not made:
+                raise OptionRefused("models has to hold at least one index", path="models")
         names: list[str] = await operation.run("create_search_indexes", made, **settings)
         return names
 
@@ -207,13 +207,22 @@ def _name(name: object) -> str:
     return name
 
 
+def _search_model(model: SearchModel, limits: Limits, path: str) -> SearchIndexModel:
+    document = model.document if isinstance(model, SearchIndexModel) else model
+    plain = plain_mapping(document, limits, path)
+    if "definition" not in plain or plain.keys() - {"definition", "name", "type"}:
+        raise OptionRefused(f"{path} needs definition, and may have name and type", path=path)
+    return SearchIndexModel(**plain)
+
+
 def _scope_index(
     keys: Any, options: Mapping[str, Any], operation: Operation, path: str
 ) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     given = dict(options)
-    if type(given.get("collation")) is Collation:
-        given["collation"] = given["collation"].document
-    return scope_index(keys, given, operation.target, operation.seam.limits, path=path)
+    limits = operation.seam.limits
+    if given.get("collation") is not None:
+        given["collation"] = collation_document(given["collation"], limits, f"{path}.collation")
+    return scope_index(keys, given, operation.target, limits, path=path)
 
 
 def _scope_model(model: object, operation: Operation, path: str) -> IndexModel:

@@ -182,6 +182,8 @@ class Operation:
         The collection that it is on.
     purpose
         What it needs of the collection.
+    earlier
+        What an operation that this one goes on from resolved; it has to mean the same now.
 
     Notes
     -----
@@ -189,16 +191,24 @@ class Operation:
     gate, `Access.resolve` and the purpose have against the operation.
     """
 
-    __slots__ = ("access", "name", "purpose", "reference", "seam", "target")
+    __slots__ = ("access", "earlier", "name", "purpose", "reference", "seam", "target")
 
     access: Witness
     target: Target
 
-    def __init__(self, seam: Seam, name: str, reference: Reference, purpose: Purpose) -> None:
+    def __init__(
+        self,
+        seam: Seam,
+        name: str,
+        reference: Reference,
+        purpose: Purpose,
+        earlier: Witness | None = None,
+    ) -> None:
         self.seam = seam
         self.name = name
         self.reference = reference
         self.purpose = purpose
+        self.earlier = earlier
 
     def __enter__(self) -> Self:
         reference = self.reference
@@ -206,6 +216,8 @@ class Operation:
             self.access = Witness(self.seam.gate().admit())
             self.target = self.access.resolve(reference.name, app=reference.app)
             self._check_purpose()
+            if self.earlier is not None:
+                self.earlier.confirm(self.access)
         except MdbEngineError as error:
             self.record(error)
             raise
@@ -219,6 +231,18 @@ class Operation:
     ) -> None:
         if isinstance(error, MdbEngineError):
             self.record(error)
+
+    def again(self, name: str, purpose: Purpose) -> Operation:
+        """Make another operation on the same collection, admitted anew, with what this one made.
+
+        Parameters
+        ----------
+        name
+            Its name.
+        purpose
+            What it needs of the collection.
+        """
+        return Operation(self.seam, name, self.reference, purpose, self.access)
 
     def recheck(self) -> None:
         """Admit the operation again, as it goes on longer than one command.

@@ -8,21 +8,18 @@ drivers pass a keyword straight to the server's command.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypedDict
 
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
 
-from mdb_engine.exceptions import LimitExceeded
 from mdb_engine.scoped.errors import OptionRefused
-from mdb_engine.scoped.expressions import check_expression, scope_let
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.projections import scope_projection
+from mdb_engine.scoped.option_values import READERS
 from mdb_engine.scoped.refusals import shown
 from mdb_engine.scoped.transaction import Transaction
-from mdb_engine.scoped.values import plain_mapping, plain_value
 
 __all__ = [
     "REFUSED_OPTIONS",
@@ -32,6 +29,7 @@ __all__ = [
     "CountOptions",
     "DeleteOptions",
     "DistinctOptions",
+    "EstimateOptions",
     "FindAndModifyOptions",
     "FindAndUpdateOptions",
     "FindOptions",
@@ -42,7 +40,7 @@ __all__ = [
     "UpdateOptions",
     "WatchOptions",
     "accept",
-    "key_list",
+    "unknown_option",
 ]
 
 Keys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
@@ -100,6 +98,12 @@ class DistinctOptions(CommonOptions, total=False):
 
     collation: Collation | Mapping[str, Any] | None
     hint: Keys | None
+    maxTimeMS: int | None
+
+
+class EstimateOptions(CommonOptions, total=False):
+    """Options of ``estimated_document_count``."""
+
     maxTimeMS: int | None
 
 
@@ -195,128 +199,11 @@ REFUSED_OPTIONS: Mapping[str, str] = MappingProxyType(
         "show_expanded_events": "they tell of indexes and options, not of documents",
         "show_record_id": "it would return the server's internal ids",
         "snapshot": "MongoDB removed it; sort by _id",
+        "timeseries": "the documents of a time series cannot be updated one by one",
+        "viewOn": "a view could show another app's data; use aggregate",
     }
 )
 """Options that the drivers know and the engine refuses, with the reason."""
-
-
-def key_list(value: Any, limits: Limits, path: str) -> list[tuple[str, Any]]:
-    """Bring fields with a direction into one form; a direction may be ``{"$meta": ...}``."""
-    plain = plain_value(value, limits, path)
-    if isinstance(plain, str):
-        plain = [plain]
-    items = list(plain.items()) if isinstance(plain, dict) else plain
-    if not isinstance(items, list) or not items:
-        raise OptionRefused(f"{path} has to name at least one field", path=path)
-    return [_key(item, f"{path}[{index}]") for index, item in enumerate(items)]
-
-
-def _key(item: Any, path: str) -> tuple[str, Any]:
-    name, direction = (item, 1) if isinstance(item, str) else _pair(item, path)
-    if isinstance(direction, dict):
-        check_expression(direction, f"{path}.{shown(name)}")
-    return name, direction
-
-
-def _pair(item: Any, path: str) -> tuple[str, Any]:
-    match item:
-        case [str(name), direction]:
-            return name, direction
-        case _:
-            raise OptionRefused(f"{path} has to be a field's name or (name, direction)", path=path)
-
-
-def _hint(value: Any, limits: Limits, path: str) -> Any:
-    return value if type(value) is str else key_list(value, limits, path)
-
-
-def _bounds(value: Any, limits: Limits, path: str) -> dict[str, Any]:
-    plain = plain_value(value, limits, path)
-    if not isinstance(plain, list):
-        raise OptionRefused(f"{path} has to be a list of (name, value)", path=path)
-    return dict(_pair(item, f"{path}[{index}]") for index, item in enumerate(plain))
-
-
-def _collation(value: Any, limits: Limits, path: str) -> Any:
-    return value.document if type(value) is Collation else plain_mapping(value, limits, path)
-
-
-def _time(value: Any, limits: Limits, path: str) -> int:
-    milliseconds = _count(value, limits, path)
-    if not 0 < milliseconds <= limits.max_time_ms:
-        raise LimitExceeded(
-            f"{path} has to lie between 1 and the limit max_time_ms, {limits.max_time_ms}",
-            path=path,
-        )
-    return milliseconds
-
-
-def _count(value: Any, _limits: Limits, path: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise OptionRefused(f"{path} has to be a whole number", path=path)
-    return int(value)
-
-
-def _flag(value: Any, _limits: Limits, path: str) -> bool:
-    if not isinstance(value, bool):
-        raise OptionRefused(f"{path} has to be True or False", path=path)
-    return value
-
-
-def _text(value: Any, _limits: Limits, path: str) -> str:
-    if type(value) is not str:
-        raise OptionRefused(f"{path} has to be a string", path=path)
-    return value
-
-
-def _timestamp(value: Any, _limits: Limits, path: str) -> Timestamp:
-    if type(value) is not Timestamp:
-        raise OptionRefused(f"{path} has to be a bson.timestamp.Timestamp", path=path)
-    return value
-
-
-def _let(value: Any, limits: Limits, path: str) -> dict[str, Any]:
-    return scope_let(value, limits, path=path)
-
-
-def _projection(value: Any, limits: Limits, path: str) -> Any:
-    return scope_projection(value, limits, path=path)
-
-
-def _as_given(value: Any, _limits: Limits, _path: str) -> Any:
-    return value
-
-
-_READERS: Mapping[str, Callable[[Any, Limits, str], Any]] = {
-    "allow_disk_use": _flag,
-    "allowDiskUse": _flag,
-    "array_filters": _as_given,  # checked together with the update that it belongs to
-    "batch_size": _count,
-    "batchSize": _count,
-    "collation": _collation,
-    "comment": plain_value,
-    "full_document": _text,
-    "full_document_before_change": _text,
-    "hint": _hint,
-    "let": _let,
-    "limit": _count,
-    "max": _bounds,
-    "max_await_time_ms": _time,
-    "max_time_ms": _time,
-    "maxTimeMS": _time,
-    "min": _bounds,
-    "ordered": _flag,
-    "projection": _projection,
-    "resume_after": plain_mapping,
-    "return_document": _flag,
-    "session": _as_given,  # checked where the operation finds its place
-    "skip": _count,
-    "sort": key_list,
-    "start_after": plain_mapping,
-    "start_at_operation_time": _timestamp,
-    "upsert": _flag,
-}
-"""How the value of an option is checked and copied."""
 
 
 def accept(
@@ -351,13 +238,24 @@ def accept(
     accepted: dict[str, Any] = {}
     for name, value in given.items():
         if name not in names:
-            raise _unknown(operation, name, names)
+            raise unknown_option(operation, name, names)
         if value is not None:
-            accepted[name] = _READERS[name](value, limits, name)
+            accepted[name] = READERS[name](value, limits, name)
     return accepted
 
 
-def _unknown(operation: str, name: str, names: Mapping[str, Any]) -> OptionRefused:
+def unknown_option(operation: str, name: str, names: Mapping[str, Any]) -> OptionRefused:
+    """Make the error for an option that an operation does not take.
+
+    Parameters
+    ----------
+    operation
+        The operation's name.
+    name
+        The option.
+    names
+        The options that it takes.
+    """
     if name in REFUSED_OPTIONS:
         return OptionRefused(f"{operation} refuses {name}: {REFUSED_OPTIONS[name]}", path=name)
     near = difflib.get_close_matches(name, names, n=1)

@@ -40,12 +40,20 @@ def scope_projection(
         for item in plain:
             if not isinstance(item, str):
                 raise refused(type(item).__name__, "a list of fields holds only names", path)
+            _check_field(item, path)
         return plain
     if not isinstance(plain, dict):
         raise refused(type(projection).__name__, "it has to be a mapping or a list of fields", path)
     for field, value in plain.items():
-        _check(value, f"{path}.{shown(field)}")
+        below = f"{path}.{shown(field)}"
+        _check_field(field, below)
+        _check(value, below)
     return plain
+
+
+def _check_field(field: str, path: str) -> None:
+    if field.startswith("$"):
+        raise refused(field, "it is no field's name", path)
 
 
 def _check(value: Any, path: str) -> None:

@@ -9,14 +9,14 @@ from typing import Any, Unpack
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.change_stream import ScopedChangeStream
 from mdb_engine.scoped.cursor import Document, ScopedCommandCursor, ScopedCursor
-from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.filters import scope_filter
 from mdb_engine.scoped.operation import Handle, Purpose
+from mdb_engine.scoped.option_values import field_name
 from mdb_engine.scoped.options import (
     AggregateOptions,
-    CommonOptions,
     CountOptions,
     DistinctOptions,
+    EstimateOptions,
     FindOptions,
     WatchOptions,
 )
@@ -154,8 +154,13 @@ class Reads(Handle):
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
-    async def estimated_document_count(self, **options: Unpack[CommonOptions]) -> int:
+    async def estimated_document_count(self, **options: Unpack[EstimateOptions]) -> int:
         """Count the documents in scope; exact, and as slow as ``count_documents({})``.
+
+        Parameters
+        ----------
+        **options
+            See `EstimateOptions`.
 
         Notes
         -----
@@ -164,7 +169,7 @@ class Reads(Handle):
         """
         with self._begin("estimated_document_count", Purpose.READ) as operation:
             query = scope_filter(None, operation.target, operation.seam.limits)
-            settings = self._options("estimated_document_count", options, CommonOptions)
+            settings = self._options("estimated_document_count", options, EstimateOptions)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
@@ -183,11 +188,11 @@ class Reads(Handle):
             See `DistinctOptions`.
         """
         with self._begin("distinct", Purpose.READ) as operation:
-            if type(key) is not str:
-                raise OptionRefused("distinct takes the name of a field", path="key")
-            query = scope_filter(filter, operation.target, operation.seam.limits)
+            limits = operation.seam.limits
+            field = field_name(key, limits, "key")
+            query = scope_filter(filter, operation.target, limits)
             settings = self._options("distinct", options, DistinctOptions)
-        found: list[Any] = await operation.run("distinct", key, query, **settings)
+        found: list[Any] = await operation.run("distinct", field, query, **settings)
         return found
 
     def watch(

@@ -15,7 +15,7 @@ import re
 import uuid
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from bson.binary import Binary
 from bson.code import Code
@@ -34,7 +34,9 @@ from mdb_engine.exceptions import QueryRefused
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.refusals import refused, shown
 
-__all__ = ["plain_document", "plain_mapping", "plain_value"]
+__all__ = ["members", "plain_document", "plain_mapping", "plain_value"]
+
+Value = TypeVar("Value")
 
 _FIXED_SIZES: Mapping[type, int] = {
     type(None): 0,
@@ -238,6 +240,13 @@ def plain_mapping(value: Any, limits: Limits, path: str) -> dict[str, Any]:
 def plain_document(value: Any, limits: Limits, path: str) -> dict[str, Any]:
     """Copy a document, which has to be a mapping."""
     return _mapping(value, limits, path, "max_document_bytes")
+
+
+def members(values: Iterable[Value], path: str) -> Iterable[Value]:
+    """Return what has to be a list or another iterable of several inputs, each checked later."""
+    if isinstance(values, str | bytes | Mapping) or not isinstance(values, Iterable):
+        raise refused(type(values).__name__, "a list is expected", path)
+    return values
 
 
 def _mapping(value: Any, limits: Limits, path: str, limit: str) -> dict[str, Any]:

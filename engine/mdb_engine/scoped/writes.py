@@ -34,6 +34,7 @@ from mdb_engine.scoped.options import (
 )
 from mdb_engine.scoped.reads import Filter
 from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.values import members
 
 __all__ = ["Update", "Writes"]
 
@@ -260,8 +261,6 @@ class Writes(Handle):
             query = _write_filter(filter, operation, settings)
             changes = scope_update(update, operation.target, operation.seam.limits)
             _scope_array_filters(settings, operation)
-            if "sort" in settings:
-                settings["sort"] = dict(settings["sort"])
         updated: UpdateResult = await operation.run(name, query, changes, **settings)
         return updated
 
@@ -297,12 +296,14 @@ def _stamp_all(
 ) -> list[dict[str, Any]]:
     limits = operation.seam.limits
     stamped = []
-    for index, document in enumerate(documents):
+    for index, document in enumerate(members(documents, "documents")):
         path = f"documents[{index}]"
         if index >= limits.max_bulk_operations:
             raise limits.exceeded("max_bulk_operations", "insert_many has more documents", path)
         stamped.append(stamp_document(document, operation.target, limits, path=path))
         _return_id(document, stamped[-1])
+    if not stamped:
+        raise OptionRefused("documents has to hold at least one document", path="documents")
     return stamped
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import pytest
@@ -301,3 +302,39 @@ async def test_the_database_handle_narrowed_to_reading_reads(filled: World) -> N
     assert "_id_" in await db.orders.index_information()
     with pytest.raises(ScopeDenied, match="read only"):
         await db.orders.insert_one({})
+
+
+async def test_a_copy_of_a_cursor_is_admitted_like_a_new_query(filled: World) -> None:
+    cursor = filled.db("shop").orders.find()
+    shared = filled.db("shop")["stock_items"].find()
+    await shared.clone().to_list()
+    filled.let_read("shop")
+    with pytest.raises(ScopeDenied):
+        shared.clone()
+
+    filled.revoked.add("shop")
+    with pytest.raises(InvalidToken):
+        cursor.clone()
+    assert [event.operation for event in filled.denials()] == ["find", "find"]
+
+
+async def test_a_cursors_distinct_takes_a_field(filled: World) -> None:
+    cursor = filled.db("shop").orders.find()
+    for key in ("$n", {"n": 1}, None):
+        with pytest.raises(QueryRefused, match="field's name"):
+            await cursor.distinct(key)  # type: ignore[arg-type]
+    with pytest.raises(QueryRefused, match="whole number"):
+        await cursor.to_list("5")  # type: ignore[arg-type]
+
+
+async def test_estimated_count_takes_a_time_limit(filled: World) -> None:
+    orders = filled.db("shop").orders
+    assert await orders.estimated_document_count(maxTimeMS=5000) == await orders.count_documents({})
+
+
+async def test_name_of_a_hinted_index_may_be_any_kind_of_string(filled: World) -> None:
+    class Index(enum.StrEnum):
+        BY_ID = "_id_"
+
+    orders = filled.db("shop").orders
+    assert await orders.find(hint=Index.BY_ID).to_list() == await orders.find().to_list()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from pymongo import (
     UpdateMany,
     UpdateOne,
 )
-from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure
+from pymongo.collation import Collation
+from pymongo.errors import BulkWriteError, DuplicateKeyError, OperationFailure, WriteError
 from support.scoped_world import World
 
 from mdb_engine.exceptions import LimitExceeded, QueryRefused, ScopeDenied
@@ -310,7 +312,37 @@ async def test_own_collections_are_made_described_and_dropped(world: World) -> N
     assert (await clicks.options())["capped"] is True
     with pytest.raises(QueryRefused, match="viewOn"):
         await db.create_collection("copies", viewOn="hr_people")  # type: ignore[call-arg]
+    with pytest.raises(QueryRefused, match="collation, max, session"):
+        await db.create_collection("copies", indexOptionDefaults={})  # type: ignore[call-arg]
     await db.drop_collection("clicks")
     await db.orders.insert_one({})
     await db.drop_collection(db.orders)
     assert await db.list_collection_names() == []
+
+
+async def test_a_collection_is_made_with_a_validator(world: World) -> None:
+    db = world.db("shop")
+    with pytest.raises(QueryRefused, match=r"\$function"):
+        await db.create_collection("copies", validator={"$expr": {"$function": {}}})
+
+    copies = await db.create_collection(
+        "copies", validator={"n": {"$gt": 0}}, collation=Collation("en")
+    )
+
+    await copies.insert_one({"n": 1})
+    with pytest.raises(WriteError):
+        await copies.insert_one({"n": 0})
+
+
+async def test_sort_of_a_write_is_sent_as_a_document(world: World) -> None:
+    orders = world.db("shop").orders
+    by_n: dict[str, Any] = {"sort": {"n": -1}}
+    for attempt in (
+        orders.update_one({}, {"$set": {"x": 1}}, sort=[("n", -1)]),
+        orders.replace_one({}, {"x": 1}, sort=[("n", -1)]),
+        orders.bulk_write([UpdateOne({}, {"$set": {"x": 1}}, **by_n)]),
+        orders.bulk_write([ReplaceOne({}, {"x": 1}, **by_n)]),
+    ):
+        with suppress(OperationFailure):  # MongoDB knows it since 8.0
+            await attempt
+        assert world.commands.last["updates"][0]["sort"] == {"n": -1}

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from support.scoped_world import World
+from support.waiting import wait_until_async
 
 from mdb_engine.exceptions import InvalidToken, QueryRefused, ScopeDenied
 from mdb_engine.scoped import ScopedChangeStream
@@ -84,6 +85,23 @@ async def test_a_revocation_ends_an_idle_stream(world: World) -> None:
 
         with pytest.raises(InvalidToken):
             await take(stream, 1)
+        assert not stream.alive
+
+
+async def test_a_change_that_comes_after_a_revocation_is_not_handed_out(world: World) -> None:
+    await world.db("shop").orders.insert_one({"_id": 0})
+    async with world.db("shop").orders.watch(max_await_time_ms=20_000) as stream:
+        waiting = asyncio.create_task(stream.try_next())
+        await wait_until_async(
+            lambda: "getMore" in world.commands.names,
+            deadline=DEADLINE,
+            message="the stream waits at the server",
+        )
+        world.revoked.add("shop")
+        world.raw.shop_orders.insert_one({"_id": 1, "app_id": "shop"})
+
+        with pytest.raises(InvalidToken):
+            await waiting
         assert not stream.alive
 
 

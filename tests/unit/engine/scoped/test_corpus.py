@@ -69,12 +69,15 @@ WRITES: dict[str, Callable[..., Any]] = {
     "update_one": _update,
 }
 
+OPTION_FILES = ("misuse-",)
 OPTION_ATTACKS = {"explain", "bypass_document_validation", "unknown_option"}
-"""Operators that only the collection's own methods see."""
+"""Files and operators that only the collection's own methods see."""
 
 
 def _pure(attack: Attack) -> bool:
-    return attack.operator not in OPTION_ATTACKS and (attack.method in READS | WRITES)
+    if attack.source.startswith(OPTION_FILES) or attack.operator in OPTION_ATTACKS:
+        return False
+    return attack.method in READS | WRITES
 
 
 def run(attack: Attack) -> None:
