@@ -23,7 +23,7 @@ Template = Callable[..., list[dict[str, Any]]]
 def template(control_plane: Cluster) -> Template:
     def render(*arguments: str) -> list[dict[str, Any]]:
         text = control_plane.helm(
-            *("template", "mdb", str(CHART), "-n", "system", "--kube-version=1.34.0"), *arguments
+            *("template", "mdb", str(CHART), "-n", "system", "--dry-run=server"), *arguments
         )
         return [document for document in yaml.safe_load_all(text) if document]
 
@@ -70,6 +70,18 @@ def test_the_master_key_is_made_once_kept_and_never_made_again(
     control_plane.kubectl("delete", "secret", "op-mdb-operator-master-key", "-n", namespace)
     with pytest.raises(CommandError, match="restore the Secret from your backup"):
         control_plane.helm("upgrade", *release, *off)
+
+
+def test_without_a_look_into_the_cluster_no_master_key_is_made(control_plane: Cluster) -> None:
+    offline = ("template", "mdb", str(CHART), "-n", "system", MONGODB)
+    with pytest.raises(CommandError, match=r"masterKey\.existingSecret is needed"):
+        control_plane.helm(*offline)
+    for named in (
+        control_plane.helm(*offline, "--set=masterKey.existingSecret=mine"),
+        control_plane.helm(*offline, "--is-upgrade"),  # as tools do that show what would change
+    ):
+        assert "kind: Deployment" in named
+        assert "kind: Secret" not in named.splitlines()
 
 
 def test_where_mongodb_is_must_be_said(template: Template) -> None:

@@ -64,7 +64,9 @@ def values_file(tmp_path: Path, namespace: str) -> Path:
 
 def render(cluster: Cluster, namespace: str, file: Path, values: Mapping[str, Any]) -> str:
     file.write_text(yaml.safe_dump(dict(values)).replace("NAMESPACE", namespace))
-    return cluster.helm("template", "mdb", str(CHART), "-n", namespace, "-f", str(file))
+    return cluster.helm(
+        "template", "mdb", str(CHART), "-n", namespace, "-f", str(file), "--dry-run=server"
+    )
 
 
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
@@ -117,6 +119,7 @@ def test_a_service_monitor_keeps_the_apps_namespace(control_plane: Cluster) -> N
         *("template", "mdb", str(CHART), "-s", "templates/servicemonitor.yaml"),
         *("--set=mongodb.existingSecret.name=x", "--set=metrics.serviceMonitor.enabled=true"),
         "--set=metrics.serviceMonitor.labels.release=prometheus",
+        "--set=masterKey.existingSecret=y",
     )
     monitor = yaml.safe_load(text)
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
@@ -142,7 +145,7 @@ def test_the_dashboard_asks_for_metrics_that_the_operator_has() -> None:
 
 def test_the_notes_say_the_next_command(control_plane: Cluster, namespace: str) -> None:
     said = control_plane.helm(
-        *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=client"),
+        *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=server"),
         *("--set=mongodb.trial.enabled=true,crds.install=false", "--set=watchNamespaces={shop}"),
     ).partition("NOTES:")[2]
     assert f"kubectl -n {namespace} rollout status deployment/mdb-mdb-operator" in said
