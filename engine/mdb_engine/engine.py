@@ -25,6 +25,7 @@ from mdb_engine.exceptions import (
     MasterKeyError,
     MdbEngineError,
     NotInitialized,
+    NotRegistered,
     ScopeDenied,
 )
 from mdb_engine.hosting.pod import PodHosting
@@ -280,6 +281,8 @@ class MongoDBEngine:
             If the cached grants are too old to be trusted.
         """
         runtime, _ = self._running()
+        if not isinstance(slug, str):
+            raise NotRegistered(f"an app is named by its slug, not by a {type(slug).__name__}")
         gate = TokenGate(
             slug,
             runtime.cache,
@@ -496,7 +499,9 @@ def _refuse_widening(
     read_scopes: Collection[str] | None,
     write_scope: str | None,
 ) -> None:
-    missing = sorted(set(read_scopes or ()) - granted)
+    if isinstance(read_scopes, str):
+        raise ScopeDenied(f"read_scopes= is a list of slugs, not one string: [{read_scopes!r}]")
+    missing = sorted(map(str, set(read_scopes or ()) - granted))
     if missing:
         raise ScopeDenied(
             f"app {slug!r} asks to read {', '.join(missing)}, which is not granted to it; "

@@ -161,13 +161,13 @@ class AuditTrail:
                 code, path, message = error.code, error.path or "", error.message
         event = _Event(
             kind,
-            slug,
-            operation,
-            _cut(collection),
-            _cut(owner),
+            _fit(slug),
+            _fit(operation),
+            _fit(collection),
+            _fit(owner),
             code,
-            _cut(path),
-            _cut(message),
+            _fit(path),
+            _fit(message),
         )
         now = datetime.now(UTC)
         tally = self._waiting.get(event)
@@ -273,5 +273,16 @@ class AuditTrail:
             _logger.warning(kind, **fields)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…"
+def _fit(text: str) -> str:
+    """Cut a text and write out what is not printable.
+
+    A line break would forge a line of the log, and a lone surrogate cannot be stored: with one
+    such name an app could stop the whole trail, its denials with it.
+    """
+    if len(text) > LONGEST_TEXT:
+        text = f"{text[:LONGEST_TEXT]}…"
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )

@@ -31,7 +31,8 @@ class PresentedToken:
     __slots__ = ("digest",)
 
     def __init__(self, token: str) -> None:
-        self.digest = hashlib.sha256(token.encode()).digest()
+        # What is not Unicode is no token; an error that says so would hold it.
+        self.digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
     def __repr__(self) -> str:
         return "PresentedToken(...)"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import bson
 import pytest
 from support.waiting import wait_until_async
 
@@ -129,3 +130,18 @@ async def test_what_an_attacker_sends_is_cut(sink: Sink) -> None:
     await audit.flush()
     assert len(sink.documents[0]["collection"]) == LONGEST_TEXT + 1
     assert len(sink.documents[0]["message"]) == LONGEST_TEXT + 1
+
+
+async def test_what_cannot_be_stored_or_forges_a_line_is_written_out(sink: Sink) -> None:
+    audit = trail(sink)
+    audit.access(
+        "dash\x1b[2J", "find", "\ud800", "hr\nlevel=info", ScopeDenied("no", path="a\r\u2028b")
+    )
+    audit.access("dash", "find", "menü", "hr", ScopeDenied("no"))
+    await audit.flush()
+    for document in sink.documents:
+        bson.encode(document)
+    found = sink.documents[0]
+    assert (found["slug"], found["collection"]) == (r"dash\x1b[2J", r"\ud800")
+    assert (found["owner"], found["path"]) == (r"hr\nlevel=info", r"a\r\u2028b")
+    assert sink.documents[1]["collection"] == "menü"

@@ -64,6 +64,8 @@ async def test_handles_only_ever_narrow(mongo: Database, driver_name: DriverName
         await engine.register_app("dashboard", DASHBOARD)
         with pytest.raises(ScopeDenied, match="click_tracker' asks to read dashboard"):
             engine.get_scoped_db("click_tracker", read_scopes=["click_tracker", "dashboard"])
+        with pytest.raises(ScopeDenied, match=r"a list of slugs.*\['dashboard'\]"):
+            engine.get_scoped_db("dashboard", read_scopes="dashboard")
         with pytest.raises(ScopeDenied, match="asks to write as 'click_tracker'"):
             engine.get_scoped_db("dashboard", write_scope="click_tracker")
         narrow = engine.get_scoped_db(
@@ -92,6 +94,11 @@ async def test_a_token_comes_from_the_argument_the_environment_or_the_database(
                 other.get_scoped_db("click_tracker", app_token="wrong")
             with pytest.raises(NotRegistered):
                 other.get_scoped_db("nobody", app_token="wrong")
+            with pytest.raises(NotRegistered, match="by its slug, not by a NoneType"):
+                other.get_scoped_db(None)  # type: ignore[arg-type]
+            with pytest.raises(InvalidToken) as undecodable:
+                other.get_scoped_db("click_tracker", app_token="\ud800" + token)
+            assert undecodable.value.__context__ is None
             await other.get_scoped_db("click_tracker", app_token=token).clicks.find_one({})
             monkeypatch.setenv("CLICK_TRACKER_SECRET", token)
             await other.get_scoped_db("click_tracker").clicks.find_one({})
