@@ -96,6 +96,7 @@ def test_where_mongodb_is_must_be_said(template: Template) -> None:
     [
         "replicas=many",
         "isolation=none",
+        "image.digest=latest",
         "watchNamespaces={Not A Name}",
         "mongodb.uri=postgres://db/",
         "mongodb.appsUri=mongodb://user:pw@db/",

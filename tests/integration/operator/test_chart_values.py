@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from mdb_operator.wakeups import AppKey
 
 SOMEWHERE: dict[str, Any] = {"mongodb": {"existingSecret": {"name": "mongodb"}}}
 TRIAL: dict[str, Any] = {"mongodb": {"trial": {"enabled": True}}}
+
+DIGEST = f"sha256:{'0' * 64}"
 
 MATRIX: dict[str, dict[str, Any]] = {
     "an existing Secret": SOMEWHERE,
@@ -43,7 +45,7 @@ MATRIX: dict[str, dict[str, Any]] = {
         **TRIAL,
         "fullnameOverride": "op",
         "imagePullSecrets": [{"name": "registry"}],
-        "image": {"repository": "registry.example/op", "tag": "v9", "pullPolicy": "Always"},
+        "image": {"repository": "registry.example/op", "digest": DIGEST, "pullPolicy": "Always"},
         "serviceAccount": {"annotations": {"a": "b"}},
         "podAnnotations": {"a": "b"},
         "podLabels": {"team": "shop"},
@@ -55,6 +57,24 @@ MATRIX: dict[str, dict[str, Any]] = {
         "metrics": {"grafanaDashboard": {"enabled": True, "labels": {"grafana": "yes"}}},
     },
 }
+
+
+NAMES = {
+    "name", "namespace", "key", "secretName", "serviceAccountName", "priorityClassName",
+    "resourceNames",
+}  # fmt: skip
+
+
+def leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value that is no list or mapping, with the key that it stands under."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from leaves(item, name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item, key)
+    else:
+        yield key, value
 
 
 @pytest.fixture
@@ -78,6 +98,8 @@ def test_the_api_server_takes_what_the_chart_renders(
         *("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-"),
         manifest=rendered,
     )
+    if "digest" in values.get("image", {}):
+        assert f"image: registry.example/op@{DIGEST}" in rendered
     lint = control_plane.helm("lint", "--strict", str(CHART), "-f", str(values_file))
     assert "0 chart(s) failed" in lint
 
@@ -101,6 +123,39 @@ def test_only_the_metrics_port_of_the_operator_can_be_reached(
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_who_may_come_is_narrowed_and_the_pod_of_helm_test_still_may(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    prometheus = {"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}
+    values = {**SOMEWHERE, "networkPolicy": {"from": [prometheus]}}
+    documents = list(yaml.safe_load_all(render(control_plane, namespace, values_file, values)))
+    [policy] = [one for one in documents if one and one["kind"] == "NetworkPolicy"]
+    [test] = [one for one in documents if one and one["kind"] == "Pod"]
+    first, second = policy["spec"]["ingress"][0]["from"]
+    assert first == prometheus
+    wanted = second["podSelector"]["matchLabels"]
+    assert wanted.items() <= test["metadata"]["labels"].items()
+
+
+def test_names_of_digits_stay_names(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    values = {
+        "mongodb": {
+            "existingSecret": {"name": "1", "key": "2"},
+            "tls": {"existingSecret": "3", "appsExistingSecret": "4"},
+        },
+        "masterKey": {"existingSecret": "5"},
+        "serviceAccount": {"create": False, "name": "6"},
+        "priorityClassName": "7",
+        "watchNamespaces": ["8"],
+    }
+    text = render(control_plane, namespace, values_file, values)
+    found = [pair for pair in leaves(list(yaml.safe_load_all(text))) if pair[0] in NAMES]
+    assert {str(digit) for digit in range(1, 9)} <= {value for _, value in found}
+    assert [pair for pair in found if not isinstance(pair[1], str)] == []
 
 
 def test_a_service_monitor_says_what_it_lacks_where_prometheus_is_not_installed(
