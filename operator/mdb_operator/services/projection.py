@@ -95,17 +95,18 @@ class Address:
         own = urlsplit(operator_uri.get_secret_value())
         credentials, _, _ = own.netloc.rpartition("@")
         username, _, password = credentials.partition(":")
-        options = dict(parse_qsl(own.query, keep_blank_values=True))
-        auth_source = options.get("authSource") or own.path.strip("/") or "admin"
+        # Names of options mean the same in any case, and one may stand there several times.
+        options = {name.lower(): value for name, value in parse_qsl(own.query)}
+        auth_source = options.get("authsource") or unquote(own.path.strip("/")) or "admin"
         public = urlsplit(apps_uri.get_secret_value()) if apps_uri else own
-        shown = dict(parse_qsl(public.query, keep_blank_values=True))
+        shown = parse_qsl(public.query, keep_blank_values=True)
         hidden = {"authsource", *FILE_OPTIONS}
         if isolation == "database":
             hidden |= LOGIN_OPTIONS
         return cls(
             scheme=public.scheme,
             hosts=public.netloc.rpartition("@")[2],
-            options=tuple(one for one in shown.items() if one[0].lower() not in hidden),
+            options=tuple(one for one in shown if one[0].lower() not in hidden),
             database=database,
             isolation=isolation,
             username=unquote(username),

@@ -78,6 +78,7 @@ def test_with_a_user_of_its_own_nothing_of_the_operators_login_is_left() -> None
         ("mongodb://root:pw%2F1@db", "admin"),
         ("mongodb://root:pw%2F1@db/users", "users"),
         ("mongodb://root:pw%2F1@db/users?authSource=other", "other"),
+        ("mongodb://root:pw%2F1@db/users?authsource=other", "other"),
     ],
 )
 def test_a_shared_user_keeps_the_database_that_it_is_defined_in(uri: str, source: str) -> None:
@@ -95,6 +96,12 @@ def test_apps_may_reach_mongodb_by_another_name() -> None:
     )
     assert data["uri"] == "mongodb+srv://root:pw@outside.example/mdb?tls=true&authSource=admin"
     assert data["host"] == "outside.example"
+
+
+def test_an_option_that_stands_there_several_times_is_kept_in_order() -> None:
+    tags = "readPreferenceTags=dc%3Anear&readPreferenceTags="
+    data = projected_data(address(f"mongodb://db/?readPreference=nearest&{tags}"), revealed(1))
+    assert parse_uri(data["uri"])["options"]["readPreferenceTags"] == [{"dc": "near"}, {}]
 
 
 def test_without_a_login_there_is_none() -> None:
