@@ -131,7 +131,8 @@ class Address:
         if username:
             login = f"{quote(username, safe='')}:{quote(password.get_secret_value(), safe='')}@"
             options.append(("authSource", auth_source))
-        query = f"?{urlencode(options)}" if options else ""
+        # PyMongo takes the tags of a read preference as they are, without decoding them.
+        query = f"?{urlencode(options, safe=':,')}" if options else ""
         return f"{self.scheme}://{login}{self.hosts}/{quote(self.database, safe='')}{query}"
 
 

@@ -99,9 +99,10 @@ def test_apps_may_reach_mongodb_by_another_name() -> None:
 
 
 def test_an_option_that_stands_there_several_times_is_kept_in_order() -> None:
-    tags = "readPreferenceTags=dc%3Anear&readPreferenceTags="
+    tags = "readPreferenceTags=dc:near,rack:1&readPreferenceTags="
     data = projected_data(address(f"mongodb://db/?readPreference=nearest&{tags}"), revealed(1))
-    assert parse_uri(data["uri"])["options"]["readPreferenceTags"] == [{"dc": "near"}, {}]
+    options = parse_uri(data["uri"])["options"]
+    assert options["readPreferenceTags"] == [{"dc": "near", "rack": "1"}, {}]
 
 
 def test_without_a_login_there_is_none() -> None:
