@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mdb_operator.constants import FINALIZER
+from mdb_operator.constants import FINALIZER, GROUP
 from mdb_operator.wakeups import AppKey
 
 __all__ = ["MdbAppResource"]
@@ -28,7 +28,9 @@ class MdbAppResource:
         The precondition of a write that must not act on something older than it believes.
     deleting
         Whether a deletion was asked for and the finalizers hold it.
-    annotations, finalizers
+    annotations
+        Ours. Those of others mean nothing here, and may have 256 KiB in each app.
+    finalizers
         As they stand in the metadata.
     spec, status
         As they stand in the body.
@@ -55,7 +57,11 @@ class MdbAppResource:
             resource_version=metadata.get("resourceVersion", ""),
             deleting=bool(metadata.get("deletionTimestamp")),
             finalizers=tuple(metadata.get("finalizers") or ()),
-            annotations=dict(metadata.get("annotations") or {}),
+            annotations={
+                name: value
+                for name, value in (metadata.get("annotations") or {}).items()
+                if name.startswith(f"{GROUP}/")
+            },
             spec=dict(body.get("spec") or {}),
             status=dict(body.get("status") or {}),
         )
