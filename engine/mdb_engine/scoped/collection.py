@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from bson.codec_options import CodecOptions
 from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 from pymongo.write_concern import WriteConcern
 
+from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
 from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
@@ -18,16 +18,7 @@ from mdb_engine.scoped.options import CommonOptions
 from mdb_engine.scoped.reads import Reads
 from mdb_engine.scoped.writes import Writes
 
-__all__ = ["CollectionOptions", "ScopedCollection", "merge_options"]
-
-
-class CollectionOptions(TypedDict, total=False):
-    """How a collection is read and written, as the drivers' ``with_options`` takes it."""
-
-    codec_options: CodecOptions[Any] | None
-    read_concern: ReadConcern | None
-    read_preference: _ServerMode | None
-    write_concern: WriteConcern | None
+__all__ = ["ScopedCollection"]
 
 
 class ScopedCollection(Reads, Writes, IndexOperations):
@@ -132,7 +123,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
         OptionRefused
             If documents would not be decoded as dicts.
         """
-        merged = merge_options(self.__reference.options, options)
+        merged = merge_options(self.__reference.options, options, self.__seam.limits)
         reference = Reference(self.__reference.name, self.__reference.app, merged)
         return ScopedCollection(self.__seam, reference)
 
@@ -154,38 +145,3 @@ class ScopedCollection(Reads, Writes, IndexOperations):
     def __setting(self, name: str) -> Any:
         given = dict(self.__reference.options)
         return given[name] if name in given else getattr(self.__seam.database(), name)
-
-
-_OPTION_TYPES: Mapping[str, type] = {
-    "codec_options": CodecOptions,
-    "read_concern": ReadConcern,
-    "read_preference": _ServerMode,
-    "write_concern": WriteConcern,
-}
-
-
-def merge_options(
-    before: tuple[tuple[str, Any], ...], options: Mapping[str, Any]
-) -> tuple[tuple[str, Any], ...]:
-    """Put options of ``with_options`` over those that hold already.
-
-    Raises
-    ------
-    OptionRefused
-        If one is unknown or of the wrong kind, or documents would not be decoded as dicts.
-    """
-    merged = dict(before)
-    for name, value in options.items():
-        kind = _OPTION_TYPES.get(name)
-        if kind is None:
-            raise OptionRefused(
-                f"with_options has no option {name}; it takes {', '.join(_OPTION_TYPES)}", path=name
-            )
-        if value is None:
-            continue
-        if not isinstance(value, kind):
-            raise OptionRefused(f"{name} has to be a {kind.__name__}", path=name)
-        if isinstance(value, CodecOptions) and value.document_class is not dict:
-            raise OptionRefused("documents of a scoped collection are dicts", path=name)
-        merged[name] = value
-    return tuple(sorted(merged.items()))

@@ -10,7 +10,8 @@ from pymongo.collation import Collation
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
 from mdb_engine.models.access import Access, Gate
-from mdb_engine.scoped.collection import CollectionOptions, ScopedCollection, merge_options
+from mdb_engine.scoped.collection import ScopedCollection
+from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
 from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
@@ -125,14 +126,14 @@ class ScopedDatabase:
         **options
             See `CollectionOptions`.
         """
-        merged = merge_options(self.__options, options)
+        merged = merge_options(self.__options, options, self.__seam.limits)
         return ScopedCollection(self.__seam, Reference(_text(name, "a name"), None, merged))
 
     def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedDatabase:
         """Return the same database, whose collections are read and written in another way."""
         seam = self.__seam
         other = ScopedDatabase(seam.gate(), seam.source(), seam.driver, seam.limits)
-        other.__options = merge_options(self.__options, options)
+        other.__options = merge_options(self.__options, options, seam.limits)
         return other
 
     async def list_collection_names(self, *, session: Transaction | None = None) -> list[str]:

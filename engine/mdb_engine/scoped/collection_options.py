@@ -1,0 +1,118 @@
+"""How a collection is read and written: codec, concerns and preference, each made anew.
+
+The drivers put into a command what these objects say of themselves, and a subclass may say
+anything. So they are read as data, copied like any other input, and made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, TypedDict
+
+from bson.codec_options import CodecOptions
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import (
+    Nearest,
+    Primary,
+    PrimaryPreferred,
+    Secondary,
+    SecondaryPreferred,
+    _ServerMode,
+)
+from pymongo.write_concern import WriteConcern
+
+from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.scoped.limits import Limits
+from mdb_engine.scoped.refusals import shown
+from mdb_engine.scoped.values import plain_mapping
+
+__all__ = ["CollectionOptions", "merge_options"]
+
+
+class CollectionOptions(TypedDict, total=False):
+    """How a collection is read and written, as the drivers' ``with_options`` takes it."""
+
+    codec_options: CodecOptions[Any] | None
+    read_concern: ReadConcern | None
+    read_preference: _ServerMode | None
+    write_concern: WriteConcern | None
+
+
+def merge_options(
+    before: tuple[tuple[str, Any], ...], options: Mapping[str, Any], limits: Limits
+) -> tuple[tuple[str, Any], ...]:
+    """Put options of ``with_options`` over those that hold already.
+
+    Raises
+    ------
+    OptionRefused
+        If one is unknown or of the wrong kind, or documents would not be decoded as dicts.
+    """
+    merged = dict(before)
+    for name, value in options.items():
+        make = _MAKERS.get(name)
+        if make is None:
+            raise OptionRefused(
+                f"with_options has no option {shown(name)}; it takes {', '.join(_MAKERS)}",
+                path=name,
+            )
+        if value is not None:
+            merged[name] = make(value, limits)
+    return tuple(sorted(merged.items()))
+
+
+def _codec(value: Any, _limits: Limits) -> CodecOptions[Any]:
+    if type(value) is not CodecOptions:  # an immutable tuple, which says only what it holds
+        raise _wrong("codec_options", CodecOptions)
+    if value.document_class is not dict:
+        raise OptionRefused("documents of a scoped collection are dicts", path="codec_options")
+    return value
+
+
+def _read_concern(value: Any, limits: Limits) -> ReadConcern:
+    if type(value) is not ReadConcern:
+        raise _wrong("read_concern", ReadConcern)
+    return ReadConcern(plain_mapping(value.document, limits, "read_concern").get("level"))
+
+
+def _write_concern(value: Any, limits: Limits) -> WriteConcern:
+    if type(value) is not WriteConcern:
+        raise _wrong("write_concern", WriteConcern)
+    given = plain_mapping(value.document, limits, "write_concern")
+    return WriteConcern(given.get("w"), given.get("wtimeout"), given.get("j"), given.get("fsync"))
+
+
+def _read_preference(value: Any, limits: Limits) -> _ServerMode:
+    given = plain_mapping(getattr(value, "document", {}), limits, "read_preference")
+    tags, staleness = given.get("tags"), given.get("maxStalenessSeconds", -1)
+    match value:
+        case Primary():
+            return Primary()
+        case PrimaryPreferred():
+            return PrimaryPreferred(tags, staleness)
+        case Secondary():
+            return Secondary(tags, staleness)
+        case SecondaryPreferred():
+            return SecondaryPreferred(tags, staleness)
+        case Nearest():
+            return Nearest(tags, staleness)
+    raise OptionRefused(
+        "read_preference has to be one of pymongo.ReadPreference, or made with a class of "
+        "pymongo.read_preferences",
+        path="read_preference",
+    )
+
+
+def _wrong(name: str, kind: type) -> OptionRefused:
+    return OptionRefused(f"{name} has to be a {kind.__name__}", path=name)
+
+
+_MAKERS: Mapping[str, Callable[[Any, Limits], Any]] = MappingProxyType(
+    {
+        "codec_options": _codec,
+        "read_concern": _read_concern,
+        "read_preference": _read_preference,
+        "write_concern": _write_concern,
+    }
+)
