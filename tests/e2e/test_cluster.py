@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.clusters import Cluster, CommandError
+from support.clusters import Cluster, CommandError, create_namespace
 from support.waiting import wait_until
 
 from devcluster.images import ImageSpec
@@ -66,17 +66,14 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
     image = cluster.provide_image(ImageSpec(tag="localhost/secret-server:test", context=FILES))
     name = f"test-{secrets.token_hex(4)}"
     manifest = (FILES / "manifest.yaml").read_text().replace("IMAGE", image)
-    cluster.kubectl("create", "namespace", name)
     try:
-        cluster.kubectl("label", "ns", name, "pod-security.kubernetes.io/enforce=restricted")
-        awaited = ("serviceaccount/default", "configmap/kube-root-ca.crt")
-        cluster.kubectl("wait", "-n", name, "--for=create", "--timeout=30s", *awaited)
+        create_namespace(cluster, name, {"pod-security.kubernetes.io/enforce": "restricted"})
         shop = Shop(cluster, name)
         shop.kubectl("apply", "-f", "-", manifest=manifest)
         shop.kubectl("wait", "--for=condition=Ready", "--timeout=50s", "pod/server", "pod/client")
         yield shop
     finally:
-        cluster.kubectl("delete", "namespace", name, "--wait=false")
+        cluster.api.delete("Namespace", name)
 
 
 def test_a_pod_serves_its_secret_to_another_pod_by_the_services_name(shop: Shop) -> None:

@@ -15,8 +15,9 @@ import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,7 +30,9 @@ from devcluster.paths import NAME_VARIABLE, state_root
 from devcluster.progress import Progress
 from devcluster.provider import Provider
 from devcluster.providers import select
+from support.api import Api, close_connections, connection
 from support.shared import TestRun, is_worker
+from support.waiting import wait_until
 
 COMMAND_SECONDS = 60.0
 """A kubectl command that waits for something passes its own ``--timeout``, below this."""
@@ -68,6 +71,11 @@ class Cluster:
             "KUBECONFIG": str(self.kubeconfig),
             "PATH": f"{tools}{os.pathsep}{path}" if tools else path,
         }
+
+    @property
+    def api(self) -> Api:
+        """An administrator's connection to the API server."""
+        return connection(self.kubeconfig)
 
     def kubectl(
         self, *arguments: str, manifest: str | None = None, timeout: float = COMMAND_SECONDS
@@ -176,12 +184,25 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
 def namespace(control_plane: Cluster) -> Iterator[str]:
     """Give a new namespace, ready for pods and removed after the test."""
     name = f"test-{secrets.token_hex(4)}"
-    control_plane.kubectl("create", "namespace", name)
-    # A pod is refused before its account exists, and waits a minute for a missing ConfigMap.
-    awaited = ("serviceaccount/default", "configmap/kube-root-ca.crt")
-    control_plane.kubectl("wait", "-n", name, "--for=create", "--timeout=30s", *awaited)
+    create_namespace(control_plane, name)
     yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    control_plane.api.delete("Namespace", name)
+
+
+def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str] | None = None) -> None:
+    """Create a namespace and wait until pods can run in it.
+
+    A pod is refused before its account exists, and waits a minute for a missing ConfigMap.
+    """
+    api = cluster.api
+    metadata = {"name": name, "labels": dict(labels or {})}
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+    for kind, wanted in (("ServiceAccount", "default"), ("ConfigMap", "kube-root-ca.crt")):
+        wait_until(
+            partial(api.get, kind, wanted, name),
+            deadline=30,
+            message=f"the {kind} {wanted} of the new namespace {name}",
+        )
 
 
 def cannot_test(reason: str) -> NoReturn:
@@ -269,5 +290,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     """Remove the cluster when all workers have ended."""
+    close_connections()
     if not is_worker():
         _end(TestRun.current())

@@ -26,7 +26,8 @@ from pymongo.uri_parser import parse_uri
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_operator.constants import SECRET_TYPE
 from mdb_operator.storage.kube import MDBAPPS, KubeClient
-from support.clusters import Cluster, CommandError
+from support.api import token_kubeconfig
+from support.clusters import Cluster
 from support.isolation import operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
@@ -49,7 +50,7 @@ SECRET_ENTRIES = (
 )
 """The entries of a projected Secret that are secrets of the app alone."""
 
-SCANNED_KINDS = "mdbapps,events.events.k8s.io,configmaps,deployments,leases"
+SCANNED_KINDS = ("MdbApp", "Event", "ConfigMap", "Deployment", "Lease")
 
 FAST = {"MASTER_KEY_RELOAD_SECONDS": "0.3"}
 """Shorter than the default, so that tests are. The Lease's times are the defaults: on a loaded
@@ -181,11 +182,9 @@ class Installation:
         **spec: Any,
     ) -> None:
         """Create an MdbApp or change it; the slug is its name where none is given."""
-        self.kubectl(
-            "apply", "-f", "-",
-            namespace=namespace,
-            manifest=json.dumps(self.manifest(name, annotations=annotations, **spec)),
-        )  # fmt: skip
+        self.cluster.api.apply(
+            self.manifest(name, annotations=annotations, **spec), namespace or self.apps
+        )
 
     def apply_all(self, names: Iterable[str], namespace: str | None = None, **spec: Any) -> None:
         """Create MdbApps of one shape, at once: kubectl would limit its own rate."""
@@ -198,11 +197,9 @@ class Installation:
         _with_client(self.cluster, create)
 
     def statuses(self, namespace: str | None = None) -> dict[str, dict[str, Any]]:
-        """Return the statuses of all MdbApps by name, with one command."""
-        text = self.kubectl("get", "mdbapps", "-o", "json", namespace=namespace)
-        return {
-            item["metadata"]["name"]: item.get("status") or {} for item in json.loads(text)["items"]
-        }
+        """Return the statuses of all MdbApps by name, with one request."""
+        items = self.cluster.api.objects("MdbApp", namespace or self.apps)
+        return {item["metadata"]["name"]: item.get("status") or {} for item in items}
 
     def wait_all(
         self,
@@ -236,18 +233,11 @@ class Installation:
 
     def get(self, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return an object, or None where there is none."""
-        try:
-            text = self.kubectl("get", kind, name, "-o", "json", namespace=namespace)
-        except CommandError as error:
-            if "NotFound" in error.stderr:
-                return None
-            raise
-        found: dict[str, Any] = json.loads(text)
-        return found
+        return self.cluster.api.get(kind, name, namespace or self.apps)
 
     def app(self, name: str, namespace: str | None = None) -> dict[str, Any]:
         """Return an MdbApp."""
-        found = self.get("mdbapp", name, namespace)
+        found = self.get("MdbApp", name, namespace)
         assert found is not None, f"there is no MdbApp {name}"
         return found
 
@@ -293,14 +283,14 @@ class Installation:
     def wait_gone(self, name: str, namespace: str | None = None, deadline: float = 20) -> None:
         """Wait until an MdbApp is gone."""
         wait_until(
-            lambda: self.get("mdbapp", name, namespace) is None,
+            lambda: self.get("MdbApp", name, namespace) is None,
             deadline=deadline,
             message=lambda: f"the end of {name}: {self.get('mdbapp', name, namespace)}",
         )
 
     def secret(self, name: str, namespace: str | None = None) -> dict[str, str]:
         """Return the decoded entries of a Secret, registered for the leak scan."""
-        found = self.get("secret", name, namespace)
+        found = self.get("Secret", name, namespace)
         assert found is not None, f"there is no Secret {name}"
         entries = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
         for key in SECRET_ENTRIES:
@@ -310,8 +300,9 @@ class Installation:
 
     def annotate(self, names: str | Iterable[str], key: str, value: str) -> None:
         """Set an annotation of ours on an MdbApp, or on several."""
-        some = [names] if isinstance(names, str) else list(names)
-        self.kubectl("annotate", "--overwrite", "mdbapp", *some, f"mdb-engine.dev/{key}={value}")
+        change = {"metadata": {"annotations": {f"mdb-engine.dev/{key}": value}}}
+        for name in [names] if isinstance(names, str) else names:
+            self.cluster.api.patch("MdbApp", name, change, self.apps)
 
     def set_keyring(self, keyring: Mapping[str, str], active: str) -> None:
         """Write the master key Secret."""
@@ -321,14 +312,12 @@ class Installation:
             "metadata": {"name": MASTER_KEY_SECRET},
             "stringData": {**keyring, "active": active},
         }
-        self.kubectl(
-            "replace", "--force", "-f", "-",
-            namespace=self.namespace, manifest=json.dumps(manifest),
-        )  # fmt: skip
+        self.cluster.api.delete("Secret", MASTER_KEY_SECRET, self.namespace)
+        self.cluster.api.create(manifest, self.namespace)
 
     def keyring(self) -> Keyring:
         """Return the keyring as it is now."""
-        found = self.get("secret", MASTER_KEY_SECRET, self.namespace)
+        found = self.get("Secret", MASTER_KEY_SECRET, self.namespace)
         assert found is not None
         texts = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
         return Keyring.from_files(texts)
@@ -346,8 +335,7 @@ class Installation:
         needles: dict[str, str] = {}
         namespaces = [self.apps, *self.others.values()]
         for namespace in namespaces:
-            found = json.loads(self.kubectl("get", "secrets", "-o", "json", namespace=namespace))
-            for secret in found["items"]:
+            for secret in self.cluster.api.objects("Secret", namespace):
                 if secret["type"] != SECRET_TYPE:
                     continue
                 assert "annotations" not in secret["metadata"]
@@ -361,7 +349,7 @@ class Installation:
         for key_id in keyring.ids:
             needles |= _needles(keyring.key(key_id), f"master key {key_id}")
         for namespace in (*namespaces, self.namespace):
-            text = self.kubectl("get", SCANNED_KINDS, "-o", "json", namespace=namespace)
+            text = json.dumps([self.cluster.api.objects(kind, namespace) for kind in SCANNED_KINDS])
             assert [label for needle, label in needles.items() if needle in text] == []
         for process in self.processes:
             text = process.text()
@@ -411,7 +399,8 @@ def installed(
     )
     objects += _rendered(installation)
     try:
-        cluster.kubectl("apply", "-f", "-", manifest=yaml.safe_dump_all(objects))
+        for manifest in objects:
+            cluster.api.apply(manifest, manifest["metadata"].get("namespace"))
         _write_kubeconfig(installation)
         yield installation
     finally:
@@ -467,13 +456,9 @@ def _rendered(installation: Installation) -> list[dict[str, Any]]:
 def _write_kubeconfig(installation: Installation) -> None:
     """Write a kubeconfig that holds the ServiceAccount's token and nothing else."""
     cluster = installation.cluster
-    token = cluster.kubectl("create", "token", ACCOUNT, "-n", installation.namespace).strip()
+    token = cluster.api.token(ACCOUNT, installation.namespace)
     register(token, "the operator's token")
-    config = yaml.safe_load(
-        cluster.kubectl("config", "view", "--minify", "--flatten", "-o", "yaml")
-    )
-    config["users"] = [{"name": "operator", "user": {"token": token}}]
-    config["contexts"][0]["context"]["user"] = "operator"
+    config = token_kubeconfig(cluster.kubeconfig, token)
     path = installation.directory / "kubeconfig"
     path.touch(mode=0o600)
     path.write_text(yaml.safe_dump(config))
@@ -494,7 +479,8 @@ def _remove(installation: Installation, namespaces: list[str]) -> None:
             await asyncio.gather(*(kube.patch(MDBAPPS, namespace, name, patch) for name in names))
 
     _with_client(cluster, release)
-    cluster.kubectl("delete", "namespace", "--wait=false", "--ignore-not-found", *namespaces)
+    for namespace in namespaces:
+        cluster.api.delete("Namespace", namespace)
     if installation.uri != installation.server.uri:
         installation.mongo.command("dropAllUsersFromDatabase")
         installation.mongo.command("dropAllRolesFromDatabase")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from support.api import token_kubeconfig
 from support.clusters import Cluster
 
 CHART = Path(__file__).parents[2] / "charts" / "mdb-operator"
@@ -55,9 +55,9 @@ def install(cluster: Cluster, namespace: str, directory: Path, **values: object)
     path.write_text(yaml.safe_dump(settings))
     release = f"op-{secrets.token_hex(4)}"
     cluster.helm("install", release, str(CHART), "-n", namespace, "-f", str(path))
-    token = cluster.kubectl("create", "token", FULL_NAME, "-n", namespace, "--duration=1h").strip()
+    token = cluster.api.token(FULL_NAME, namespace)
     kubeconfig = directory / f"{release}.kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(_as_token(cluster.kubeconfig, token)))
+    kubeconfig.write_text(yaml.safe_dump(token_kubeconfig(cluster.kubeconfig, token)))
     return Installed(cluster, namespace, kubeconfig)
 
 
@@ -69,22 +69,3 @@ def uninstall(installed: Installed) -> None:
     ours = [name for name in names if f"/{installed.namespace}:" in name]
     if ours:
         installed.cluster.kubectl("delete", *ours)
-
-
-def _as_token(kubeconfig: Path, token: str) -> dict[str, object]:
-    """Return a kubeconfig of the same API server that logs in with a token and nothing else."""
-    admin = yaml.safe_load(kubeconfig.read_text())
-    context = next(c for c in admin["contexts"] if c["name"] == admin["current-context"])
-    wanted = context["context"]["cluster"]
-    server = next(c for c in admin["clusters"] if c["name"] == wanted)["cluster"]
-    if "certificate-authority" in server:
-        ca = (kubeconfig.parent / server.pop("certificate-authority")).read_bytes()
-        server["certificate-authority-data"] = base64.b64encode(ca).decode()
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "c", "cluster": server}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        "current-context": "x",
-    }

@@ -31,7 +31,7 @@ def test_delete_drops_the_data_and_frees_the_slug(running: Installation) -> None
     running.kubectl("delete", "mdbapp", "del-all", "--timeout=20s")
     assert rows(running, "del-all") == [0, 0, 0]
     assert "del-all_c" not in running.mongo.list_collection_names()
-    assert running.get("secret", "del-all-mdb") is None
+    assert running.get("Secret", "del-all-mdb") is None
     bi = running.others["bi"]
     running.apply("del-all", namespace=bi)
     running.wait_condition("del-all", namespace=bi)
@@ -101,7 +101,7 @@ def test_with_mongodb_down_apps_say_so_and_deletion_waits_or_is_forced(
         assert "force-delete" in message
         here.annotate("down-forced", "force-delete", "true")
         here.wait_gone("down-forced", deadline=40)
-        assert here.get("secret", "down-forced-mdb") is None
+        assert here.get("Secret", "down-forced-mdb") is None
         assert FINALIZER in here.app("down-waits")["metadata"]["finalizers"]
 
         forwarder.mend()

@@ -97,7 +97,7 @@ def test_a_new_master_key_wraps_everything_anew_and_a_lost_one_is_missed(
     message = installation.wait_condition("key-new", "KeyUnavailable")["message"]
     assert "Master key not found" in message
     assert {name: sealed(installation, name) for name in names} == rows
-    assert installation.get("secret", "key-2-mdb") is None
+    assert installation.get("Secret", "key-2-mdb") is None
 
     # Back again, everything goes on, and what was asked for meanwhile is done.
     texts = {i: base64.b64encode(keyring.key(i)).decode() for i in keyring.ids}

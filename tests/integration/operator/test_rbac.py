@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from support.clusters import Cluster
+from support.clusters import Cluster, create_namespace
 from support.installed_operator import (
     LEASE,
     MASTER_KEY_SECRET,
@@ -45,9 +45,9 @@ Install = Callable[..., Installed]
 def system(control_plane: Cluster, namespace: str) -> Iterator[str]:
     """Give the operator's own namespace, beside the apps' `namespace`."""
     name = f"{namespace}-system"
-    control_plane.kubectl("create", "namespace", name)
+    create_namespace(control_plane, name)
     yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    control_plane.api.delete("Namespace", name)
 
 
 @pytest.fixture
