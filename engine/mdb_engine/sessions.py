@@ -44,10 +44,19 @@ class SessionKeys:
         The version that signs.
     keys
         Every version that is accepted, the current one included.
+    ends
+        When a version is accepted no longer (UTC, aware). A binding says nothing of that: the
+        operator takes the key out of it in time.
     """
 
     current: int
     keys: Mapping[int, bytes] = field(repr=False)
+    ends: Mapping[int, datetime] = field(default_factory=dict)
+
+    def accepted(self, version: int, now: datetime) -> bytes | None:
+        """Return the key of a version, or None if it is none that is accepted."""
+        end = self.ends.get(version)
+        return self.keys.get(version) if end is None or now < end else None
 
     @classmethod
     def from_binding(cls, binding: Binding) -> SessionKeys:
@@ -164,7 +173,8 @@ class Sessions:
             raise TokenRequired("there is no session; log in first")
         try:
             kid = str(jwt.get_unverified_header(token).get("kid", ""))
-            key = keys.keys.get(int(kid)) if kid.isascii() and kid.isdecimal() else None
+            known = kid.isascii() and kid.isdecimal()
+            key = keys.accepted(int(kid), datetime.now(UTC)) if known else None
             if key is None:
                 raise InvalidToken(
                     "the session was signed with a key that is no longer accepted; log in again"

@@ -7,6 +7,7 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Final
 
 import structlog
@@ -17,6 +18,7 @@ from mdb_engine.connection import ConnectionSettings
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.exceptions import MdbEngineError, NotInitialized, NotRegistered, VersionConflict
 from mdb_engine.hosting.runtime import KeysListener, Runtime
+from mdb_engine.models.access import Grant
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.models.secret import RevealedSecrets, RotationResult
 from mdb_engine.services.gate import PresentedToken
@@ -60,7 +62,7 @@ class StandaloneHosting:
         self._on_keys = on_keys
         self._registry: Registry | None = None
         self._tokens: dict[str, PresentedToken] = {}
-        self._versions: dict[str, int] = {}
+        self._versions: dict[str, frozenset[int]] = {}
         self._rotated_here: set[str] = set()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -169,24 +171,22 @@ class StandaloneHosting:
         given = None if slug in self._rotated_here else secret_from_environment(slug)
         token = revealed.current.token if given is None else given
         self._tokens[slug] = PresentedToken(token.get_secret_value())
-        self._versions[slug] = revealed.version
-        keys = {
-            one.version: one.session_key.get_secret_value().encode()
-            for one in (revealed.current, *revealed.earlier)
-        }
-        self._on_keys(slug, SessionKeys(revealed.version, keys))
+        versions = (revealed.current, *revealed.earlier)
+        keys = {one.version: one.session_key.get_secret_value().encode() for one in versions}
+        ends = {one.version: one.expires_at for one in versions if one.expires_at is not None}
+        self._versions[slug] = frozenset(keys)
+        self._on_keys(slug, SessionKeys(revealed.version, keys, ends))
         return revealed
 
     async def _follow(self) -> None:
-        """Look up the credentials of an app again when a newer version of them is published."""
+        """Look up the credentials of an app again when other versions of them are accepted."""
         while True:
             with self._rest.here():
                 await self._changed.wait()
             self._changed.clear()
-            for slug, version in list(self._versions.items()):
+            for slug, versions in list(self._versions.items()):
                 grant = self._runtime.cache.grant(slug)
-                newest = max((one.version for one in grant.verifiers), default=0) if grant else 0
-                if newest <= version:
+                if grant is None or _accepted(grant) == versions:
                     continue
                 try:
                     await self._reveal(slug)
@@ -195,3 +195,11 @@ class StandaloneHosting:
                     with self._rest.here():
                         await asyncio.sleep(RETRY_SECONDS)
                     self._changed.set()
+
+
+def _accepted(grant: Grant) -> frozenset[int]:
+    """Return the versions of an app's secret that are accepted at this moment."""
+    now = datetime.now(UTC)
+    return frozenset(
+        one.version for one in grant.verifiers if one.not_after is None or now < one.not_after
+    )

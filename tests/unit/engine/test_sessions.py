@@ -52,6 +52,17 @@ def test_a_session_outlives_a_rotation_but_not_its_overlap() -> None:
         made.verify(token)
 
 
+def test_a_key_whose_overlap_is_over_is_not_accepted() -> None:
+    made = sessions(v1=OLD)
+    token = made.issue("ada")
+    now = datetime.now(UTC)
+    made.use(SessionKeys(2, {1: OLD, 2: NEW}, {1: now + timedelta(minutes=1)}))
+    assert made.verify(token).subject == "ada"
+    made.use(SessionKeys(2, {1: OLD, 2: NEW}, {1: now}))
+    with pytest.raises(InvalidToken, match="no longer accepted"):
+        made.verify(token)
+
+
 @pytest.mark.parametrize(
     "token",
     [

@@ -132,10 +132,18 @@ async def test_a_rotation_reaches_other_processes_and_the_old_secret_works_on(
         hosting = two._hosting
         assert isinstance(hosting, StandaloneHosting)
         await wait_until_async(
-            lambda: hosting._versions["click_tracker"] == 3,
+            lambda: hosting._versions["click_tracker"] == {1, 2, 3},
             message="the other process to find the new version",
         )
         assert two.sessions("click_tracker").verify(session).subject == "ada"
+
+        await hosting.registry.revoke_previous("click_tracker")
+        await wait_until_async(
+            lambda: hosting._versions["click_tracker"] == {3},
+            message="the process to let go of what was revoked",
+        )
+        with pytest.raises(InvalidToken):
+            two.sessions("click_tracker").verify(session)
 
 
 async def test_registering_at_once_in_many_processes_ends_with_one_secret(
