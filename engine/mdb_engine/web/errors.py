@@ -1,4 +1,4 @@
-"""The errors of the domain as HTTP responses, in one table."""
+"""The errors of the domain, and what the driver says of an app's own data, as HTTP responses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pymongo.errors import ConnectionFailure
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
 
 from mdb_engine.authz.authorizer import AuthorizerUnavailable
 from mdb_engine.binding import BindingError
@@ -62,9 +62,11 @@ def status_of(error: MdbEngineError) -> int:
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Answer the engine's errors, and a lost MongoDB, with JSON."""
+    """Answer the engine's errors, and those of the driver, with JSON."""
     app.add_exception_handler(MdbEngineError, _answer)
     app.add_exception_handler(ConnectionFailure, _answer_lost_connection)
+    app.add_exception_handler(DuplicateKeyError, _answer_duplicate)
+    app.add_exception_handler(PyMongoError, _answer_driver)
 
 
 async def _answer(request: Request, error: Exception) -> JSONResponse:
@@ -90,6 +92,22 @@ async def _answer_lost_connection(request: Request, error: Exception) -> JSONRes
     return await _answer(
         request, DatabaseUnavailable("MongoDB cannot be reached or changes its primary; try again")
     )
+
+
+async def _answer_duplicate(request: Request, _error: Exception) -> JSONResponse:
+    """Answer without the driver's message, which repeats the key."""
+    _logger.info("request_refused", code="duplicate_key", status=409, route=_route(request))
+    message = "there is a document with this key already"
+    return JSONResponse({"error": "duplicate_key", "message": message}, 409)
+
+
+async def _answer_driver(request: Request, error: Exception) -> JSONResponse:
+    """Answer for what MongoDB said of the app's own data: a fault of the app, so it is a 500."""
+    _logger.error(
+        "mongodb_refused", kind=type(error).__name__, route=_route(request), exc_info=error
+    )
+    message = f"MongoDB refused the operation ({type(error).__name__}); the app's log says more"
+    return JSONResponse({"error": "database_error", "message": message}, 500)
 
 
 def _route(request: Request) -> str:

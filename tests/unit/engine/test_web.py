@@ -11,7 +11,7 @@ import pytest
 from bson import Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, DuplicateKeyError, WriteError
 
 from mdb_engine import exceptions
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
@@ -87,6 +87,10 @@ def app() -> FastAPI:
 def failure(name: str) -> Exception:
     if name == "lost":
         return AutoReconnect("db-0.internal:27017 connection closed")
+    if name == "duplicate":
+        return DuplicateKeyError("E11000 dup key: { mail: 'ada@internal' }", 11000)
+    if name == "invalid":
+        return WriteError("Document failed validation: internal", 121)
     kind = getattr(exceptions, name)
     if kind is ManifestInvalid:
         return ManifestInvalid([Fault("slug", "is wrong")])
@@ -145,6 +149,8 @@ def test_what_holds_no_bson_is_left_alone() -> None:
         ("DatabaseUnavailable", 503, "database_unavailable"),
         ("MasterKeyError", 503, "master_key_error"),
         ("lost", 503, "database_unavailable"),
+        ("duplicate", 409, "duplicate_key"),
+        ("invalid", 500, "database_error"),
     ],
 )
 async def test_an_engine_error_is_an_answer(name: str, status: int, code: str) -> None:
