@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import SecretStr
 from pymongo.errors import PyMongoError
 
 from mdb_engine.driver import Driver, get_driver
@@ -32,6 +32,7 @@ __all__ = [
     "READY_KUBERNETES",
     "READY_MASTER_KEY",
     "ProcessContext",
+    "connect_mongodb",
     "open_context",
 ]
 
@@ -44,16 +45,16 @@ READY_MASTER_KEY = "master_key"
 READY_CONTROLLER = "controller"
 """Holds while waiting for the Lease, and as the leader once the controller has started."""
 
-MONGO_OPTIONS: dict[str, Any] = {
+MONGO_OPTIONS: dict[str, Any] = {"retryWrites": True, "w": "majority", "tz_aware": True}
+"""Majority, so that no failover loses a secret. They hold whatever the URI says."""
+
+MONGO_DEFAULTS: dict[str, Any] = {
     "appname": "mdb-operator",
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "socketTimeoutMS": 30_000,
-    "retryWrites": True,
-    "w": "majority",
-    "tz_aware": True,
 }
-"""Fail within seconds, so a condition says so; majority, so that no failover loses a secret."""
+"""Fail within seconds, so that a condition says so, unless the URI has another idea."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +121,8 @@ async def open_context(
     metrics = metrics or Metrics()
     # PyMongo's own client: unlike Motor it is still developed, and it needs no thread per request.
     driver = get_driver("pymongo")
-    uri = config.read_mongodb_uri()
-    tls = driver_options(config)
+    mongo = connect_mongodb(driver, config)
     kube = await KubeClient.connect(kubeconfig=config.kubeconfig, observer=metrics.count_request)
-    mongo = _connect(driver, uri, tls)
     wakeups = WakeUps()
     try:
         yield ProcessContext(
@@ -146,15 +145,29 @@ async def open_context(
         await kube.aclose()
 
 
-def _connect(driver: Driver, uri: SecretStr, tls: Mapping[str, Any]) -> Any:
+def connect_mongodb(driver: Driver, config: Config) -> Any:
+    """Return a client that connects when it is first used.
+
+    Raises
+    ------
+    ConfigurationInvalid
+        If the URI or the certificates cannot be used.
+    """
+    uri, tls = config.read_mongodb_uri().get_secret_value(), driver_options(config)
     try:
-        return driver.connect(uri.get_secret_value(), **{**MONGO_OPTIONS, **tls})
+        return driver.connect(uri, **{**_defaults(uri), **MONGO_OPTIONS, **tls})
     except (PyMongoError, ValueError, OSError) as error:
         # `from None`: a driver's complaint about a URI may repeat parts of it.
         raise ConfigurationInvalid(
             f"the MongoDB URI, its options or the certificates cannot be used"
             f" ({type(error).__name__}); a user name or password in the URI must be percent-encoded"
         ) from None
+
+
+def _defaults(uri: str) -> dict[str, Any]:
+    """Return the defaults of which the URI says nothing; an option's name is no matter of case."""
+    stated = {name.lower() for name, _ in parse_qsl(urlsplit(uri).query, keep_blank_values=True)}
+    return {name: value for name, value in MONGO_DEFAULTS.items() if name.lower() not in stated}
 
 
 def _key_source(config: Config, kube: KubeClient) -> KeySource:

@@ -82,7 +82,8 @@ def forwarder(mongo_server: Server) -> Iterator[Forwarder]:
 def test_with_mongodb_down_apps_say_so_and_deletion_waits_or_is_forced(
     control_plane: Cluster, mongo_server: Server, forwarder: Forwarder, tmp_path: Path
 ) -> None:
-    with installed(control_plane, mongo_server, tmp_path, MONGODB_URI=forwarder.uri) as here:
+    uri = f"{forwarder.uri}&serverSelectionTimeoutMS=500"  # each look at it waits for so long
+    with installed(control_plane, mongo_server, tmp_path, MONGODB_URI=uri) as here:
         process = here.start()
         for name in ("down", "down-waits", "down-forced"):
             here.apply(name)
