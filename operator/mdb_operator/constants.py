@@ -55,6 +55,8 @@ ANNOTATION_RESTART_SUFFIX = "secret-version"
 The slug is part of the name because two apps may list one workload: with one shared name each
 would undo the other's version and the workload would never stop rolling. The slug comes first
 because such a name must end with a letter or digit; 48 + 15 characters are exactly the 63 allowed.
+Its value is the version and the beginning of the registration's id: an app that was deleted with
+its data and created again begins anew at version 1.
 """
 
 SECRET_TYPE = "servicebinding.io/mongodb"  # noqa: S105 - the type of a Secret, not a secret

@@ -356,8 +356,9 @@ class Applier:
         return await self._secrets.delete_if_ours(app.key.namespace, former, app.uid)
 
     async def _restart(self, run: Run) -> bool:
-        facts = run.outcome.secret
+        facts, secrets = run.outcome.secret, run.secrets
         assert facts is not None  # noqa: S101 - the Secret was projected
+        assert secrets is not None  # noqa: S101 - the same
         wrote, missing = False, []
         for target in run.seen.spec.restart:
             name = f"{target.kind}/{target.name}"
@@ -368,6 +369,7 @@ class Applier:
                     target.name,
                     slug=run.slug,
                     version=facts.version,
+                    incarnation=secrets.incarnation,
                     rotated_at=facts.rotated_at,
                 )
             except Forbidden:

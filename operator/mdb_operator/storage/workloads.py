@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mdb_operator.constants import ANNOTATION_RESTART_SUFFIX, GROUP
@@ -24,6 +25,8 @@ WORKLOADS = {
 }
 """The kinds that roll out by themselves when their pod template changes, and no others."""
 
+MARK_LENGTH = 8
+"""Characters of an incarnation that tell it from the one before."""
 
 MAX_ATTEMPTS = 5
 """How often a race with the workload's own controller is tried again."""
@@ -65,6 +68,7 @@ class WorkloadRestarter:
         *,
         slug: str,
         version: int,
+        incarnation: str,
         rotated_at: dt.datetime,
     ) -> Restart:
         """Make the workload's pods start again, if they may still hold an older version.
@@ -80,7 +84,10 @@ class WorkloadRestarter:
         slug
             The app whose secret changed; part of the annotation.
         version
-            The secret's version; the annotation only ever goes up to it.
+            The secret's version; within an incarnation the annotation only ever goes up to it.
+        incarnation
+            The registration that it is a version of: an app that was deleted with its data and
+            created again begins anew at version 1.
         rotated_at
             When that version was made, with a time zone.
 
@@ -103,14 +110,14 @@ class WorkloadRestarter:
         is restarted.
         """
         resource = WORKLOADS[kind]
-        annotation = restart_annotation(slug)
+        annotation, wanted = restart_annotation(slug), _Mark(version, incarnation[:MARK_LENGTH])
         for attempts_left in reversed(range(MAX_ATTEMPTS)):
             try:
                 workload = await self._client.get(resource, namespace, name)
-                if not _needs_restart(workload, annotation, version, rotated_at):
+                if not _needs_restart(workload, annotation, wanted, rotated_at):
                     return Restart.UNCHANGED
                 await self._client.patch(
-                    resource, namespace, name, _patch(workload, annotation, version)
+                    resource, namespace, name, _patch(workload, annotation, wanted)
                 )
             except NotFound:
                 return Restart.MISSING
@@ -123,26 +130,45 @@ class WorkloadRestarter:
         raise AssertionError  # the last attempt returned or raised
 
 
-def _patch(workload: KubeObject, annotation: str, version: int) -> KubeObject:
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What stands in the annotation: ``<version>-<incarnation>``."""
+
+    version: int
+    incarnation: str
+
+    @classmethod
+    def parse(cls, text: str) -> _Mark | None:
+        version, _, incarnation = text.partition("-")
+        return cls(int(version), incarnation) if version.isdecimal() else None
+
+    def __str__(self) -> str:
+        return f"{self.version}-{self.incarnation}"
+
+
+def _patch(workload: KubeObject, annotation: str, wanted: _Mark) -> KubeObject:
     metadata = metadata_of(workload)
     return {
         # Without the version a slower operator could set an older one over a newer.
         "metadata": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]},
-        "spec": {"template": {"metadata": {"annotations": {annotation: str(version)}}}},
+        "spec": {"template": {"metadata": {"annotations": {annotation: str(wanted)}}}},
     }
 
 
 def _needs_restart(
     workload: Mapping[str, Any],
     annotation: str,
-    version: int,
+    wanted: _Mark,
     rotated_at: dt.datetime,
 ) -> bool:
     template = (workload.get("spec") or {}).get("template") or {}
-    seen = (metadata_of(template).get("annotations") or {}).get(annotation)
-    if isinstance(seen, str) and seen.isdigit():
-        return int(seen) < version
-    if version <= 1:
+    text = (metadata_of(template).get("annotations") or {}).get(annotation)
+    if text is not None:
+        seen = _Mark.parse(text)
+        if seen is None or seen.incarnation != wanted.incarnation:
+            return True  # its pods were started for what an app of this slug had before
+        return seen.version < wanted.version
+    if wanted.version <= 1:
         return False
     created = dt.datetime.fromisoformat(metadata_of(workload)["creationTimestamp"])
     return created < rotated_at

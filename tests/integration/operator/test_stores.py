@@ -150,7 +150,13 @@ async def test_a_workload_is_restarted_once_for_a_version(
 
     async def restart(version: int, rotated_at: dt.datetime = later) -> Restart:
         return await restarter.restart(
-            namespace, kind, "web", slug="dash-", version=version, rotated_at=rotated_at
+            namespace,
+            kind,
+            "web",
+            slug="dash-",
+            version=version,
+            incarnation="f" * 32,
+            rotated_at=rotated_at,
         )
 
     requests.clear()
@@ -165,12 +171,18 @@ async def test_a_workload_is_restarted_once_for_a_version(
     assert [status for verb, _, status in requests if (verb, status) == ("patch", 200)] == [200] * 2
     found = json.loads(control_plane.kubectl("get", kind, "web", "-n", namespace, "-o", "json"))
     annotations = found["spec"]["template"]["metadata"]["annotations"]
-    assert annotations == {"kept": "yes", restart_annotation("dash-"): "3"}
+    assert annotations == {"kept": "yes", restart_annotation("dash-"): "3-ffffffff"}
 
 
 async def test_a_workload_that_is_not_there_is_no_failure(kube: KubeClient, namespace: str) -> None:
     outcome = await WorkloadRestarter(kube).restart(
-        namespace, "Deployment", "web", slug="dash", version=2, rotated_at=dt.datetime.now(dt.UTC)
+        namespace,
+        "Deployment",
+        "web",
+        slug="dash",
+        version=2,
+        incarnation="f",
+        rotated_at=dt.datetime.now(dt.UTC),
     )
     assert outcome is Restart.MISSING
 

@@ -17,7 +17,7 @@ from mdb_operator.secret_watch import OwnWrites
 from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
 from mdb_operator.storage.kube_errors import stream_error
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
-from mdb_operator.storage.workloads import _needs_restart, restart_annotation
+from mdb_operator.storage.workloads import _Mark, _needs_restart, restart_annotation
 
 OWNER = AppRef("shop", "dashboard", "uid-1")
 DATA = dict.fromkeys(SECRET_KEYS, "hunter2")
@@ -93,9 +93,11 @@ NOON = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
         (None, "2026-01-01T11:00:00Z", 1, False),
         (None, "2026-01-01T11:00:00Z", 2, True),
         (None, "2026-01-01T13:00:00Z", 2, False),
-        ("2", "2026-01-01T11:00:00Z", 2, False),
-        ("1", "2026-01-01T13:00:00Z", 2, True),
-        ("3", "2026-01-01T11:00:00Z", 2, False),
+        ("2-now", "2026-01-01T11:00:00Z", 2, False),
+        ("1-now", "2026-01-01T13:00:00Z", 2, True),
+        ("3-now", "2026-01-01T11:00:00Z", 2, False),
+        ("3-before", "2026-01-01T11:00:00Z", 1, True),
+        ("2-before", "2026-01-01T11:00:00Z", 2, True),
         ("broken", "2026-01-01T11:00:00Z", 2, True),
     ],
 )
@@ -107,7 +109,7 @@ def test_when_a_workload_is_restarted(
         "metadata": {"creationTimestamp": created},
         "spec": {"template": {"metadata": {"annotations": annotations}}},
     }
-    assert _needs_restart(workload, "a", version, NOON) is needed
+    assert _needs_restart(workload, "a", _Mark(version, "now"), NOON) is needed
 
 
 def test_paths_quote_what_stands_in_them() -> None:
