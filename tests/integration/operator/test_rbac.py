@@ -118,6 +118,7 @@ async def test_everything_that_the_operator_does_is_allowed(
             "web",
             slug="dash",
             version=2,
+            incarnation="f",
             rotated_at=dt.datetime.now(dt.UTC) + dt.timedelta(hours=1),
         )
         assert restarted is Restart.RESTARTED
