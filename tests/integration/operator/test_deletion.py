@@ -138,7 +138,8 @@ def test_a_namespace_takes_its_apps_with_it(everywhere: Installation) -> None:
         everywhere.apply(f"del-ns-{number}", namespace=namespace)
     for number in range(3):
         everywhere.wait_condition(f"del-ns-{number}", namespace=namespace)
-    everywhere.cluster.kubectl("delete", "namespace", namespace, "--timeout=50s")
+    everywhere.cluster.api.delete("Namespace", namespace)
     for number in range(3):
+        everywhere.wait_gone(f"del-ns-{number}", namespace)  # and nothing else holds the namespace
         assert rows(everywhere, f"del-ns-{number}") == [1, 0, 0]
     everywhere.stop(process)

@@ -62,13 +62,13 @@ def test_a_namespace_that_loses_its_role_holds_up_no_other_and_can_be_let_go(
     here.apply("ns-next")
     here.wait_condition("ns-next")
 
-    here.cluster.kubectl("delete", "namespace", bi, "--wait=false")
+    here.cluster.api.delete("Namespace", bi)
     wait_until(
         lambda: here.app("ns-goes", bi)["metadata"].get("deletionTimestamp"),
         message="the deletion of the namespace reaches its MdbApps",
     )
     here.cluster.kubectl("apply", "-f", "-", manifest=let_go)
-    here.cluster.kubectl("wait", "--for=delete", f"namespace/{bi}", "--timeout=60s")
+    here.wait_gone("ns-goes", bi, deadline=60)  # and nothing else holds the namespace
     registered = here.mongo["apps_config"].find_one({"slug": "ns-goes"})
     assert here.mongo["_mdb_engine_grants"].count_documents({"slug": "ns-goes"}) == 0
     assert registered is not None
