@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from mdb_engine.models.secret import SecretRecord
 from mdb_engine.services.secrets import REVOKE_PREVIOUS, ROTATE
@@ -20,6 +21,9 @@ _REQUESTS: Mapping[str, str] = {
     ROTATE: ANNOTATION_ROTATE_REQUESTED,
     REVOKE_PREVIOUS: ANNOTATION_REVOKE_PREVIOUS,
 }
+
+LONGEST_REQUEST = 128
+"""Characters of a request that is kept as it is; a time, a name, a ticket's number."""
 
 _DELETION = (Step.REVOKE, Step.DROP_USERS, Step.ERASE, Step.UNPROJECT, Step.LET_GO)
 
@@ -69,8 +73,19 @@ def plan(seen: Observation, now: datetime) -> Plan:
 
 
 def _requests(annotations: Mapping[str, str]) -> dict[str, str]:
-    """Return the requests that stand in the annotations, by kind."""
-    return {kind: annotations[name] for kind, name in _REQUESTS.items() if annotations.get(name)}
+    """Return the requests that stand in the annotations, by kind.
+
+    Any new value is a request, and the last one is kept with the app's secret. A long one is known
+    by its digest: an annotation may have 256 KiB, and that row is read in every run.
+    """
+    found = {kind: annotations[name] for kind, name in _REQUESTS.items() if annotations.get(name)}
+    return {kind: _short(value) for kind, value in found.items()}
+
+
+def _short(request: str) -> str:
+    if len(request) <= LONGEST_REQUEST:
+        return request
+    return f"sha256:{sha256(request.encode()).hexdigest()}"
 
 
 def _rotation(seen: Observation, asked: Mapping[str, str], now: datetime) -> Rotation | None:

@@ -204,6 +204,18 @@ def test_plan(case: str) -> None:
     assert plan(observation, NOW) == wanted
 
 
+def test_a_request_of_any_length_is_one_and_is_kept_short() -> None:
+    long = "x" * 200_000
+    first = plan(seen(resource(annotations={ROTATE: long})), NOW).rotation
+    assert first is not None
+    assert first.request is not None
+    assert len(first.request) < 100
+    served = {"rotate": first.request}
+    assert plan(seen(resource(annotations={ROTATE: long}), handled=served), NOW).rotation is None
+    other = plan(seen(resource(annotations={ROTATE: f"{long}y"}), handled=served), NOW).rotation
+    assert other is not None
+
+
 def test_every_plan_keeps_the_order_of_the_steps() -> None:
     order = list(Step)
     for observation, _ in CASES.values():
