@@ -12,6 +12,7 @@ directory would need a dependency to save one ``readlink`` a second.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,9 @@ CERTIFICATES: Final = ("certificates", "client-certificate")
 
 ATTEMPTS: Final = 5
 """How often a read is begun anew when kubelet replaces the files in the middle of it."""
+
+_VERSION: Final = re.compile(r"[0-9]{1,18}")
+"""A number of 64 bits; Python refuses to read one of some thousand digits."""
 
 LARGEST_ENTRY_BYTES: Final = 1 << 20
 """A Secret holds at most 1 MiB; whatever is larger is no projected entry."""
@@ -209,7 +213,7 @@ def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
             "(no items:, no subPath)"
         )
     version = entries["secret-version"]
-    if not version.isdecimal():
+    if _VERSION.fullmatch(version) is None:
         raise BindingError(f"entry secret-version in {directory} is not a number")
     return Binding(
         directory=directory,

@@ -281,8 +281,7 @@ class MongoDBEngine:
             If the cached grants are too old to be trusted.
         """
         runtime, _ = self._running()
-        if not isinstance(slug, str):
-            raise NotRegistered(f"an app is named by its slug, not by a {type(slug).__name__}")
+        _check_slug(slug)
         gate = TokenGate(
             slug,
             runtime.cache,
@@ -327,6 +326,7 @@ class MongoDBEngine:
             In a pod: there the operator rotates.
         """
         _, hosting = self._running()
+        _check_slug(slug)
         return await hosting.rotate(slug)
 
     def sessions(self, slug: str) -> Sessions:
@@ -483,6 +483,11 @@ def load_manifest(slug: str, source: ManifestSource) -> Manifest:
     if manifest.slug != slug:
         raise ManifestInvalid([Fault("slug", f"is {manifest.slug!r}, but the app is {slug!r}")])
     return manifest
+
+
+def _check_slug(slug: object) -> None:
+    if not isinstance(slug, str):
+        raise NotRegistered(f"an app is named by its slug, not by a {type(slug).__name__}")
 
 
 def _presented(token: str | SecretStr) -> PresentedToken:

@@ -166,6 +166,8 @@ def _encrypt(key: bytes, plaintext: bytes, context: bytes) -> bytes:
 
 
 def _decrypt(key: bytes, sealed: bytes, context: bytes) -> bytes:
+    if not isinstance(sealed, bytes):  # somebody wrote something else into the row
+        raise InvalidTag
     if len(sealed) <= _NONCE_BYTES:
         raise InvalidTag
     return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)

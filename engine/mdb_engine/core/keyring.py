@@ -74,7 +74,7 @@ class Keyring:
         if not keys:
             raise MasterKeyError("Master key not found: the keyring is empty")
         for key_id, key in keys.items():
-            if not _KEY_ID.match(key_id) or key_id == ACTIVE_FILE:
+            if not _KEY_ID.fullmatch(key_id) or key_id == ACTIVE_FILE:
                 raise MasterKeyError(f"Master key id {key_id!r} is malformed")
             if len(key) != MASTER_KEY_BYTES:
                 raise MasterKeyError(f"Master key {key_id!r} has {len(key)} bytes, not 32")
@@ -147,7 +147,7 @@ class Keyring:
             key_id, colon, encoded = entry.strip().partition(":")
             if not colon:
                 key_id, encoded = DEFAULT_KEY_ID, key_id
-            if not _KEY_ID.match(key_id):
+            if not _KEY_ID.fullmatch(key_id):
                 raise MasterKeyError("A master key id is malformed; write id:base64,id:base64")
             if key_id in keys:
                 raise MasterKeyError(f"Master key id {key_id!r} stands twice in the keyring")

@@ -146,7 +146,7 @@ class Manifest(Part):
             data = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
         except OSError as error:
             raise ManifestInvalid([Fault("", f"{source}: {error.strerror}")]) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ManifestInvalid([Fault("", f"{source}: is not JSON: {error}")]) from None
         return parse(cls, data, camel=False)
 

@@ -120,6 +120,12 @@ _RULES: tuple[_Rule, ...] = (
         ),
     ),
     _Rule(
+        lambda error: isinstance(error, InvalidOperation) and "ended session" in str(error),
+        lambda operation, _: QueryRefused(
+            f"{operation} belongs to a transaction that is over; read its cursors inside its block"
+        ),
+    ),
+    _Rule(
         lambda error: isinstance(error, InvalidOperation) and "after close" in str(error),
         lambda operation, _: DatabaseUnavailable(
             f"{operation} failed: its connection was closed, by a rotation of the credentials or "

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS, TOKEN_BYTES
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.exceptions import NotRegistered, VersionConflict
+from mdb_engine.exceptions import MasterKeyError, NotRegistered, VersionConflict
 from mdb_engine.models.app import AppRecord
 from mdb_engine.models.secret import (
     Credentials,
@@ -267,6 +267,12 @@ class SecretService:
 
     def _open(self, slug: str, sealed: SealedVersion) -> Credentials:
         values = self._encryption.unseal(sealed.envelope, slug=slug, version=sealed.version)
+        for purpose in Purpose:
+            if purpose not in values:
+                raise MasterKeyError(
+                    f"The {purpose} of app {slug!r}, version {sealed.version}, is missing: its row "
+                    "was changed"
+                )
         return Credentials(
             version=sealed.version,
             token=values[Purpose.APP_SECRET],

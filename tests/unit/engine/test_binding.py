@@ -85,8 +85,9 @@ def test_an_incomplete_binding_names_what_it_lacks(mounted: MountedSecret, key: 
         read_binding(mounted.directory)
 
 
-def test_a_version_that_is_no_number_is_refused(mounted: MountedSecret) -> None:
-    mounted.project({**entries(), "secret-version": "two"})
+@pytest.mark.parametrize("version", ["two", "-1", "1.0", "٣", "1" * 5000])
+def test_a_version_that_is_no_number_is_refused(mounted: MountedSecret, version: str) -> None:
+    mounted.project({**entries(), "secret-version": version})
     with pytest.raises(BindingError, match="not a number"):
         read_binding(mounted.directory)
 

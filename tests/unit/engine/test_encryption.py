@@ -84,6 +84,18 @@ def test_a_changed_or_cut_ciphertext_does_not_open(part: str, bit: int, cut: boo
         SERVICE.unseal(envelope, slug="a", version=1)
 
 
+@pytest.mark.parametrize("wrong", ["text", None, 5, [b"x" * 60]])
+def test_what_is_no_ciphertext_does_not_open(wrong: Any) -> None:
+    envelope = sealed()
+    values: Any = {**envelope.ciphertexts, Purpose.SESSION_KEY: wrong}
+    for changed in (
+        dataclasses.replace(envelope, wrapped_dek=wrong),
+        dataclasses.replace(envelope, ciphertexts=values),
+    ):
+        with pytest.raises(MasterKeyError, match="row was changed"):
+            SERVICE.unseal(changed, slug="a", version=1)
+
+
 @pytest.mark.parametrize("field", ["key_id", "dek_id"])
 def test_a_changed_id_does_not_open_though_the_key_is_right(field: str) -> None:
     same_key = EnvelopeEncryptionService(Keyring({"k1": bytes(32)}, active="k1"))

@@ -42,6 +42,7 @@ def test_the_first_of_several_keys_is_active() -> None:
         (base64.b64encode(bytes(33)).decode(), "has 33 bytes, not 32"),
         (ONE[:-2] + "9=", "not canonical"),
         (f"k 1:{ONE}", "id is malformed"),
+        (f"k1\n:{ONE}", "id is malformed"),
         (f":{ONE}", "id is malformed"),
         (f"k1:{ONE},k1:{TWO}", "'k1' stands twice"),
         (f"k1:{ONE},k2:{ONE}", "under two ids"),

@@ -264,6 +264,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("{", "is not JSON"),
         ('{"slug": "a", "slug": "b"}', "'slug' stands twice"),
         ("[]", "dictionary"),
+        ("[" * 100_000, "is not JSON"),
         (None, "No such file"),
     ],
 )

@@ -10,7 +10,7 @@ from support.registry import Registries, owner, spec
 
 from mdb_engine.constants import MAX_SECRET_VERSIONS, SECRETS_COLLECTION
 from mdb_engine.core.clock import utcnow
-from mdb_engine.exceptions import NotRegistered, VersionConflict
+from mdb_engine.exceptions import MasterKeyError, NotRegistered, VersionConflict
 from mdb_engine.models.secret import RevealedSecrets, RotationOutcome, RotationResult
 from mdb_engine.services.registry import Registry
 from mdb_engine.services.secrets import REVOKE_PREVIOUS, ROTATE, verifier_of
@@ -212,3 +212,14 @@ async def test_times_are_aware(registry: Registry) -> None:
     revealed = await registry.secrets.reveal("a")
     assert abs(utcnow() - revealed.rotated_at) < timedelta(minutes=1)
     assert abs(utcnow() - done.record.created_at) < timedelta(minutes=1)
+
+
+async def test_a_row_that_lacks_a_value_is_said_so(
+    registries: Registries, registry: Registry
+) -> None:
+    await registry.register(spec("a"))
+    database = registries.database
+    rows = database.client[database.name][SECRETS_COLLECTION]
+    rows.update_one({"_id": "a"}, {"$unset": {"encrypted_session_key": 1}})
+    with pytest.raises(MasterKeyError, match=r"session.key of app 'a'.* is missing"):
+        await registry.secrets.reveal("a")

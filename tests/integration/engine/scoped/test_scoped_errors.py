@@ -11,7 +11,7 @@ from support.mongo import Database
 from support.scoped_world import MemoryGate, World, connected_world
 
 from mdb_engine.driver import DriverName
-from mdb_engine.exceptions import DatabaseUnavailable, LimitExceeded, ScopeDenied
+from mdb_engine.exceptions import DatabaseUnavailable, LimitExceeded, QueryRefused, ScopeDenied
 from mdb_engine.scoped import ScopedDatabase
 from mdb_engine.scoped.errors import translated
 
@@ -144,6 +144,7 @@ async def test_what_mongodb_denies_is_denied(driver_name: DriverName, mongo_auth
         (errors.DuplicateKeyError("E11000", 11000), None),
         (errors.WriteError("no such operator", 9), None),
         (errors.BulkWriteError({"writeErrors": []}), None),
+        (errors.InvalidOperation("Cannot use ended session"), QueryRefused),
         (errors.InvalidOperation("cannot set options"), None),
         (errors.CursorNotFound("gone", 43), None),
     ],

@@ -157,3 +157,14 @@ async def test_an_error_of_the_work_is_not_repeated(world: World, db: ScopedData
     with pytest.raises(LookupError):
         await world.transaction().run(work)
     assert len(calls) == 1
+
+
+async def test_a_cursor_ends_with_its_transaction(world: World, db: ScopedDatabase) -> None:
+    tx = world.transaction()
+    async with tx:
+        cursor = db.orders.find({}, session=tx, batch_size=1)
+        await cursor.next()
+    with pytest.raises(QueryRefused, match="transaction that is over"):
+        await cursor.to_list()
+    with pytest.raises(QueryRefused, match="the transaction is over"):
+        await cursor.clone().to_list()
