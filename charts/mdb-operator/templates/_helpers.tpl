@@ -78,6 +78,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{- /* Where the pods of hooks and tests may run: where the operator may. Its affinity to other pods is
+left out, because they come when it goes. */ -}}
+{{- define "mdb-operator.placement" -}}
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity.nodeAffinity }}
+affinity:
+  nodeAffinity: {{- toYaml . | nindent 4 }}
+{{- end }}
+{{- end -}}
+
 {{- /* What the operator may do in the namespaces that it watches. */ -}}
 {{- define "mdb-operator.rules" -}}
 - apiGroups: [mdb-engine.dev]

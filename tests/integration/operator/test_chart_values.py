@@ -19,6 +19,8 @@ from mdb_operator.wakeups import AppKey
 SOMEWHERE: dict[str, Any] = {"mongodb": {"existingSecret": {"name": "mongodb"}}}
 TRIAL: dict[str, Any] = {"mongodb": {"trial": {"enabled": True}}}
 
+ANY_NODE = {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "Exists"}]}
+
 DIGEST = f"sha256:{'0' * 64}"
 
 MATRIX: dict[str, dict[str, Any]] = {
@@ -137,6 +139,34 @@ def test_who_may_come_is_narrowed_and_the_pod_of_helm_test_still_may(
     assert first == prometheus
     wanted = second["podSelector"]["matchLabels"]
     assert wanted.items() <= test["metadata"]["labels"].items()
+
+
+def test_pods_of_hooks_and_tests_run_wherever_the_operator_may(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    node = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [ANY_NODE]}}
+    values = {
+        **SOMEWHERE,
+        "imagePullSecrets": [{"name": "registry"}],
+        "nodeSelector": {"disk": "ssd"},
+        "tolerations": [{"key": "dedicated", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": node, "podAffinity": {}},
+        "podLabels": {"sidecar": "no"},
+        "podAnnotations": {"sidecar": "no"},
+        "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
+    }
+    text = render(control_plane, namespace, values_file, values)
+    documents = [one for one in yaml.safe_load_all(text) if one]
+    [deployment] = [one["spec"]["template"] for one in documents if one["kind"] == "Deployment"]
+    [job] = [one["spec"]["template"] for one in documents if one["kind"] == "Job"]
+    [test] = [one for one in documents if one["kind"] == "Pod"]
+    for pod in (job, test):
+        for key in ("imagePullSecrets", "nodeSelector", "tolerations"):
+            assert pod["spec"][key] == deployment["spec"][key]
+        assert pod["spec"]["affinity"] == {"nodeAffinity": node}
+        [container], [operator] = pod["spec"]["containers"], deployment["spec"]["containers"]
+        assert container["resources"] == operator["resources"]
+    assert job["metadata"]["labels"]["sidecar"] == job["metadata"]["annotations"]["sidecar"] == "no"
 
 
 def test_names_of_digits_stay_names(
