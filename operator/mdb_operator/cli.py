@@ -94,6 +94,8 @@ def rotate_master_key(
 @click.option("--delete-data", is_flag=True, help="Drop the data, and free the slug for anyone.")
 def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
     """Release the SLUG of an app that was deleted with its data retained."""
+    if heir is not None and delete_data:
+        raise click.UsageError("--heir hands the data on and --delete-data drops it: say one")
     _finish(_release(_config(), slug, heir, delete_data=delete_data))
 
 

@@ -104,6 +104,9 @@ def test_a_retained_slug_is_released_to_its_heir_only_by_an_administrator(
     refused = command(running, "release", "kept")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
+    both = command(running, "release", "kept", "--heir", "newshop", "--delete-data")
+    assert both.returncode == 2
+    assert running.mongo["kept_rows"].count_documents({}) == 1
     done = command(running, "release", "kept", "--delete-data")
     assert done.returncode == 0, done.stderr
     assert "kept_rows" not in running.mongo.list_collection_names()
