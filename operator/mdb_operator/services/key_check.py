@@ -1,13 +1,15 @@
 """Whether the active master key is the one that its id says, before anything new is sealed with it.
 
 A key that was replaced by another under its own id seals without complaint, and what it sealed is
-lost when the right one comes back. So a key that has sealed something must open it first.
+lost when the right one comes back. So a key that has sealed something must open it first. Any of
+it will do: one row that somebody damaged is no reason to refuse all new apps.
 """
 
 from __future__ import annotations
 
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
+from mdb_engine.exceptions import MasterKeyError
 from mdb_engine.services.registry import Registry
 
 __all__ = ["KeyCheck"]
@@ -35,15 +37,23 @@ class KeyCheck:
         Raises
         ------
         MasterKeyError
-            If there is no active key, or it does not.
+            If there is no active key, or it opens nothing of that.
         """
         keyring = self._encryption.keyring
         if self._right is not None and self._right == keyring:
             return
-        active = keyring.active_id
+        active, problem = keyring.active_id, None
         for app in await self._registry.all():
             sealed = await self._registry.secrets.get(app.slug)
-            if sealed is not None and sealed.current.envelope.key_id == active:
+            if sealed is None or sealed.current.envelope.key_id != active:
+                continue
+            try:
                 await self._registry.secrets.reveal(app.slug)
+            except MasterKeyError as error:
+                problem = problem or error
+            else:
+                problem = None
                 break
+        if problem is not None:
+            raise problem
         self._right = keyring

@@ -293,6 +293,25 @@ async def test_an_app_that_goes_in_the_middle_leaves_no_series(
         assert shown("mdb_operator_apps") == 0
 
 
+async def test_one_damaged_row_keeps_no_other_app_from_being_registered(
+    installation: Installation, start: Start
+) -> None:
+    for name in ("a-damaged", "b-whole", "c-new"):
+        installation.apply(name)
+    async with start() as operator:
+        await operator.look(installation.apps, "a-damaged")
+        await operator.look(installation.apps, "b-whole")
+    rows = installation.mongo["_mdb_engine_app_secrets"]
+    envelopes = {row["slug"]: row["encrypted_secret"] for row in rows.find()}
+    rows.update_one({"slug": "a-damaged"}, {"$set": {"encrypted_secret": envelopes["b-whole"]}})
+    async with start() as operator:
+        for name in envelopes:
+            await operator.look(installation.apps, name)
+        await operator.look(installation.apps, "c-new")
+    assert installation.condition("a-damaged")["reason"] == "KeyUnavailable"
+    assert installation.condition("c-new")["reason"] == "Provisioned"
+
+
 async def test_two_operators_active_at_once_end_with_one_secret(
     installation: Installation, start: Start
 ) -> None:
