@@ -17,6 +17,7 @@ from mdb_engine.exceptions import Fault, ManifestInvalid
 from mdb_engine.models.manifest import Cors, Manifest
 from mdb_engine.web.context import AppContext
 from mdb_engine.web.errors import add_error_handlers
+from mdb_engine.web.guarded import GuardedApp
 from mdb_engine.web.health import router as health_router
 from mdb_engine.web.json import MdbJSONResponse, MdbRoute
 from mdb_engine.web.policy import enforce_policy
@@ -81,8 +82,13 @@ def create_app(
     options.setdefault("title", manifest.name or slug)
     options.setdefault("description", manifest.description or "")
     options.setdefault("default_response_class", MdbJSONResponse)
-    enforced = [Depends(enforce_policy)] if policy is not None and policy.required else []
-    app = FastAPI(lifespan=run, dependencies=[*enforced, *dependencies], **options)
+    app: FastAPI
+    if policy is not None and policy.required:
+        app = GuardedApp(
+            lifespan=run, dependencies=[Depends(enforce_policy), *dependencies], **options
+        )
+    else:
+        app = FastAPI(lifespan=run, dependencies=[*dependencies], **options)
     app.router.route_class = MdbRoute
     context.attach(app)
     add_error_handlers(app)

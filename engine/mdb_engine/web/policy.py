@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from starlette.requests import HTTPConnection
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdb_engine.authz.authorizer import AuthorizerUnavailable, authorize
 from mdb_engine.exceptions import TokenRequired
@@ -12,7 +14,14 @@ from mdb_engine.sessions import Session, cookie_name
 from mdb_engine.web.context import context_of
 from mdb_engine.web.health import HEALTH_PATHS
 
-__all__ = ["ANONYMOUS", "ask_authorizer", "enforce_policy", "session_of"]
+__all__ = [
+    "ANONYMOUS",
+    "PolicyGuard",
+    "ask_authorizer",
+    "enforce_policy",
+    "resource_of",
+    "session_of",
+]
 
 ANONYMOUS: Final = "anonymous"
 """The subject of a request without a session, where the policy allows such."""
@@ -68,13 +77,62 @@ async def enforce_policy(connection: HTTPConnection) -> None:
     PolicyDenied, AuthorizerUnavailable
         If the authoriser does not say yes.
     """
-    path = str(getattr(connection.scope.get("route"), "path", connection.url.path))
-    if path in HEALTH_PATHS:
-        return
+    resource = resource_of(connection.scope)
+    if resource not in HEALTH_PATHS:
+        await _enforce(connection, resource)
+
+
+class PolicyGuard:
+    """Holds requests against ``auth.policy`` before something that takes no FastAPI dependency.
+
+    Parameters
+    ----------
+    app
+        What it stands before.
+    path
+        Where that is.
+    mounted
+        Whether it is mounted, and so serves what is below the path.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, *, mounted: bool) -> None:
+        self._app = app
+        self._path = path
+        self._mounted = mounted
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request through that the policy allows."""
+        below = _path_in_app(scope) if self._mounted else ""
+        await _enforce(HTTPConnection(scope), self._path.rstrip("/") + below)
+        await self._app(scope, receive, send)
+
+
+def resource_of(scope: Scope) -> str:
+    """Return the path of the route that a request is for, as a template (``/clicks/{id}``).
+
+    FastAPI has kept it in different places, and in some of them without the prefix of the router;
+    so a template counts only if the request's own path fits it. That path itself is used otherwise.
+    """
+    path = _path_in_app(scope)
+    effective = scope.get("fastapi")
+    context = effective.get("effective_route_context") if isinstance(effective, dict) else None
+    for source in (context, scope.get("route")):
+        template = getattr(source, "path", None)
+        if isinstance(template, str) and compile_path(template)[0].match(path):
+            return template
+    return path
+
+
+def _path_in_app(scope: Scope) -> str:
+    path, root = str(scope["path"]), str(scope.get("root_path", "")).rstrip("/")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+async def _enforce(connection: HTTPConnection, resource: str) -> None:
     policy = context_of(connection).manifest.auth.policy
     session = session_of(connection)
     if session is None and not (policy and policy.allow_anonymous):
         raise TokenRequired("this app needs a user; log in first")
     subject = ANONYMOUS if session is None else session.subject
     action = "read" if connection.scope.get("method", "") in READING else "write"
-    await ask_authorizer(connection, subject, action, path)
+    await ask_authorizer(connection, subject, action, resource)
