@@ -59,7 +59,9 @@ class Controller:
         self._on_step = on_step
         self._registry = factory.registry()
         self.cache = MdbAppCache()
-        self.gate = DatabaseGate(context.database, self._registry.prepare, self._database_changed)
+        self.gate = DatabaseGate(
+            context.database, self._registry.prepare, self._database_changed, factory.ping_anew
+        )
         self._rewrapper = Rewrapper(self._registry, context.metrics, self._wake_all)
         service = DatabaseUserService(context.database)
         users: DatabaseUsers = service if config.isolation == "database" else RetiringUsers(service)

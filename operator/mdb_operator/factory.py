@@ -13,7 +13,7 @@ from mdb_operator.constants import MANAGER
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.leader import ElectionTimes, LeaderElection
 from mdb_operator.master_key_source import SecretKeySource
-from mdb_operator.process import ProcessContext
+from mdb_operator.process import ProcessContext, connect_mongodb
 from mdb_operator.secret_watch import OnChange, SecretKey, SecretPoll, SecretWatch, Watcher
 from mdb_operator.storage.events import EventRecorder
 from mdb_operator.storage.kube import KubeClient
@@ -36,6 +36,15 @@ class Factory:
 
     def __init__(self, context: ProcessContext) -> None:
         self.context = context
+
+    async def ping_anew(self) -> None:
+        """Have MongoDB answer through a connection that is made for that alone."""
+        context = self.context
+        client = connect_mongodb(context.driver, context.config)
+        try:
+            await client[context.config.mongodb_database].command("ping")
+        finally:
+            await context.driver.close(client)
 
     def registry(self) -> Registry:
         """Return the engine's registry over the shared database."""

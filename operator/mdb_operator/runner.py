@@ -191,4 +191,10 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
                 task.cancel()
     except BaseExceptionGroup as failures:
         # One failed first; whoever maps errors to exit codes asks for that one, not for a group.
-        raise failures.exceptions[0] from None
+        raise _first(failures) from None
+
+
+def _first(failure: BaseException) -> BaseException:
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure

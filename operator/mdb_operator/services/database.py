@@ -1,8 +1,11 @@
 """Whether MongoDB can be used, found out once for all apps.
 
 Without it every app would find out for itself, each waiting for the driver's timeout, and with a
-few hundred of them it would take minutes until all of them say what is wrong. One ping every few
-seconds answers for all; when the answer changes, all apps are looked at.
+few hundred of them it would take minutes until all of them say what is wrong. One question every
+few seconds answers for all; when the answer changes, all apps are looked at.
+
+The question is which database this is, by the UUID of a collection of the engine's. One that was
+emptied or restored while the operator ran has another, and has to be filled again.
 """
 
 from __future__ import annotations
@@ -14,13 +17,15 @@ from typing import Any
 import pymongo
 import structlog
 
+from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.storage.base import translated
+from mdb_operator.exceptions import OperatorError
 
 __all__ = ["DatabaseGate"]
 
-PING_SECONDS = 3.0
-"""Seconds between two pings."""
+LOOK_SECONDS = 3.0
+"""Seconds between two looks."""
 
 ANSWER_SECONDS = 3.0
 """How long an answer is waited for, which is also how long the driver looks for a primary."""
@@ -39,11 +44,16 @@ class DatabaseGate:
     database
         The driver's database.
     prepare
-        Makes the engine's own collections and indexes; called before the gate first opens.
+        Makes the engine's own collections and indexes; called before the gate first opens, and
+        whenever the database is another.
     on_change
-        Told whether MongoDB is up, whenever that changed; not told of the first time that it is.
+        Told whether MongoDB is up, whenever that changed or the database is another.
+    ping_anew
+        Has MongoDB answer through another connection than the database's.
     interval
-        Seconds between two pings.
+        Seconds between two looks.
+    patience
+        Seconds that an answer is waited for.
     """
 
     def __init__(
@@ -51,13 +61,17 @@ class DatabaseGate:
         database: Any,
         prepare: Callable[[], Awaitable[None]],
         on_change: Callable[[bool], None],
-        interval: float = PING_SECONDS,
+        ping_anew: Callable[[], Awaitable[None]],
+        interval: float = LOOK_SECONDS,
+        patience: float = ANSWER_SECONDS,
     ) -> None:
         self._database = database
         self._prepare = prepare
         self._on_change = on_change
+        self._ping_anew = ping_anew
         self._interval = interval
-        self._prepared = False
+        self._patience = patience
+        self._known: object = None
         self._failures = 0
         self._up = False
         self._problem = DatabaseUnavailable("MongoDB has not answered yet")
@@ -73,14 +87,13 @@ class DatabaseGate:
             raise type(self._problem)(self._problem.message)
 
     async def look(self) -> None:
-        """Ping once."""
+        """Look once."""
         try:
             with translated("answer the operator"):
-                with pymongo.timeout(ANSWER_SECONDS):
-                    await self._database.command("ping")
-                if not self._prepared:
+                found = await self._identity()
+                if found is None or found != self._known:
                     await self._prepare()
-                    self._prepared = True
+                    found = await self._identity()
         except Exception as error:  # noqa: BLE001 - the driver's errors are many; each means no
             self._failures += 1
             self._problem = (
@@ -96,13 +109,60 @@ class DatabaseGate:
                 self._on_change(False)  # noqa: FBT003 - an observer's only argument
         else:
             self._failures = 0
+            another = self._known not in (None, found)
+            self._known = found
+            if another:
+                _log.warning("The database is another than before: everything is looked at")
             if not self._up:
-                self._up = True
                 _log.info("MongoDB is available")
+            if another or not self._up:
+                self._up = True
                 self._on_change(True)  # noqa: FBT003 - an observer's only argument
 
+    async def _identity(self) -> object:
+        """Return what is different in a database that was made anew, None in an empty one."""
+        with pymongo.timeout(self._patience):
+            reply = await self._database.command(
+                "listCollections", filter={"name": APPS_COLLECTION}
+            )
+        found = reply["cursor"]["firstBatch"]
+        return found[0]["info"]["uuid"] if found else None
+
     async def run(self) -> None:
-        """Keep looking until cancelled."""
+        """Keep looking until cancelled.
+
+        Raises
+        ------
+        OperatorError
+            If MongoDB answers others. A driver takes a replica set that was made anew for an old
+            view of the one that it knows, and then waits for good for that one to come back.
+        """
+        stale = 0
         while True:
-            await self.look()
+            others_are_answered = False
+            if self._failures:
+                _, others_are_answered = await asyncio.gather(
+                    self.look(), self._answers(self._ping_anew)
+                )
+            else:
+                await self.look()
+            only_we_fail = others_are_answered and not await self._answers(self._ping)
+            stale = stale + 1 if only_we_fail else 0
+            # Once is a server that has just come back, and will be found at the next look.
+            if stale > 1:
+                raise OperatorError(
+                    "MongoDB answers a new connection and not the one that stands: it was made anew"
+                    " or restored. The process starts anew"
+                )
             await asyncio.sleep(self._interval)
+
+    async def _ping(self) -> None:
+        await self._database.command("ping")
+
+    async def _answers(self, ping: Callable[[], Awaitable[None]]) -> bool:
+        try:
+            with pymongo.timeout(self._patience):
+                await ping()
+        except Exception:  # noqa: BLE001 - as above
+            return False
+        return True

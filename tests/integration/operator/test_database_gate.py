@@ -14,6 +14,11 @@ from mdb_operator.errors import failure_for
 from mdb_operator.services.database import DatabaseGate
 
 
+async def nobody() -> None:
+    """Answer no other connection, either."""
+    raise ConnectionError
+
+
 async def told(uri: str, database: str) -> str:
     """Return the message of a condition while the gate is closed."""
     client: Any = AsyncMongoClient(uri, serverSelectionTimeoutMS=1000)
@@ -21,7 +26,7 @@ async def told(uri: str, database: str) -> str:
     async def prepare() -> None:
         await client[database].create_collection("apps_config")
 
-    gate = DatabaseGate(client[database], prepare, lambda _: None)
+    gate = DatabaseGate(client[database], prepare, lambda _: None, nobody)
     try:
         await gate.look()
         with pytest.raises(DatabaseUnavailable) as caught:
@@ -64,3 +69,26 @@ async def test_a_server_that_is_not_there_is_told_as_one(mongo_auth: Database) -
     message = await told("mongodb://127.0.0.1:1/", mongo_auth.name)
     assert "cannot be reached" in message
     assert "check that MongoDB runs" in message
+
+
+async def test_a_database_that_was_emptied_is_prepared_anew_and_everything_looked_at(
+    mongo: Database,
+) -> None:
+    client: Any = AsyncMongoClient(mongo.uri)
+    told: list[bool] = []
+
+    async def prepare() -> None:
+        await client[mongo.name].create_collection("apps_config")
+
+    gate = DatabaseGate(client[mongo.name], prepare, told.append, nobody)
+    try:
+        await gate.look()
+        await gate.look()
+        assert told == [True]
+        mongo.client[mongo.name].drop_collection("apps_config")
+        await gate.look()
+        await gate.look()
+    finally:
+        await client.close()
+    assert told == [True, True]
+    assert mongo.client[mongo.name].list_collection_names() == ["apps_config"]

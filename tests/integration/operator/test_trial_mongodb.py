@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,35 +11,66 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure
-from support.waiting import wait_until
+from pymongo import AsyncMongoClient, MongoClient
+from pymongo.errors import OperationFailure, PyMongoError
+from support.waiting import wait_until, wait_until_async
 
 from devcluster.mongod_binary import find_mongod
 from devcluster.node.addresses import free_port
 from mdb_operator.cli import main
+from mdb_operator.exceptions import OperatorError
+from mdb_operator.services.database import DatabaseGate
 
 PASSWORD = "a-password-of-the-operator"
 
 
+class Mongod:
+    """A mongod with a key file, and no replica set until that is set up.
+
+    Parameters
+    ----------
+    directory
+        Where its files are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._port = free_port()
+        (directory / "keyfile").write_text("c29tZSBrZXkgZm9yIHRlc3Rz\n")
+        (directory / "keyfile").chmod(0o400)
+        (directory / "password").write_text(PASSWORD + "\n")
+        self.address = f"127.0.0.1:{self._port}"
+        self.uri = (
+            f"mongodb://mdb-operator:{PASSWORD}@{self.address}/?replicaSet=rs0&authSource=mdb"
+        )
+        self.start()
+
+    def start(self) -> None:
+        data = self._directory / "data"
+        data.mkdir(exist_ok=True)
+        command = [
+            *(str(find_mongod(print)), "--replSet", "rs0", "--bind_ip", "127.0.0.1"),
+            *("--keyFile", str(self._directory / "keyfile"), "--port", str(self._port)),
+            *("--dbpath", str(data), "--nounixsocket", "--wiredTigerCacheSizeGB", "0.25"),
+        ]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait(timeout=30)
+
+    def lose_data(self) -> None:
+        self.stop()
+        shutil.rmtree(self._directory / "data")
+
+
 @pytest.fixture
-def fresh_mongod(tmp_path: Path) -> Iterator[str]:
-    """Give the address of a mongod with a key file and no replica set, and end it."""
-    key_file = tmp_path / "keyfile"
-    key_file.write_text("c29tZSBrZXkgZm9yIHRlc3Rz\n")
-    key_file.chmod(0o400)
-    (tmp_path / "password").write_text(PASSWORD + "\n")
-    (tmp_path / "data").mkdir()
-    port = free_port()
-    command = [
-        str(find_mongod(print)),
-        *("--replSet", "rs0", "--keyFile", str(key_file), "--bind_ip", "127.0.0.1"),
-        *("--port", str(port), "--dbpath", str(tmp_path / "data"), "--nounixsocket"),
-        *("--wiredTigerCacheSizeGB", "0.25"),
-    ]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, stdout=log) as process:
-        yield f"127.0.0.1:{port}"
-        process.terminate()
+def mongod(tmp_path: Path) -> Iterator[Mongod]:
+    """Give a mongod that nobody has touched, and end it."""
+    mongod = Mongod(tmp_path)
+    yield mongod
+    mongod.stop()
 
 
 def set_up(address: str, directory: Path) -> str:
@@ -51,18 +84,48 @@ def set_up(address: str, directory: Path) -> str:
 
 
 def test_a_fresh_mongod_becomes_a_replica_set_with_the_operators_user(
-    fresh_mongod: str, tmp_path: Path
+    mongod: Mongod, tmp_path: Path
 ) -> None:
-    assert "Initiated" in set_up(fresh_mongod, tmp_path)
-    uri = f"mongodb://mdb-operator:{PASSWORD}@{fresh_mongod}/?replicaSet=rs0&authSource=mdb"
-    client: MongoClient[dict[str, Any]] = MongoClient(uri)
+    assert "Initiated" in set_up(mongod.address, tmp_path)
+    client: MongoClient[dict[str, Any]] = MongoClient(mongod.uri)
     with client:
         wait_until(lambda: client.mdb.command("ping")["ok"], message="the operator logs in")
         client.mdb.apps_config.insert_one({"made_by": "operator"})
         with pytest.raises(OperationFailure, match="not authorized"):
             client.other.things.find_one()
-        assert "already" in set_up(fresh_mongod, tmp_path)
+        assert "already" in set_up(mongod.address, tmp_path)
         assert client.mdb.apps_config.count_documents({}) == 1
+
+
+async def test_a_connection_that_takes_a_new_replica_set_for_an_old_view_ends_the_process(
+    mongod: Mongod, tmp_path: Path
+) -> None:
+    set_up(mongod.address, tmp_path)
+    mongod.stop()
+    mongod.start()  # the second election; the new replica set begins with its first
+    client: Any = AsyncMongoClient(mongod.uri, serverSelectionTimeoutMS=1000)
+
+    async def answers() -> bool:
+        return bool(await client.mdb.command("ping"))
+
+    async def ping_anew() -> None:
+        async with AsyncMongoClient[dict[str, Any]](mongod.uri) as other:
+            await other.mdb.command("ping")
+
+    gate = DatabaseGate(
+        client.mdb, ping_anew, lambda _: None, ping_anew, interval=0.05, patience=0.5
+    )
+    try:
+        await wait_until_async(
+            answers, deadline=30, message="the second start", ignoring=PyMongoError
+        )
+        mongod.lose_data()
+        mongod.start()
+        await asyncio.to_thread(set_up, mongod.address, tmp_path)
+        with pytest.raises(OperatorError, match="made anew"):
+            await asyncio.wait_for(gate.run(), 30)
+    finally:
+        await client.close()
 
 
 def test_a_mongod_that_never_answers_is_named(tmp_path: Path) -> None:
