@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pymongo.errors import PyMongoError
 
 from mdb_engine.driver import RawChangeStream
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.scoped.cursor import RECHECK_SECONDS, Document
-from mdb_engine.scoped.errors import AttributeRefused, Translation
-from mdb_engine.scoped.not_offered import STREAM_REFUSED, refusal
+from mdb_engine.scoped.cursor import RECHECK_SECONDS
+from mdb_engine.scoped.errors import Translation
+from mdb_engine.scoped.iteration import Document, Iteration
+from mdb_engine.scoped.not_offered import STREAM_REFUSED
 from mdb_engine.scoped.operation import Operation
 from mdb_engine.scoped.transaction import sealed
 
@@ -29,7 +29,7 @@ WAIT_MS = 1000
 that a revocation can take to end an idle stream, beyond the time it takes to be known."""
 
 
-class ScopedChangeStream:
+class ScopedChangeStream(Iteration):
     """The changes of a collection; ``watch`` makes it.
 
     Parameters
@@ -65,6 +65,8 @@ class ScopedChangeStream:
         "__raw",
     )
 
+    _refused = STREAM_REFUSED
+
     def __init__(
         self, operation: Operation, pipeline: list[Document], options: Mapping[str, Any]
     ) -> None:
@@ -79,31 +81,9 @@ class ScopedChangeStream:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.__operation.target.physical!r})"
 
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise TypeError("a stream belongs to this process and can be neither copied nor pickled")
-
-    if not TYPE_CHECKING:  # a type checker is to say so as well
-
-        def __getattr__(self, name: str) -> Any:
-            raise AttributeRefused(refusal(type(self).__name__, name, STREAM_REFUSED))
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Document:
-        return await self.next()
-
     async def __aenter__(self) -> Self:
         await self.__ready()
         return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     @property
     def alive(self) -> bool:

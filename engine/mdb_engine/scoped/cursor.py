@@ -14,15 +14,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import Any, Self, Unpack
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.scoped.errors import AttributeRefused, Translation
-from mdb_engine.scoped.not_offered import CURSOR_REFUSED, refusal
+from mdb_engine.scoped.errors import Translation
+from mdb_engine.scoped.iteration import Document, Iteration
+from mdb_engine.scoped.not_offered import CURSOR_REFUSED
 from mdb_engine.scoped.operation import Operation, Purpose
 from mdb_engine.scoped.option_values import count, field_name
 from mdb_engine.scoped.options import (
@@ -36,9 +36,6 @@ from mdb_engine.scoped.transaction import Transaction, sealed
 
 __all__ = ["Document", "ScopedCommandCursor", "ScopedCursor"]
 
-Document = dict[str, Any]
-"""A document as it comes from the server."""
-
 RECHECK_SECONDS = 0.1
 """How long a running cursor relies on one check of the token. Far below ``grant_ttl``, so it adds
 nothing to the time that a revocation takes, and far above the time that one document takes."""
@@ -49,7 +46,7 @@ CHUNK = 1000
 Opener = Callable[[RawCollection, RawSession | None], Awaitable[RawCursor]]
 
 
-class ScopedCommandCursor:
+class ScopedCommandCursor(Iteration):
     """The documents that a command returns: those of ``aggregate``, or a collection's indexes.
 
     It is iterated with ``async for`` or collected with `to_list`, once. Made by `ScopedCollection`.
@@ -77,6 +74,8 @@ class ScopedCommandCursor:
         "__session",
     )
 
+    _refused = CURSOR_REFUSED
+
     def __init__(
         self,
         operation: Operation,
@@ -97,31 +96,6 @@ class ScopedCommandCursor:
     def __repr__(self) -> str:
         target = self.__operation.target
         return f"{type(self).__name__}({self.__operation.name} on {target.physical!r})"
-
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise TypeError("a cursor belongs to this process and can be neither copied nor pickled")
-
-    if not TYPE_CHECKING:  # a type checker is to say so as well
-
-        def __getattr__(self, name: str) -> Any:
-            raise AttributeRefused(refusal(type(self).__name__, name, CURSOR_REFUSED))
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Document:
-        return await self.next()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.close()
 
     @property
     def alive(self) -> bool:

@@ -8,8 +8,9 @@ from typing import Any, Unpack
 
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.change_stream import ScopedChangeStream
-from mdb_engine.scoped.cursor import Document, ScopedCommandCursor, ScopedCursor
+from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.iteration import Document
 from mdb_engine.scoped.operation import Handle, Purpose
 from mdb_engine.scoped.option_values import field_name
 from mdb_engine.scoped.options import (

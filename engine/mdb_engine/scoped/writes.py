@@ -15,10 +15,10 @@ from pymongo.results import (
 )
 
 from mdb_engine.scoped.bulk import Request, scope_requests
-from mdb_engine.scoped.cursor import Document
 from mdb_engine.scoped.documents import stamp_document, stamp_replacement
 from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
+from mdb_engine.scoped.iteration import Document
 from mdb_engine.scoped.operation import Handle, Operation, Purpose
 from mdb_engine.scoped.options import (
     BulkOptions,
