@@ -16,7 +16,7 @@ from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operation import Handle, Operation, Purpose
 from mdb_engine.scoped.option_values import collation_document, key_list
 from mdb_engine.scoped.options import CommonOptions, Keys
-from mdb_engine.scoped.values import members, plain_mapping
+from mdb_engine.scoped.values import members, plain_mapping, plain_value
 
 __all__ = ["IndexOperations"]
 
@@ -92,10 +92,9 @@ class IndexOperations(Handle):
         with self._begin("drop_index", Purpose.WRITE) as operation:
             settings = self._options("drop_index", options, CommonOptions)
             limits = operation.seam.limits
-            if isinstance(index_or_name, str):
-                index: Any = str(index_or_name)
-            else:
-                index = key_list(index_or_name, limits, "index_or_name")
+            index = plain_value(index_or_name, limits, "index_or_name")
+            if not isinstance(index, str):
+                index = key_list(index, limits, "index_or_name")
         await operation.run("drop_index", index, **settings)
 
     async def drop_indexes(self, **options: Unpack[CommonOptions]) -> None:

@@ -346,3 +346,16 @@ async def test_sort_of_a_write_is_sent_as_a_document(world: World) -> None:
         with suppress(OperationFailure):  # MongoDB knows it since 8.0
             await attempt
         assert world.commands.last["updates"][0]["sort"] == {"n": -1}
+
+
+async def test_name_of_an_index_is_the_string_that_it_holds(world: World) -> None:
+    class Name(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return self
+
+    orders = world.db("shop").orders
+    await orders.create_index("n", name=Name("by_n"))
+    await orders.drop_index(Name("by_n"))
+    assert type(world.commands.last["index"]) is str
