@@ -1,8 +1,8 @@
 """Make a fresh ``mongod`` usable: a replica set of one member, with the operator's user.
 
-This is for the chart's trial MongoDB, which needs somebody to initiate it, and whose image need not
-have a shell. Whoever has the key file is the replica set itself (user ``__system``), so nothing
-else has to be known beforehand. Running it again changes nothing but what differs.
+This is for the chart's trial MongoDB, which needs somebody to initiate it whenever its pod is new.
+Whoever has the key file is the replica set itself (user ``__system``), so nothing else has to be
+known beforehand. Running it again changes nothing but what differs.
 """
 
 from __future__ import annotations

@@ -17,7 +17,15 @@ from typing import Any
 import pytest
 import yaml
 from support import leakscan
-from support.multi_app import CHART, OPERATOR, TRIAL, World, forwarded, mdbapp, pod_spec
+from support.multi_app import (
+    CHART,
+    OPERATOR,
+    TRIAL,
+    World,
+    forwarded,
+    mdbapp,
+    run_click_tracker,
+)
 from support.steady_requests import under_load
 
 pytestmark = pytest.mark.root
@@ -119,15 +127,19 @@ def life(world: World, tmp_path: Path) -> Iterator[Life]:
 def make_database(life: Life) -> None:
     """Make a database and an operator's user in the shared MongoDB, as its setup made the first."""
     world = life.world
-    job = world.get(world.system, f"job/{TRIAL}-setup-1")
-    [container] = job["spec"]["template"]["spec"]["containers"]
+    pod = world.get(world.system, f"statefulset/{TRIAL}")["spec"]["template"]["spec"]
+    pod["containers"] = [one for one in pod["containers"] if one["name"] == "setup"]
+    [container] = pod["containers"]
     container["args"] = [
         f"--database={DATABASE}" if argument.startswith("--database=") else argument
         for argument in container["args"]
+        if argument != "--stay"
     ]
-    del job["spec"]["template"]["metadata"]["labels"], job["spec"]["selector"]
-    job["metadata"] = {"name": life.namespace}
-    world.apply(world.system, {key: job[key] for key in ("apiVersion", "kind", "metadata", "spec")})
+    del pod["initContainers"], pod["hostAliases"]
+    pod["restartPolicy"] = "OnFailure"
+    metadata = {"name": life.namespace}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata}
+    world.apply(world.system, {**job, "spec": {"template": {"spec": pod}}})
     wait = ("wait", "--for=condition=Complete", "--timeout=50s", f"job/{life.namespace}")
     life.kubectl("-n", world.system, *wait)
 
@@ -140,37 +152,10 @@ def make_database(life: Life) -> None:
 
 
 def run_app(life: Life) -> None:
-    """Register ClickTracker with this release, too, and run it."""
-    labels = {"app": "click-tracker"}
-    pod = pod_spec(
-        life.world,
-        "click-tracker-mdb",
-        app="click-tracker",
-        readinessProbe={"httpGet": {"path": "/ready", "port": 8000}, "periodSeconds": 1},
-    )
-    app = mdbapp("click_tracker", collections=[{"name": "clicks"}])
-    app["metadata"]["name"] = "click-tracker"
-    deployment = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "click-tracker"},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": pod},
-        },
-    }
-    service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "click-tracker"},
-        "spec": {"selector": labels, "ports": [{"port": 8000}]},
-    }
-    life.world.apply(life.apps, app, deployment, service)
+    """Register ClickTracker with this release, too, and run it; and an app that is to go."""
     life.world.apply(life.doomed, mdbapp("doomed"))
-    life.world.await_app(life.apps, "click-tracker")
+    run_click_tracker(life.world, life.apps)
     life.world.await_app(life.doomed, "doomed")
-    rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
-    life.kubectl("-n", life.apps, *rollout)
 
 
 def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back(

@@ -95,10 +95,11 @@ class World:
         )
         return self.get(namespace, f"mdbapp/{name}")
 
-    def refresh_mounts(self, app: str) -> None:
+    def refresh_mounts(self, app: str, namespace: str | None = None) -> None:
         """Let kubelet look at the app's volumes now; by itself it does so about once a minute."""
+        selector = f"app.kubernetes.io/name={app}"
         self.cluster.kubectl(
-            *("-n", self.shop, "annotate", "pods", "-l", f"app.kubernetes.io/name={app}"),
+            *("-n", namespace or self.shop, "annotate", "pods", "-l", selector),
             *("--overwrite", f"test/refreshed={next(_numbers)}"),
         )
 
@@ -163,7 +164,7 @@ def _install(world: World) -> None:
         # The cluster is shared with tests whose operators watch other namespaces.
         "watchNamespaces": [world.shop, world.elsewhere],
         "crds": {"install": False},
-        "mongodb": {"trial": {"enabled": True, "image": _mongod_image(cluster)}},
+        "mongodb": {"trial": {"enabled": True, "image": mongod_image(cluster)}},
     }
     for namespace in (world.system, world.shop, world.elsewhere):
         cluster.kubectl("create", "namespace", namespace)
@@ -195,7 +196,7 @@ def _overlay(world: World, directory: Path) -> str:
     return str(directory)
 
 
-def _mongod_image(cluster: Cluster) -> str:
+def mongod_image(cluster: Cluster) -> str:
     """Return the image of the trial MongoDB; without an engine, the binary that tests use."""
     if detect.docker_answers():
         return "mongo:8"
@@ -237,6 +238,34 @@ def mdbapp(slug: str, **spec: Any) -> dict[str, Any]:
         "metadata": {"name": slug},
         "spec": {"slug": slug, "collections": [{"name": "pages"}], **spec},
     }
+
+
+def run_click_tracker(world: World, namespace: str) -> None:
+    """Register ClickTracker in another namespace, too, and run it there until it is ready."""
+    labels = {"app.kubernetes.io/name": "click-tracker"}
+    probe = {"httpGet": {"path": "/ready", "port": 8000}, "periodSeconds": 1}
+    pod = pod_spec(world, "click-tracker-mdb", app="click-tracker", readinessProbe=probe)
+    app = mdbapp("click_tracker", collections=[{"name": "clicks"}])
+    app["metadata"]["name"] = "click-tracker"
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "click-tracker"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "click-tracker"},
+        "spec": {"selector": labels, "ports": [{"port": PORTS["click-tracker"]}]},
+    }
+    world.apply(namespace, app, deployment, service)
+    world.await_app(namespace, "click-tracker")
+    rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
+    world.cluster.kubectl("-n", namespace, *rollout)
 
 
 def pod_spec(world: World, secret: str, *, app: str = "dashboard", **container: Any) -> Any:

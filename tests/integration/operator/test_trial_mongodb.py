@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
+from support.clusters import Cluster
+from support.installed_operator import CHART
 from support.waiting import wait_until, wait_until_async
 
 from devcluster.mongod_binary import find_mongod
@@ -137,3 +140,22 @@ def test_a_mongod_that_never_answers_is_named(tmp_path: Path) -> None:
     outcome = CliRunner().invoke(main, arguments)
     assert outcome.exit_code == 1
     assert "does not answer at 127.0.0.1" in outcome.output
+
+
+@pytest.mark.parametrize(("storage", "strategy"), [("", "OnDelete"), ("1Gi", "RollingUpdate")])
+def test_an_upgrade_replaces_the_pod_only_where_its_data_outlives_it(
+    control_plane: Cluster, namespace: str, storage: str, strategy: str
+) -> None:
+    rendered = control_plane.helm(
+        *("template", "mdb", str(CHART), "-n", namespace, "--dry-run=server"),
+        "--show-only=templates/trial-mongodb.yaml",
+        *("--set=mongodb.trial.enabled=true", f"--set=mongodb.trial.storage={storage}"),
+    )
+    # As the API server completes it.
+    listed = json.loads(
+        control_plane.kubectl(
+            *("apply", "--dry-run=server", "-o", "json", "-f", "-"), manifest=rendered
+        )
+    )
+    [stateful_set] = [one for one in listed["items"] if one["kind"] == "StatefulSet"]
+    assert stateful_set["spec"]["updateStrategy"]["type"] == strategy

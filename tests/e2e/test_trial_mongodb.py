@@ -1,0 +1,87 @@
+"""The chart's trial MongoDB without storage: its pod is replaced, and all goes on from nothing."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+from support.multi_app import (
+    CHART,
+    OPERATOR,
+    RELEASE,
+    TRIAL,
+    World,
+    forwarded,
+    mongod_image,
+    run_click_tracker,
+)
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def trial(world: World, tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """Install a release with a trial MongoDB of its own; give its namespace and that of its app."""
+    token = secrets.token_hex(4)
+    system, apps = namespaces = f"trial-{token}", f"trial-apps-{token}"
+    repository, _, tag = world.operator_image.rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "replicas": 1,
+        "watchNamespaces": [apps],
+        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
+        "crds": {"install": False},
+        "mongodb": {"trial": {"enabled": True, "image": mongod_image(world.cluster)}},
+    }
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    cluster = world.cluster
+    for name in namespaces:
+        cluster.kubectl("create", "namespace", name)
+        cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    cluster.helm(
+        *("install", RELEASE, str(CHART), "-n", system, "-f", str(tmp_path / "values.yaml")),
+        *("--wait", "--timeout=100s"),
+        timeout=120,
+    )
+    yield system, apps
+    cluster.helm("uninstall", RELEASE, "-n", system, timeout=120)
+    cluster.kubectl("delete", "namespace", "--wait=false", *namespaces)
+
+
+def test_all_goes_on_with_an_empty_database_when_the_pod_is_replaced(
+    world: World, trial: tuple[str, str]
+) -> None:
+    system, apps = trial
+    kubectl = world.cluster.kubectl
+    run_click_tracker(world, apps)
+    with forwarded(world, "click-tracker", apps) as url:
+
+        def track() -> bool:
+            click = {"user_id": "ada", "url": "/"}
+            return httpx.post(f"{url}/track", json=click, timeout=10).is_success
+
+        def clicks() -> int:
+            return len(httpx.get(f"{url}/clicks", timeout=10).raise_for_status().json()["clicks"])
+
+        assert track()
+        assert clicks() == 1
+        before = world.get(apps, "secret/click-tracker-mdb")["data"]["app-secret"]
+        kubectl("-n", system, "delete", "pod", f"{TRIAL}-0", "--timeout=50s")
+
+        def new_secret() -> bool:
+            data = world.get(apps, "secret/click-tracker-mdb")["data"]
+            return bool(data["app-secret"] != before)
+
+        def logged() -> str:
+            return kubectl("-n", system, "logs", f"deployment/{OPERATOR}", "--tail=20")
+
+        wait_until(new_secret, deadline=60, message=logged)
+        world.await_app(apps, "click-tracker")
+        world.refresh_mounts("click-tracker", apps)
+        wait_until(track, deadline=30, message="ClickTracker works again", ignoring=httpx.HTTPError)
+        assert clicks() == 1
