@@ -53,8 +53,13 @@ MONGO_DEFAULTS: dict[str, Any] = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
     "socketTimeoutMS": 30_000,
+    "serverMonitoringMode": "poll",
 }
-"""Fail within seconds, so that a condition says so, unless the URI has another idea."""
+"""Fail within seconds, so that a condition says so, unless the URI has another idea.
+
+A failed login takes the server out of the driver's view until its monitor has heard from it again.
+A monitor that streams waits ten seconds for that, one that polls is woken by whoever needs it.
+"""
 
 
 @dataclass(frozen=True, slots=True)

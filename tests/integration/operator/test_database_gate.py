@@ -9,8 +9,11 @@ import pytest
 from pymongo import AsyncMongoClient
 from support.mongo import Database
 
+from mdb_engine.driver import get_driver
 from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_operator.config import load_config
 from mdb_operator.errors import failure_for
+from mdb_operator.process import connect_mongodb
 from mdb_operator.services.database import DatabaseGate
 
 
@@ -92,3 +95,23 @@ async def test_a_database_that_was_emptied_is_prepared_anew_and_everything_looke
         await client.close()
     assert told == [True, True]
     assert mongo.client[mongo.name].list_collection_names() == ["apps_config"]
+
+
+async def test_a_login_that_begins_to_work_is_found_at_the_next_look(mongo_auth: Database) -> None:
+    uri = with_user(mongo_auth.uri, "late", "late-pw").replace("admin", mongo_auth.name)
+    driver = get_driver("pymongo")
+    client = connect_mongodb(driver, load_config(mongodb_uri=uri, pod_name="p"))
+    inside = mongo_auth.client[mongo_auth.name]
+
+    async def prepare() -> None:
+        await client[mongo_auth.name].command("ping")
+
+    gate = DatabaseGate(client[mongo_auth.name], prepare, lambda _: None, nobody, patience=8)
+    try:
+        await gate.look()
+        assert not gate.up
+        inside.command("createUser", "late", pwd="late-pw", roles=["readWrite"])
+        await gate.look()
+        assert gate.up
+    finally:
+        await driver.close(client)
