@@ -34,6 +34,38 @@ def hold(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def share(path: Path) -> Iterator[None]:
+    """Hold a lock together with any number of others who share it, for the length of a block."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def hold_if_free(path: Path) -> Iterator[bool]:
+    """Hold an exclusive lock for the length of a block, if nobody holds it or shares it now.
+
+    Yields
+    ------
+    bool
+        Whether it is held.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
 def is_held(path: Path) -> bool:
     """Say whether any process holds the lock on a file; a missing file is not held."""
     try:

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from devcluster.commands import Run, run
 from devcluster.errors import DevclusterError
+from devcluster.filelock import hold_if_free, share
 from devcluster.paths import cache_dir, state_root
 
 BUILD_DEADLINE_SECONDS = 1800.0
@@ -143,19 +144,24 @@ class BuildahBuilder:
         """Build an image, step by step from the cache of the store."""
         dockerfile = spec.checked()
         arguments = {"BASE": self.base, "SOURCE_DATE_EPOCH": TIMESTAMP, **spec.arguments}
-        self.run(
-            [
-                *buildah(self.run),
-                *("build", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never"),
-                *("--quiet", "--timestamp", TIMESTAMP, "--tag", spec.tag, "--file", dockerfile),
-                *_host_files(),
-                *_build_arguments(arguments),
-                spec.context,
-            ],
-            what=f"Building {spec.tag}",
-            timeout=BUILD_DEADLINE_SECONDS,
-        )
-        self._forget_old_builds()
+        with share(_use_lock()):
+            self.run(
+                [
+                    *buildah(self.run),
+                    *("build", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never"),
+                    *("--quiet", "--timestamp", TIMESTAMP, "--tag", spec.tag),
+                    *("--file", dockerfile),
+                    *_host_files(),
+                    *_build_arguments(arguments),
+                    spec.context,
+                ],
+                what=f"Building {spec.tag}",
+                timeout=BUILD_DEADLINE_SECONDS,
+            )
+        # A build that looks through the store for what it can use fails over what goes meanwhile.
+        with hold_if_free(_use_lock()) as alone:
+            if alone:
+                self._forget_old_builds()
 
     def _forget_old_builds(self) -> None:
         """Remove the images without a name, but for the newest; layers still in use stay.
@@ -172,7 +178,7 @@ class BuildahBuilder:
         kept = [path for path in _store().glob("*/*-images/*") if path.name in names]
         kept.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[OLD_BUILDS:]:
-            with contextlib.suppress(DevclusterError):  # another build is using it just now
+            with contextlib.suppress(DevclusterError):  # a container of a killed build uses it
                 self.run(
                     [*command, "rmi", path.name],
                     what="Removing an old build",
@@ -181,12 +187,13 @@ class BuildahBuilder:
 
     def save(self, tag: str, archive: Path) -> None:
         """Write an image as an archive."""
-        self.run(
-            [*buildah(self.run), "push", "--quiet", tag, f"docker-archive:{archive}:{tag}"],
-            what=f"Saving {tag}",
-            timeout=STORE_DEADLINE_SECONDS,
-            hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
-        )
+        with share(_use_lock()):
+            self.run(
+                [*buildah(self.run), "push", "--quiet", tag, f"docker-archive:{archive}:{tag}"],
+                what=f"Saving {tag}",
+                timeout=STORE_DEADLINE_SECONDS,
+                hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
+            )
 
 
 def buildah(run: Run = run) -> list[str]:
@@ -206,6 +213,11 @@ def _store() -> Path:
     store = cache_dir() / "images"
     store.mkdir(mode=0o700, exist_ok=True)
     return store
+
+
+def _use_lock() -> Path:
+    """Return the lock that whoever uses the store shares, and whoever removes from it holds."""
+    return cache_dir() / "images.lock"
 
 
 def _buildah(store: Path, driver: str) -> list[str]:
