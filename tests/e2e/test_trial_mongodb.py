@@ -17,6 +17,7 @@ from support.multi_app import (
     World,
     forwarded,
     mongod_image,
+    remove_release,
     run_click_tracker,
 )
 from support.waiting import wait_until
@@ -49,8 +50,7 @@ def trial(world: World, tmp_path: Path) -> Iterator[tuple[str, str]]:
         timeout=120,
     )
     yield system, apps
-    cluster.helm("uninstall", RELEASE, "-n", system, timeout=120)
-    cluster.kubectl("delete", "namespace", "--wait=false", *namespaces)
+    remove_release(world, system, apps)
 
 
 def test_all_goes_on_with_an_empty_database_when_the_pod_is_replaced(

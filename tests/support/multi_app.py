@@ -211,10 +211,19 @@ def mongod_image(cluster: Cluster) -> str:
 
 @contextmanager
 def forwarded(world: World, service: str, namespace: str | None = None) -> Iterator[str]:
-    """Give a URL on this machine that leads to a Service's pod."""
+    """Give a URL on this machine that leads to an app's Service."""
+    with forwarded_port(world, f"service/{service}", PORTS[service], namespace) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def forwarded_port(
+    world: World, what: str, port: int, namespace: str | None = None
+) -> Iterator[int]:
+    """Give a port of this machine's loopback interface that leads to a pod's, or a Service's."""
     command = [world.cluster.program("kubectl"), "-n", namespace or world.shop]
     with subprocess.Popen(
-        [*command, "port-forward", f"service/{service}", f":{PORTS[service]}"],
+        [*command, "port-forward", what, f":{port}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -224,8 +233,8 @@ def forwarded(world: World, service: str, namespace: str | None = None) -> Itera
             assert forwarding.stdout is not None
             line = forwarding.stdout.readline()
             match = re.search(r"127\.0\.0\.1:(\d+)", line)
-            assert match is not None, f"{service} cannot be forwarded: {line!r}"
-            yield f"http://127.0.0.1:{match[1]}"
+            assert match is not None, f"{what} cannot be forwarded: {line!r}"
+            yield int(match[1])
         finally:
             forwarding.terminate()
 
@@ -266,6 +275,15 @@ def run_click_tracker(world: World, namespace: str) -> None:
     world.await_app(namespace, "click-tracker")
     rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
     world.cluster.kubectl("-n", namespace, *rollout)
+
+
+def remove_release(world: World, system: str, apps: str) -> None:
+    """Remove a release that has nothing outside of these namespaces, faster than Helm does."""
+    kubectl = world.cluster.kubectl
+    try:
+        kubectl("-n", apps, "delete", "mdbapps", "--all", "--timeout=30s")
+    finally:
+        kubectl("delete", "namespace", "--wait=false", system, apps)
 
 
 def pod_spec(world: World, secret: str, *, app: str = "dashboard", **container: Any) -> Any:
