@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, Forbidden, NotFound, OperatorError
 from mdb_operator.storage.kube import DEPLOYMENTS, KubeClient, KubeObject
 from mdb_operator.storage.mdbapps import MdbAppStore, app_ref
+from mdb_operator.storage.resources import Resource
 
 __all__ = ["let_all_go", "stop_operator"]
 
 POLL_SECONDS = 0.5
 """How often it is looked whether the operator's pods are gone."""
+
+_PODS = Resource("v1", "pods")
+
+_ENDED = frozenset({"Succeeded", "Failed"})
+"""Phases in which no container runs; an evicted pod stays in one."""
 
 ROUNDS = 3
 """How often those that changed while their finalizer was taken off are tried again."""
@@ -50,7 +56,8 @@ async def stop_operator(
         found = await client.get(DEPLOYMENTS, namespace, deployment)
         status = found.get("status") or {}
         seen = status.get("observedGeneration", 0) >= found["metadata"]["generation"]
-        if seen and not status.get("replicas"):
+        labels = found["spec"]["selector"]["matchLabels"]
+        if seen and not status.get("replicas") and not await _running(client, namespace, labels):
             say("The operator has stopped")
             return
         if time.monotonic() > deadline:
@@ -59,6 +66,15 @@ async def stop_operator(
                 f"{deadline_seconds:g} s; end them, then uninstall again"
             )
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _running(client: KubeClient, namespace: str, labels: Mapping[str, str]) -> bool:
+    """Return whether a pod runs. A Deployment counts none that is being ended and still works."""
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    async for page in client.pages(_PODS, namespace, label_selector=selector):
+        if any(pod["status"].get("phase") not in _ENDED for pod in page["items"]):
+            return True
+    return False
 
 
 async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
