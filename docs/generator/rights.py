@@ -19,6 +19,7 @@ COLLECTION_COLUMNS: Final = {
     "secrets": "`_mdb_engine_app_secrets`",
     "grants": "`_mdb_engine_grants`",
     "audit": "`_mdb_engine_audit`",
+    "installation": "`_mdb_engine_installation`",
     "other": "other database",
     "admin": "`admin`",
 }

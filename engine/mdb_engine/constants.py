@@ -14,8 +14,17 @@ GRANTS_COLLECTION = "_mdb_engine_grants"
 AUDIT_COLLECTION = "_mdb_engine_audit"
 """One document per access event. Pods insert; a TTL index caps it."""
 
+INSTALLATION_COLLECTION = "_mdb_engine_installation"
+"""One document: which installation of the operator the database is managed by."""
+
 ENGINE_COLLECTIONS = frozenset(
-    {APPS_COLLECTION, SECRETS_COLLECTION, GRANTS_COLLECTION, AUDIT_COLLECTION}
+    {
+        APPS_COLLECTION,
+        SECRETS_COLLECTION,
+        GRANTS_COLLECTION,
+        AUDIT_COLLECTION,
+        INSTALLATION_COLLECTION,
+    }
 )
 """Physical names that no app may ever own or reach."""
 

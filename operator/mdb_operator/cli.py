@@ -100,6 +100,19 @@ def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
     _finish(_release(_config(), slug, heir, delete_data=delete_data))
 
 
+@main.command("adopt-database")
+@click.option(
+    "--from", "former", help="The installation that it is taken from; the operator's log names it."
+)
+def adopt_database(*, former: str | None) -> None:
+    """Take the database over from another installation, which must not work any more.
+
+    An operator that waits for it goes on by itself. Registrations whose MdbApps are not in this
+    cluster count as abandoned from then on.
+    """
+    _finish(_adopt_database(_config(), former))
+
+
 @main.command("mongodb-role")
 @click.option("--database", default="mdb", show_default=True, help="The database of the apps.")
 @click.option(
@@ -186,6 +199,7 @@ async def _rotate_master_key(
 ) -> None:
     async with open_context(config) as context:
         factory = Factory(context)
+        await factory.installation_guard().require(claim=False)
         source = factory.master_key_secret()
         keyring = await source.load() if resume else await source.add_key(key_id)
         click.echo(f"Active master key: {keyring.active_id}")
@@ -210,9 +224,21 @@ async def _rotate_master_key(
             click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
 
 
+async def _adopt_database(config: Config, former: str | None) -> None:
+    async with open_context(config) as context:
+        other = await Factory(context).installation_guard().adopt(former)
+    name = repr(config.mongodb_database)
+    if other is None:
+        click.echo(f"The database {name} is this installation's")
+    else:
+        click.echo(f"Took the database {name} over from {other}")
+
+
 async def _release(config: Config, slug: str, heir: str | None, *, delete_data: bool) -> None:
     async with open_context(config) as context:
-        await Factory(context).registry().release(slug, heir=heir, delete_data=delete_data)
+        factory = Factory(context)
+        await factory.installation_guard().require(claim=False)
+        await factory.registry().release(slug, heir=heir, delete_data=delete_data)
     click.echo(f"Released {slug}")
 
 

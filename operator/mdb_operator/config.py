@@ -67,6 +67,16 @@ class Config(BaseSettings):
         title="Watched namespaces",
         description="Namespaces, separated by commas, whose MdbApps are handled. Empty: all.",
     )
+    installation: str | None = Field(
+        default=None,
+        max_length=63,
+        pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        title="Installation",
+        description=(
+            "What the database knows this installation by; no two may have the same. Default: the "
+            "UID of the operator's namespace, with the Lease's name."
+        ),
+    )
     mongodb_uri: SecretStr | None = Field(
         default=None,
         title="MongoDB URI",

@@ -14,10 +14,11 @@ import structlog
 
 from mdb_engine.services.database_users import DatabaseUserService
 from mdb_operator.certificates import CertificateFiles
+from mdb_operator.exceptions import DatabaseHeld
 from mdb_operator.factory import Factory
 from mdb_operator.models.plan import Step
 from mdb_operator.models.resource import MdbAppResource
-from mdb_operator.process import READY_CONTROLLER
+from mdb_operator.process import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.secret_watch import SecretChange, SecretKey
 from mdb_operator.services.apply import Applier, Objects, StepObserver
 from mdb_operator.services.cache import MdbAppCache
@@ -60,7 +61,11 @@ class Controller:
         self._registry = factory.registry()
         self.cache = MdbAppCache()
         self.gate = DatabaseGate(
-            context.database, self._registry.prepare, self._database_changed, factory.ping_anew
+            context.database,
+            self._registry.prepare,
+            self._database_changed,
+            factory.ping_anew,
+            factory.installation_guard().require,
         )
         self._rewrapper = Rewrapper(self._registry, context.metrics, self._wake_all)
         service = DatabaseUserService(context.database)
@@ -129,13 +134,32 @@ class Controller:
         self._context.metrics.forget_app(app.key)
         self._context.wakeups.forget(app.key)
 
+    async def wait_for_database(self, stop: asyncio.Event) -> None:
+        """Return once the database is not another installation's, or at the event.
+
+        Nothing is written before.
+        """
+        await self.gate.wait_until_ours(stop, self._held)
+
+    def _held(self, by_other: DatabaseHeld | None) -> None:
+        context = self._context
+        if by_other is None:
+            context.readiness.hold(READY_DATABASE)
+            context.metrics.show_holder(None)
+        else:
+            context.readiness.fail(READY_DATABASE, by_other.message)
+            context.metrics.show_holder(by_other.holder)
+            _log.error("The database is another installation's", error=by_other.message)
+
     async def run(self, watch: Callable[[], Awaitable[None]]) -> None:
-        """Work until the watch of MdbApps ends, which calls `see` for every event."""
+        """Work until the watch of MdbApps ends, which calls `see` for every event.
+
+        `wait_for_database` comes before.
+        """
         context = self._context
         context.master_keys.on_change = self._keys_changed
         workers = Workers(context.wakeups, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
-        await self.gate.look()
         context.metrics.show_database(up=self.gate.up)
         endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._sweeper.run()]
         endless.append(self._report())

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from mdb_engine.models.installation import Installation
+
 __all__ = [
     "AlreadyExists",
     "ConfigurationInvalid",
     "Conflict",
+    "DatabaseHeld",
     "Expired",
     "Forbidden",
     "Invalid",
@@ -43,6 +46,24 @@ class ConfigurationInvalid(OperatorError):
     """A setting is missing or wrong; the process must not start with it."""
 
     code = "configuration_invalid"
+
+
+class DatabaseHeld(OperatorError):
+    """Another installation manages the database; this one must not write to it.
+
+    Parameters
+    ----------
+    message
+        Who does, and what to do.
+    holder
+        Who does.
+    """
+
+    code = "database_held"
+
+    def __init__(self, message: str, holder: Installation) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class KubernetesError(OperatorError):

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from mdb_engine.services.registry import Registry
+from mdb_engine.storage.base import control_view
+from mdb_engine.storage.installation import InstallationStore
 from mdb_operator.constants import MANAGER
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.leader import ElectionTimes, LeaderElection
 from mdb_operator.master_key_source import SecretKeySource
 from mdb_operator.process import ProcessContext, connect_mongodb
 from mdb_operator.secret_watch import OnChange, SecretKey, SecretPoll, SecretWatch, Watcher
+from mdb_operator.services.installation import InstallationGuard, identify
 from mdb_operator.storage.events import EventRecorder
 from mdb_operator.storage.kube import KubeClient
 from mdb_operator.storage.leases import LeaseStore
@@ -50,6 +54,18 @@ class Factory:
         """Return the engine's registry over the shared database."""
         context = self.context
         return Registry(context.database, context.driver, context.master_keys.encryption)
+
+    def installation_guard(self) -> InstallationGuard:
+        """Return what keeps the database to one installation."""
+        context, config = self.context, self.context.config
+        return InstallationGuard(
+            InstallationStore(control_view(context.database)),
+            partial(
+                identify, context.kube, config.namespace, config.lease_name, config.installation
+            ),
+            config.mongodb_database,
+            partial(context.metrics.count_write, "mongodb", "installation"),
+        )
 
     def secret_store(self) -> SecretStore:
         """Return the Secrets; what it writes is noted, so that the watch wakes nobody for it."""

@@ -60,6 +60,9 @@ it has no deletion handler, and we have none with it."""
 async def run_controller(factory: Factory, stop: asyncio.Event) -> None:
     """Handle MdbApps until the event is set; what `mdb_operator.runner` runs as the leader."""
     controller = Controller(factory)
+    await controller.wait_for_database(stop)
+    if stop.is_set():
+        return
     watch = MdbAppWatch(
         factory.context.config, factory.mdbapp_store(), controller.see, controller.listed
     )

@@ -22,6 +22,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from mdb_engine.models.installation import Installation
 from mdb_operator.wakeups import AppKey
 
 __all__ = ["AppSnapshot", "Metrics"]
@@ -177,6 +178,13 @@ class Metrics:
             ["cause"],
             registry=self.registry,
         )
+        self._held_by_other = Gauge(
+            "mdb_operator_database_held_by_other",
+            "1, with the installation that manages the database, where this one may not; else "
+            "absent.",
+            ["installation", "installation_namespace"],
+            registry=self.registry,
+        )
         self.queue_length = Gauge(
             "mdb_operator_queue_length", "Apps that wait to be reconciled.", registry=self.registry
         )
@@ -205,6 +213,12 @@ class Metrics:
     def show_database(self, *, up: bool) -> None:
         """Show whether MongoDB answered; a process that never asked it has no such series."""
         self._database_up = up
+
+    def show_holder(self, other: Installation | None) -> None:
+        """Show which other installation manages the database; None where none does."""
+        self._held_by_other.clear()
+        if other is not None:
+            self._held_by_other.labels(other.identity, other.namespace).set(1)
 
     def count_write(self, target: Literal["kubernetes", "mongodb"], reason: str) -> None:
         """Count a write by its reason: ``create``, ``repair``, ``rotate``, ``status`` and so on."""

@@ -29,6 +29,7 @@ from mdb_operator.wakeups import WakeUps
 
 __all__ = [
     "READY_CONTROLLER",
+    "READY_DATABASE",
     "READY_KUBERNETES",
     "READY_MASTER_KEY",
     "ProcessContext",
@@ -41,6 +42,9 @@ READY_KUBERNETES = "kubernetes"
 
 READY_MASTER_KEY = "master_key"
 """Holds once the keyring was looked at, usable or not: an unusable one is the apps' condition."""
+
+READY_DATABASE = "database"
+"""Holds unless another installation manages the database."""
 
 READY_CONTROLLER = "controller"
 """Holds while waiting for the Lease, and as the leader once the controller has started."""

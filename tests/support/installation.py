@@ -156,14 +156,18 @@ class Installation:
         process.popen.kill()
         process.wait_end()
 
-    def metrics(self, process: Process) -> dict[str, float]:
-        """Return the metrics of an operator, by name with labels."""
+    def ask(self, process: Process, path: str) -> httpx.Response:
+        """Return what an operator answers on its port."""
         port = next(
             json.loads(line)["port"]
             for line in process.text().splitlines()
             if "Serving /healthz" in line
         )
-        text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+        return httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10)
+
+    def metrics(self, process: Process) -> dict[str, float]:
+        """Return the metrics of an operator, by name with labels."""
+        text = self.ask(process, "/metrics").text
         rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
 

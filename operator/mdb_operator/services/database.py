@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import pymongo
@@ -20,7 +21,7 @@ import structlog
 from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.storage.base import translated
-from mdb_operator.exceptions import OperatorError
+from mdb_operator.exceptions import DatabaseHeld, OperatorError
 
 __all__ = ["DatabaseGate"]
 
@@ -50,6 +51,8 @@ class DatabaseGate:
         Told whether MongoDB is up, whenever that changed or the database is another.
     ping_anew
         Has MongoDB answer through another connection than the database's.
+    guard
+        Raises `DatabaseHeld` where the database is another installation's; called at every look.
     interval
         Seconds between two looks.
     patience
@@ -62,6 +65,7 @@ class DatabaseGate:
         prepare: Callable[[], Awaitable[None]],
         on_change: Callable[[bool], None],
         ping_anew: Callable[[], Awaitable[None]],
+        guard: Callable[[], Awaitable[object]],
         interval: float = LOOK_SECONDS,
         patience: float = ANSWER_SECONDS,
     ) -> None:
@@ -69,6 +73,7 @@ class DatabaseGate:
         self._prepare = prepare
         self._on_change = on_change
         self._ping_anew = ping_anew
+        self._guard = guard
         self._interval = interval
         self._patience = patience
         self._known: object = None
@@ -87,13 +92,23 @@ class DatabaseGate:
             raise type(self._problem)(self._problem.message)
 
     async def look(self) -> None:
-        """Look once."""
+        """Look once.
+
+        Raises
+        ------
+        DatabaseHeld
+            If the database is another installation's: nothing may be written to it any more.
+        """
         try:
             with translated("answer the operator"):
                 found = await self._identity()
+                with pymongo.timeout(self._patience):
+                    await self._guard()
                 if found is None or found != self._known:
                     await self._prepare()
                     found = await self._identity()
+        except DatabaseHeld:
+            raise
         except Exception as error:  # noqa: BLE001 - the driver's errors are many; each means no
             self._failures += 1
             self._problem = (
@@ -119,6 +134,36 @@ class DatabaseGate:
                 self._up = True
                 self._on_change(True)  # noqa: FBT003 - an observer's only argument
 
+    async def wait_until_ours(
+        self, stop: asyncio.Event, on_held: Callable[[DatabaseHeld | None], None]
+    ) -> None:
+        """Look until the database is not another installation's, or until the event.
+
+        A MongoDB that does not answer is not waited for, since the apps' conditions have to say
+        so, unless it was another's when it last did.
+
+        Parameters
+        ----------
+        stop
+            Ends it.
+        on_held
+            Told whose the database is when that is new, and None at the end.
+        """
+        told: str | None = None
+        while not stop.is_set():
+            try:
+                await self.look()
+            except DatabaseHeld as error:
+                if error.message != told:
+                    told = error.message
+                    on_held(error)
+            else:
+                if self._up or told is None:
+                    on_held(None)
+                    return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._interval)
+
     async def _identity(self) -> object:
         """Return what is different in a database that was made anew, None in an empty one."""
         with pymongo.timeout(self._patience):
@@ -133,6 +178,8 @@ class DatabaseGate:
 
         Raises
         ------
+        DatabaseHeld
+            As `look`.
         OperatorError
             If MongoDB answers others. A driver takes a replica set that was made anew for an old
             view of the one that it knows, and then waits for good for that one to come back.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-__all__ = ["DEPLOYMENTS", "EVENTS", "LEASES", "MDBAPPS", "SECRETS", "Resource"]
+__all__ = ["DEPLOYMENTS", "EVENTS", "LEASES", "MDBAPPS", "NAMESPACES", "SECRETS", "Resource"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Resource:
 
 SECRETS = Resource("v1", "secrets", sensitive=True)
 MDBAPPS = Resource("mdb-engine.dev/v1", "mdbapps")
+NAMESPACES = Resource("v1", "namespaces")
 EVENTS = Resource("events.k8s.io/v1", "events")
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 DEPLOYMENTS = Resource("apps/v1", "deployments")

@@ -63,6 +63,7 @@ class World:
             "secrets": (apps, "_mdb_engine_app_secrets"),
             "grants": (apps, "_mdb_engine_grants"),
             "audit": (apps, "_mdb_engine_audit"),
+            "installation": (apps, "_mdb_engine_installation"),
             "other": (self.other, "things"),
             "admin": ("admin", "things"),
         }

@@ -22,6 +22,7 @@ def command(
         "MONGODB_URI": installation.server.uri,
         "MONGODB_DATABASE": installation.database,
         "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
+        "LEASE_NAME": f"{installation.namespace}-leader",
         **settings,
     }
     return subprocess.run(

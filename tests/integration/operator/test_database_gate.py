@@ -22,6 +22,10 @@ async def nobody() -> None:
     raise ConnectionError
 
 
+async def ours() -> None:
+    """Say that no other installation manages the database."""
+
+
 async def told(uri: str, database: str) -> str:
     """Return the message of a condition while the gate is closed."""
     client: Any = AsyncMongoClient(uri, serverSelectionTimeoutMS=1000)
@@ -29,7 +33,7 @@ async def told(uri: str, database: str) -> str:
     async def prepare() -> None:
         await client[database].create_collection("apps_config")
 
-    gate = DatabaseGate(client[database], prepare, lambda _: None, nobody)
+    gate = DatabaseGate(client[database], prepare, lambda _: None, nobody, ours)
     try:
         await gate.look()
         with pytest.raises(DatabaseUnavailable) as caught:
@@ -83,7 +87,7 @@ async def test_a_database_that_was_emptied_is_prepared_anew_and_everything_looke
     async def prepare() -> None:
         await client[mongo.name].create_collection("apps_config")
 
-    gate = DatabaseGate(client[mongo.name], prepare, told.append, nobody)
+    gate = DatabaseGate(client[mongo.name], prepare, told.append, nobody, ours)
     try:
         await gate.look()
         await gate.look()
@@ -106,7 +110,7 @@ async def test_a_login_that_begins_to_work_is_found_at_the_next_look(mongo_auth:
     async def prepare() -> None:
         await client[mongo_auth.name].command("ping")
 
-    gate = DatabaseGate(client[mongo_auth.name], prepare, lambda _: None, nobody, patience=8)
+    gate = DatabaseGate(client[mongo_auth.name], prepare, lambda _: None, nobody, ours, patience=8)
     try:
         await gate.look()
         assert not gate.up

@@ -60,6 +60,7 @@ def test_two_operators_that_both_lead_leave_every_app_with_one_secret(
     )
     for process in both:
         installation.stop(process)
+    assert installation.mongo["_mdb_engine_installation"].count_documents({}) == 1
     rows = {row["slug"]: row for row in installation.mongo["_mdb_engine_app_secrets"].find()}
     grants = {row["slug"]: row for row in installation.mongo["_mdb_engine_grants"].find()}
     for name in names:

@@ -37,6 +37,7 @@ def command(installation: Installation, *arguments: str) -> str:
         "MONGODB_URI": installation.server.uri,
         "MONGODB_DATABASE": installation.database,
         "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
+        "LEASE_NAME": f"{installation.namespace}-leader",
     }
     outcome = subprocess.run(
         [Path(sys.executable).with_name("mdb-operator"), *arguments],

@@ -23,10 +23,12 @@ from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Forbidden, KubernetesError
 from mdb_operator.master_key_source import SecretKeySource
 from mdb_operator.secret_watch import OwnWrites, SecretWatch
+from mdb_operator.services.installation import identify
 from mdb_operator.storage.events import EventRecorder
 from mdb_operator.storage.kube import LEASES, SECRETS, KubeClient, Resource
 from mdb_operator.storage.leases import LeaseRecord, LeaseStore
 from mdb_operator.storage.mdbapps import MdbAppStore
+from mdb_operator.storage.resources import NAMESPACES
 from mdb_operator.storage.secrets import AppRef, Projection, SecretStore
 from mdb_operator.storage.workloads import Restart, WorkloadRestarter
 
@@ -123,6 +125,10 @@ async def test_everything_that_the_operator_does_is_allowed(
         )
         assert restarted is Restart.RESTARTED
 
+        own = await identify(kube, system, LEASE, None)
+        assert own is not None
+        assert own.identity.endswith(f"/{LEASE}")
+
         leases = LeaseStore(kube, system, LEASE)
         held = await leases.create(LeaseRecord.first("me", 10))
         await leases.replace(held.renewed())
@@ -155,6 +161,8 @@ async def test_what_the_operator_may_not_do_in_a_whole_cluster(
         lease = LeaseStore(kube, system, "another")
         for what, work in {
             "list pods": listing(kube, PODS),
+            "read another namespace": kube.get(NAMESPACES, None, namespace),
+            "list namespaces": listing(kube, NAMESPACES),
             "list nodes": listing(kube, NODES),
             "list config maps": listing(kube, CONFIG_MAPS, namespace),
             "list deployments": listing(kube, DEPLOYMENTS, namespace),
@@ -183,6 +191,7 @@ async def test_with_listed_namespaces_there_are_no_rights_elsewhere(
         elsewhere = "default"
         for what, work in {
             "list MdbApps": listing(kube, Resource("mdb-engine.dev/v1", "mdbapps")),
+            "read another namespace": kube.get(NAMESPACES, None, namespace),
             "list Secrets": listing(kube, SECRETS),
             "list Secrets elsewhere": listing(kube, SECRETS, elsewhere),
             "read a Secret elsewhere": kube.get(SECRETS, elsewhere, "x"),

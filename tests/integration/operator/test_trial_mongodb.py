@@ -116,7 +116,7 @@ async def test_a_connection_that_takes_a_new_replica_set_for_an_old_view_ends_th
             await other.mdb.command("ping")
 
     gate = DatabaseGate(
-        client.mdb, ping_anew, lambda _: None, ping_anew, interval=0.05, patience=0.5
+        client.mdb, ping_anew, lambda _: None, ping_anew, answers, interval=0.05, patience=0.5
     )
     try:
         await wait_until_async(
