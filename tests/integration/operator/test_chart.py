@@ -144,6 +144,31 @@ def test_listed_namespaces_get_roles_and_the_cluster_none(template: Template) ->
     assert namespaces == {"shop", "bi", "system"}
 
 
+def test_what_lets_mdbapps_go_everywhere_is_made_where_asked_for_and_is_what_is_documented(
+    template: Template,
+) -> None:
+    text = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    block = next(part for part in text.split("```yaml")[1:] if "mdb-operator-let-go" in part)
+    documented, _ = yaml.safe_load_all(block.partition("```")[0])
+    documents = template(MONGODB, "--set=watchNamespaces={shop}", "--set=rbac.letGo=true")
+    [binding] = kinds(documents, "ClusterRoleBinding")
+    [role] = [
+        one
+        for one in kinds(documents, "ClusterRole")
+        if one["metadata"]["name"] == binding["roleRef"]["name"]
+    ]
+    assert role["rules"] == documented["rules"]
+    [deployment] = kinds(documents, "Deployment")
+    account = deployment["spec"]["template"]["spec"]["serviceAccountName"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": account, "namespace": "system"}
+    ]
+    whole = template(MONGODB)  # which has the right anyway
+    assert len(kinds(template(MONGODB, "--set=rbac.letGo=true"), "ClusterRole")) == len(
+        kinds(whole, "ClusterRole")
+    )
+
+
 def test_service_bindings_and_people_may_read_mdbapps(template: Template) -> None:
     roles = {
         label: role

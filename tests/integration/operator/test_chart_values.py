@@ -28,7 +28,12 @@ MATRIX: dict[str, dict[str, Any]] = {
     "a connection string": {"mongodb": {"uri": "mongodb://op:pw@db/?authSource=mdb"}},
     "the trial MongoDB, in memory": TRIAL,
     "the trial MongoDB, on a volume": {"mongodb": {"trial": {"enabled": True, "storage": "1Gi"}}},
-    "listed namespaces": {**SOMEWHERE, "watchNamespaces": ["NAMESPACE"]},
+    "listed namespaces": {
+        **SOMEWHERE,
+        "watchNamespaces": ["NAMESPACE"],
+        "installation": "here",
+        "rbac": {"letGo": True},
+    },
     "no watch of Secrets": {**SOMEWHERE, "secretWatch": {"enabled": False, "pollSeconds": 5}},
     "a single replica of library isolation": {
         **SOMEWHERE,
