@@ -17,6 +17,8 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 
 from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.clock import utcnow
+from mdb_engine.core.text import printable
+from mdb_engine.services.audit import LONGEST_TEXT
 from mdb_engine.storage.base import control_view, translated
 
 __all__ = ["DENIED", "event_line", "read_events"]
@@ -29,9 +31,6 @@ EVENT_BYTES: Final = 16_384
 
 CLOCK_SKEW: Final = dt.timedelta(hours=1)
 """An event from further ahead than this would stand before all others until its time came."""
-
-LONGEST_TEXT: Final = 300
-"""Characters of one field that are shown: as many as the library writes."""
 
 _LENIENT: Final = CodecOptions[dict[str, Any]](
     tz_aware=True,
@@ -93,5 +92,4 @@ def _shown(value: Any) -> str:
     """Return a field as text of one line, without what a terminal would obey."""
     if value is None:
         return ""
-    text = str(value)[:LONGEST_TEXT]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(str(value)[:LONGEST_TEXT])

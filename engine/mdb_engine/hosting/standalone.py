@@ -200,6 +200,4 @@ class StandaloneHosting:
 def _accepted(grant: Grant) -> frozenset[int]:
     """Return the versions of an app's secret that are accepted at this moment."""
     now = datetime.now(UTC)
-    return frozenset(
-        one.version for one in grant.verifiers if one.not_after is None or now < one.not_after
-    )
+    return frozenset(one.version for one in grant.verifiers if one.accepted(now))

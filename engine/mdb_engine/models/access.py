@@ -33,6 +33,10 @@ class Verifier:
     version: int
     not_after: datetime | None = None
 
+    def accepted(self, now: datetime) -> bool:
+        """Whether this version is accepted at a time (UTC, aware)."""
+        return self.not_after is None or now < self.not_after
+
 
 @dataclass(frozen=True, slots=True)
 class Grant:

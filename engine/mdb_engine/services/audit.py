@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 
 import structlog
 
+from mdb_engine.core.text import printable
 from mdb_engine.exceptions import InvalidToken, MdbEngineError, TokenRequired
 from mdb_engine.tasks import Rest
 
@@ -276,13 +277,6 @@ class AuditTrail:
 def _fit(text: str) -> str:
     """Cut a text and write out what is not printable.
 
-    A line break would forge a line of the log, and a lone surrogate cannot be stored: with one
-    such name an app could stop the whole trail, its denials with it.
+    With one name that cannot be stored an app could stop the whole trail, its denials with it.
     """
-    if len(text) > LONGEST_TEXT:
-        text = f"{text[:LONGEST_TEXT]}…"
-    if text.isprintable():
-        return text
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )
+    return printable(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}…")

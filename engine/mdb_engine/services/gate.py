@@ -49,8 +49,7 @@ def accepted_version(
     version: int | None = None
     for verifier in verifiers:
         equal = hmac.compare_digest(token.digest, verifier.sha256)
-        live = verifier.not_after is None or now < verifier.not_after
-        if equal & live:
+        if equal & verifier.accepted(now):
             version = verifier.version
     return version
 
