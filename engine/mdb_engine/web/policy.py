@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -118,9 +120,15 @@ def resource_of(scope: Scope) -> str:
     context = effective.get("effective_route_context") if isinstance(effective, dict) else None
     for source in (context, scope.get("route")):
         template = getattr(source, "path", None)
-        if isinstance(template, str) and compile_path(template)[0].match(path):
+        if isinstance(template, str) and _pattern(template).match(path):
             return template
     return path
+
+
+@lru_cache(maxsize=1024)
+def _pattern(template: str) -> re.Pattern[str]:
+    """Return what the paths of a route match; made once, as every request asks for it."""
+    return compile_path(template)[0]
 
 
 def _path_in_app(scope: Scope) -> str:
