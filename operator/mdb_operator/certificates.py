@@ -8,6 +8,7 @@ time. A file that cannot be used changes nothing until it can.
 from __future__ import annotations
 
 import ssl
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -103,10 +104,22 @@ def _authorities(path: Path) -> str:
             " PEM, and no private key"
         )
     try:
-        ssl.create_default_context(cadata=text)
+        _load_authorities(text)
     except ssl.SSLError as error:
         raise _unusable(path, "MONGODB_TLS_CA_FILE", error) from None
     return text
+
+
+@lru_cache(maxsize=2)
+def _load_authorities(text: str) -> None:
+    """Load authorities, to see whether they can be; once, since a bundle takes 17 ms each time.
+
+    Raises
+    ------
+    ssl.SSLError
+        If they are not valid PEM.
+    """
+    ssl.create_default_context(cadata=text)
 
 
 def _pair(path: Path, setting: str) -> str:
