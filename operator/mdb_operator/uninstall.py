@@ -15,14 +15,12 @@ from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, Forbidden, NotFound, OperatorError
 from mdb_operator.storage.kube import DEPLOYMENTS, KubeClient, KubeObject
 from mdb_operator.storage.mdbapps import MdbAppStore, app_ref
-from mdb_operator.storage.resources import Resource
+from mdb_operator.storage.resources import PODS
 
 __all__ = ["let_all_go", "stop_operator"]
 
 POLL_SECONDS = 0.5
 """How often it is looked whether the operator's pods are gone."""
-
-_PODS = Resource("v1", "pods")
 
 _ENDED = frozenset({"Succeeded", "Failed"})
 """Phases in which no container runs; an evicted pod stays in one."""
@@ -71,7 +69,7 @@ async def stop_operator(
 async def _running(client: KubeClient, namespace: str, labels: Mapping[str, str]) -> bool:
     """Return whether a pod runs. A Deployment counts none that is being ended and still works."""
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    async for page in client.pages(_PODS, namespace, label_selector=selector):
+    async for page in client.pages(PODS, namespace, label_selector=selector):
         if any(pod["status"].get("phase") not in _ENDED for pod in page["items"]):
             return True
     return False

@@ -52,8 +52,8 @@ class KeyCheck:
             except MasterKeyError as error:
                 problem = problem or error
             else:
-                problem = None
                 break
-        if problem is not None:
-            raise problem
+        else:
+            if problem is not None:
+                raise problem
         self._right = keyring

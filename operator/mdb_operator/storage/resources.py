@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
-__all__ = ["DEPLOYMENTS", "EVENTS", "LEASES", "MDBAPPS", "NAMESPACES", "SECRETS", "Resource"]
+__all__ = [
+    "DEPLOYMENTS",
+    "EVENTS",
+    "LEASES",
+    "MDBAPPS",
+    "NAMESPACES",
+    "PODS",
+    "SECRETS",
+    "Resource",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,7 @@ class Resource:
 SECRETS = Resource("v1", "secrets", sensitive=True)
 MDBAPPS = Resource("mdb-engine.dev/v1", "mdbapps")
 NAMESPACES = Resource("v1", "namespaces")
+PODS = Resource("v1", "pods")
 EVENTS = Resource("events.k8s.io/v1", "events")
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 DEPLOYMENTS = Resource("apps/v1", "deployments")
