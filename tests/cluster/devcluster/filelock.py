@@ -21,28 +21,20 @@ def hold(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None
     waiting
         Called once when another process holds the lock, to tell the user why nothing happens.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with _opened(path) as descriptor:
+        if not _lock_now(descriptor):
             if waiting is not None:
                 waiting()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
 def share(path: Path) -> Iterator[None]:
     """Hold a lock together with any number of others who share it, for the length of a block."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with _opened(path) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -54,28 +46,33 @@ def hold_if_free(path: Path) -> Iterator[bool]:
     bool
         Whether it is held.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(descriptor)
+    with _opened(path) as descriptor:
+        yield _lock_now(descriptor)
 
 
 def is_held(path: Path) -> bool:
     """Say whether any process holds the lock on a file; a missing file is not held."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        with _opened(path, os.O_RDWR) as descriptor:
+            return not _lock_now(descriptor)
     except FileNotFoundError:
         return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> Iterator[int]:
+    """Open a lock file for the length of a block; with it the lock on it is given back."""
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _lock_now(descriptor: int) -> bool:
+    """Take the exclusive lock if that needs no waiting; say whether it is taken."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+        return False
+    return True
