@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from support.clusters import Cluster, CommandError, create_namespace
+from support.clusters import RESTRICTED, Cluster, CommandError, create_namespace
 from support.waiting import wait_until
 
 from devcluster.images import ImageSpec
@@ -67,7 +67,7 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
     name = f"test-{secrets.token_hex(4)}"
     manifest = (FILES / "manifest.yaml").read_text().replace("IMAGE", image)
     try:
-        create_namespace(cluster, name, {"pod-security.kubernetes.io/enforce": "restricted"})
+        create_namespace(cluster, name, RESTRICTED)
         shop = Shop(cluster, name)
         shop.kubectl("apply", "-f", "-", manifest=manifest)
         shop.kubectl("wait", "--for=condition=Ready", "--timeout=50s", "pod/server", "pod/client")

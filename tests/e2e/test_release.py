@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from support import leakscan
+from support.clusters import create_namespace
 from support.multi_app import (
     CHART,
     OPERATOR,
@@ -112,7 +113,7 @@ def life(world: World, tmp_path: Path) -> Iterator[Life]:
     life = Life(world, f"life-{token}", f"life-apps-{token}", f"life-doomed-{token}", tmp_path)
     namespaces = (life.namespace, life.apps, life.doomed)
     for namespace in namespaces:
-        life.kubectl("create", "namespace", namespace)
+        create_namespace(world.cluster, namespace)
     make_database(life)
     yield life
     life.helm("uninstall", "--ignore-not-found")
@@ -184,7 +185,7 @@ def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back
             assert life.kubectl("get", "crd", "mdbapps.mdb-engine.dev", "-o", "name")
             life.kubectl("delete", "namespace", life.doomed, "--timeout=50s")
 
-            life.kubectl("create", "namespace", life.doomed)
+            create_namespace(life.world.cluster, life.doomed)
             life.helm("install", str(CHART), "--wait", concurrency=5)
             life.kubectl(
                 *("-n", life.apps, "wait", "mdbapp/click-tracker", "--timeout=50s"),

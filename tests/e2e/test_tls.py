@@ -11,18 +11,17 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 from pymongo import MongoClient
 from support.certificates import Authority
+from support.clusters import RESTRICTED, create_namespace
 from support.isolation import operator_uri
 from support.multi_app import (
-    CHART,
     OPERATOR,
-    RELEASE,
     TRIAL,
     World,
     forwarded,
     forwarded_port,
+    install_release,
     mdbapp,
     remove_release,
     run_click_tracker,
@@ -163,10 +162,8 @@ def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
     """Run a MongoDB that demands TLS and certificates, and a release that is told of them."""
     token = secrets.token_hex(4)
     here = Installed(world, f"tls-{token}", f"tls-apps-{token}", Authority(tmp_path))
-    kubectl = world.cluster.kubectl
     for name in (here.system, here.apps):
-        kubectl("create", "namespace", name)
-        kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+        create_namespace(world.cluster, name, RESTRICTED)
     host = f"mongodb.{here.system}.svc"
     server = here.authority.issue("server", [host, "127.0.0.1"])
     here.put_secret("server", ca_crt=here.authority.certificate, server_pem=server)
@@ -176,27 +173,17 @@ def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
     here.put_operators_certificates()
     here.put_secret("mongodb-tls-apps", apps_pem=here.authority.issue("apps", []))
 
-    repository, _, tag = world.operator_image.rpartition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag},
-        "replicas": 1,
-        "watchNamespaces": [here.apps],
-        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
-        "crds": {"install": False},
-        "mongodb": {
-            "existingSecret": {"name": "mongodb"},
-            "database": DATABASE,
-            "tls": {
-                "existingSecret": "mongodb-tls",
-                "certificateKey": "own.pem",
-                "appsExistingSecret": "mongodb-tls-apps",
-                "appsCertificateKey": "apps.pem",
-            },
+    mongodb = {
+        "existingSecret": {"name": "mongodb"},
+        "database": DATABASE,
+        "tls": {
+            "existingSecret": "mongodb-tls",
+            "certificateKey": "own.pem",
+            "appsExistingSecret": "mongodb-tls-apps",
+            "appsCertificateKey": "apps.pem",
         },
     }
-    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
-    release = (RELEASE, str(CHART), "-n", here.system, "-f", str(tmp_path / "values.yaml"))
-    world.cluster.helm("install", *release, "--wait", "--timeout=100s", timeout=120)
+    install_release(world, here.system, here.apps, tmp_path, mongodb)
     yield here
     remove_release(world, here.system, here.apps)
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-import yaml
+from support.clusters import RESTRICTED, create_namespace
 from support.multi_app import (
-    CHART,
     OPERATOR,
-    RELEASE,
     TRIAL,
     World,
     forwarded,
+    install_release,
     mongod_image,
     remove_release,
     run_click_tracker,
@@ -30,25 +29,10 @@ def trial(world: World, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Install a release with a trial MongoDB of its own; give its namespace and that of its app."""
     token = secrets.token_hex(4)
     system, apps = namespaces = f"trial-{token}", f"trial-apps-{token}"
-    repository, _, tag = world.operator_image.rpartition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag},
-        "replicas": 1,
-        "watchNamespaces": [apps],
-        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
-        "crds": {"install": False},
-        "mongodb": {"trial": {"enabled": True, "image": mongod_image(world.cluster)}},
-    }
-    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
-    cluster = world.cluster
     for name in namespaces:
-        cluster.kubectl("create", "namespace", name)
-        cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
-    cluster.helm(
-        *("install", RELEASE, str(CHART), "-n", system, "-f", str(tmp_path / "values.yaml")),
-        *("--wait", "--timeout=100s"),
-        timeout=120,
-    )
+        create_namespace(world.cluster, name, RESTRICTED)
+    mongodb = {"trial": {"enabled": True, "image": mongod_image(world.cluster)}}
+    install_release(world, system, apps, tmp_path, mongodb)
     yield system, apps
     remove_release(world, system, apps)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mdb_operator.storage.resources import (
     EVENTS,
     LEASES,
     MDBAPPS,
+    NAMESPACES,
     SECRETS,
     Resource,
 )
@@ -32,6 +32,9 @@ MERGE_PATCH = "application/merge-patch+json"
 
 FIELD_MANAGER = "tests"
 
+STRICT = ("fieldValidation", "Strict")
+"""As kubectl does: a misspelt field is an error and not left out in silence."""
+
 KINDS: Mapping[str, Resource] = {
     "ClusterRole": Resource("rbac.authorization.k8s.io/v1", "clusterroles"),
     "ClusterRoleBinding": Resource("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
@@ -41,26 +44,27 @@ KINDS: Mapping[str, Resource] = {
     "Event": EVENTS,
     "Lease": LEASES,
     "MdbApp": MDBAPPS,
-    "Namespace": Resource("v1", "namespaces"),
+    "Namespace": NAMESPACES,
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
     "Secret": SECRETS,
     "ServiceAccount": Resource("v1", "serviceaccounts"),
 }
 
+_open: dict[Path, Api] = {}
 
-@cache
+
 def connection(kubeconfig: Path) -> Api:
     """Return this process's connection with the rights of a kubeconfig."""
-    return Api(kubeconfig)
+    if kubeconfig not in _open:
+        _open[kubeconfig] = Api(kubeconfig)
+    return _open[kubeconfig]
 
 
 def close_connections() -> None:
     """End what `connection` opened."""
-    for api in _OPEN:
-        api.close()
-    _OPEN.clear()
-    connection.cache_clear()
+    while _open:
+        _open.popitem()[1].close()
 
 
 def token_kubeconfig(kubeconfig: Path, token: str) -> dict[str, Any]:
@@ -113,7 +117,6 @@ class Api:
         self._client = new_client_from_config(  # type: ignore[no-untyped-call]
             config_file=str(kubeconfig), persist_config=False
         )
-        _OPEN.append(self)
 
     def close(self) -> None:
         """End the connection."""
@@ -135,12 +138,13 @@ class Api:
 
     def create(self, manifest: Mapping[str, Any], namespace: str | None = None) -> KubeObject:
         """Create an object."""
-        return self._send("POST", KINDS[manifest["kind"]].path(namespace), manifest)
+        path = KINDS[manifest["kind"]].path(namespace)
+        return self._send("POST", path, manifest, query=[STRICT])
 
     def apply(self, manifest: Mapping[str, Any], namespace: str | None = None) -> KubeObject:
         """Create an object or make it what the manifest says, as ``kubectl apply`` does."""
         path = KINDS[manifest["kind"]].path(namespace, manifest["metadata"]["name"])
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true"), STRICT]
         return self._send("PATCH", path, manifest, content_type=APPLY_PATCH, query=query)
 
     def patch(
@@ -148,7 +152,7 @@ class Api:
     ) -> KubeObject:
         """Change an object by a merge patch."""
         path = KINDS[kind].path(namespace, name)
-        return self._send("PATCH", path, change, content_type=MERGE_PATCH)
+        return self._send("PATCH", path, change, content_type=MERGE_PATCH, query=[STRICT])
 
     def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
         """Delete an object and do not wait for its end; one that is not there is no error."""
@@ -192,6 +196,3 @@ class Api:
         if not 200 <= answer.status < 300:
             raise ApiError(f"{method} {path}", answer.status, str(found.get("message", found)))
         return found
-
-
-_OPEN: list[Api] = []

@@ -37,6 +37,11 @@ from support.waiting import wait_until
 COMMAND_SECONDS = 60.0
 """A kubectl command that waits for something passes its own ``--timeout``, below this."""
 
+CRD = Path(__file__).parents[2] / "crds" / "mdbapps.mdb-engine.dev.yaml"
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+"""The label of a namespace that admits only pods of the strictest Pod Security level."""
+
 REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
 """Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
 
@@ -203,6 +208,16 @@ def create_namespace(cluster: Cluster, name: str, labels: Mapping[str, str] | No
             deadline=30,
             message=f"the {kind} {wanted} of the new namespace {name}",
         )
+
+
+def provide_crd(cluster: Cluster) -> None:
+    """See to it that the API server knows MdbApps, as all tests of a run share them."""
+
+    def install() -> None:
+        cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+
+    cluster.run.once("mdbapps-crd", install)
 
 
 def cannot_test(reason: str) -> NoReturn:

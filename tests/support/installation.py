@@ -25,9 +25,10 @@ from pymongo.uri_parser import parse_uri
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_operator.constants import SECRET_TYPE
+from mdb_operator.metrics import WRITE_VERBS
 from mdb_operator.storage.kube import MDBAPPS, KubeClient
 from support.api import token_kubeconfig
-from support.clusters import Cluster
+from support.clusters import Cluster, provide_crd
 from support.isolation import operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
@@ -36,7 +37,6 @@ from support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
-CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
 
 MASTER_KEY_SECRET = "master-key"
 ACCOUNT = "operator"
@@ -156,6 +156,26 @@ class Installation:
         process.popen.kill()
         process.wait_end()
 
+    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run ``mdb-operator`` as ``kubectl exec`` in the operator's pod does."""
+        values = {
+            "NAMESPACE": self.namespace,
+            "KUBECONFIG": str(self.directory / "kubeconfig"),
+            "MONGODB_URI": self.server.uri,
+            "MONGODB_DATABASE": self.database,
+            "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
+            "LEASE_NAME": f"{self.namespace}-leader",
+            **settings,
+        }
+        return subprocess.run(
+            [Path(sys.executable).with_name("mdb-operator"), *arguments],
+            env={f"MDB_OPERATOR_{key}": value for key, value in values.items()},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
     def ask(self, process: Process, path: str) -> httpx.Response:
         """Return what an operator answers on its port."""
         port = next(
@@ -170,6 +190,24 @@ class Installation:
         text = self.ask(process, "/metrics").text
         rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
+
+    def written_to_kubernetes(self, process: Process) -> dict[str, float]:
+        """Return the metrics of an operator's writes to the API server, but for its Lease."""
+        return {
+            name: value
+            for name, value in self.metrics(process).items()
+            if name.startswith("mdb_operator_kubernetes_requests_total")
+            and any(f'verb="{verb}"' in name for verb in WRITE_VERBS)
+            and 'resource="leases"' not in name
+        }
+
+    def written_to_mongodb(self) -> int:
+        """Count the writes in the replica set's log that are about the installation's database."""
+        return int(
+            self.server.client.local["oplog.rs"].count_documents(
+                {"ns": {"$regex": f"^{self.database}\\."}}
+            )
+        )
 
     # --- objects
 
@@ -289,7 +327,7 @@ class Installation:
         wait_until(
             lambda: self.get("MdbApp", name, namespace) is None,
             deadline=deadline,
-            message=lambda: f"the end of {name}: {self.get('mdbapp', name, namespace)}",
+            message=lambda: f"the end of {name}: {self.get('MdbApp', name, namespace)}",
         )
 
     def secret(self, name: str, namespace: str | None = None) -> dict[str, str]:
@@ -372,7 +410,7 @@ def installed(
     **settings: str,
 ) -> Iterator[Installation]:
     """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
-    cluster.run.once("mdbapps-crd", lambda: _install_crd(cluster))
+    provide_crd(cluster)
     token = secrets.token_hex(4)
     installation = Installation(
         cluster=cluster,
@@ -430,11 +468,6 @@ def _with_client(cluster: Cluster, work: Callable[[KubeClient], Awaitable[None]]
 
 def _needles(secret: bytes, label: str) -> dict[str, str]:
     return {text: label for text, _ in _forms(secret)}
-
-
-def _install_crd(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
 
 
 def _rendered(installation: Installation) -> list[dict[str, Any]]:

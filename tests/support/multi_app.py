@@ -22,12 +22,11 @@ import yaml
 from devcluster import detect
 from devcluster.images import ImageSpec
 from devcluster.mongod_binary import find_mongod
-from support.clusters import Cluster
+from support.clusters import Cluster, create_namespace, provide_crd
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
 EXAMPLE = ROOT / "examples" / "multi_app"
-CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
 
 RELEASE = "mdb"
 """The Helm release."""
@@ -148,15 +147,9 @@ def remove(cluster: Cluster, token: str) -> None:
         cluster.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *namespaces)
 
 
-def install_crd(cluster: Cluster) -> None:
-    """Install the CRD as all tests of a run share it: no release owns it."""
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
-
-
 def _install(world: World) -> None:
     cluster = world.cluster
-    cluster.run.once("mdbapps-crd", lambda: install_crd(cluster))
+    provide_crd(cluster)
     repository, _, tag = world.operator_image.rpartition(":")
     values = {
         "image": {"repository": repository, "tag": tag},
@@ -167,7 +160,7 @@ def _install(world: World) -> None:
         "mongodb": {"trial": {"enabled": True, "image": mongod_image(cluster)}},
     }
     for namespace in (world.system, world.shop, world.elsewhere):
-        cluster.kubectl("create", "namespace", namespace)
+        create_namespace(cluster, namespace)
     with tempfile.TemporaryDirectory(dir=ROOT / "tests") as name:
         directory = Path(name)
         (directory / "values.yaml").write_text(yaml.safe_dump(values))
@@ -275,6 +268,36 @@ def run_click_tracker(world: World, namespace: str) -> None:
     world.await_app(namespace, "click-tracker")
     rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
     world.cluster.kubectl("-n", namespace, *rollout)
+
+
+def install_release(
+    world: World, system: str, apps: str, directory: Path, mongodb: Mapping[str, Any]
+) -> None:
+    """Install the chart once more, for one namespace of apps and with another MongoDB.
+
+    Parameters
+    ----------
+    world
+        The installation beside which it is.
+    system, apps
+        The namespaces of the operator and of the apps.
+    directory
+        Where the values are written.
+    mongodb
+        The chart's values about MongoDB.
+    """
+    repository, _, tag = world.operator_image.rpartition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "replicas": 1,
+        "watchNamespaces": [apps],
+        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
+        "crds": {"install": False},
+        "mongodb": dict(mongodb),
+    }
+    (directory / "values.yaml").write_text(yaml.safe_dump(values))
+    release = (RELEASE, str(CHART), "-n", system, "-f", str(directory / "values.yaml"))
+    world.cluster.helm("install", *release, "--wait", "--timeout=100s", timeout=120)
 
 
 def remove_release(world: World, system: str, apps: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.clusters import Cluster
+from support.clusters import Cluster, provide_crd
 from support.installation import Installation, installed
 from support.mongo import Server
 from support.operator_edge import Process
@@ -20,8 +19,6 @@ from mdb_operator.storage.mdbapps import app_ref
 from mdb_operator.storage.secrets import AppRef
 
 ROOT = Path(__file__).parents[3]
-
-CRD = ROOT / "crds" / "mdbapps.mdb-engine.dev.yaml"
 
 
 @pytest.fixture
@@ -45,12 +42,7 @@ async def kube(
 @pytest.fixture(scope="session")
 def crd(control_plane: Cluster) -> None:
     """See to it that the API server knows MdbApps."""
-    control_plane.run.once("mdbapps-crd", lambda: _install(control_plane))
-
-
-def _install(cluster: Cluster) -> None:
-    cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+    provide_crd(control_plane)
 
 
 @pytest.fixture
@@ -61,13 +53,10 @@ def make_app(control_plane: Cluster, namespace: str, crd: None) -> Callable[...,
         manifest = {
             "apiVersion": "mdb-engine.dev/v1",
             "kind": "MdbApp",
-            "metadata": {"name": name, "namespace": namespace},
+            "metadata": {"name": name},
             "spec": {"slug": f"{name}-{namespace}", **spec},
         }
-        created = control_plane.kubectl(
-            "create", "-f", "-", "-o", "json", manifest=json.dumps(manifest)
-        )
-        return app_ref(json.loads(created))
+        return app_ref(control_plane.api.create(manifest, namespace))
 
     return make
 

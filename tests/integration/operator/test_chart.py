@@ -36,8 +36,9 @@ def kinds(documents: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 
 def keyring(control_plane: Cluster, namespace: str) -> dict[str, str]:
     name = "op-mdb-operator-master-key"
-    found = control_plane.kubectl("get", "secret", name, "-n", namespace, "-o", "json")
-    data: dict[str, str] = json.loads(found)["data"]
+    found = control_plane.api.get("Secret", name, namespace)
+    assert found is not None
+    data: dict[str, str] = found["data"]
     return data
 
 

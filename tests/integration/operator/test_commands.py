@@ -3,36 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import subprocess
-import sys
-from pathlib import Path
 
 from bson import DatetimeMS, MaxKey, encode
 from bson.raw_bson import RawBSONDocument
-from support.installation import MASTER_KEY_SECRET, Installation
-
-
-def command(
-    installation: Installation, *arguments: str, **settings: str
-) -> subprocess.CompletedProcess[str]:
-    """Run ``mdb-operator`` as ``kubectl exec`` in the operator's pod does."""
-    values = {
-        "NAMESPACE": installation.namespace,
-        "KUBECONFIG": str(installation.directory / "kubeconfig"),
-        "MONGODB_URI": installation.server.uri,
-        "MONGODB_DATABASE": installation.database,
-        "MASTER_KEY_SECRET": MASTER_KEY_SECRET,
-        "LEASE_NAME": f"{installation.namespace}-leader",
-        **settings,
-    }
-    return subprocess.run(
-        [Path(sys.executable).with_name("mdb-operator"), *arguments],
-        env={f"MDB_OPERATOR_{key}": value for key, value in values.items()},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+from support.installation import Installation
 
 
 def test_a_new_master_key_is_made_everything_wrapped_with_it_and_the_old_one_removed(
@@ -42,7 +16,7 @@ def test_a_new_master_key_is_made_everything_wrapped_with_it_and_the_old_one_rem
         running.apply(name)
         running.wait_condition(name)
     before = running.secret("first-mdb")
-    done = command(running, "rotate-master-key", "--remove-old", "--key-id", "k9")
+    done = running.command("rotate-master-key", "--remove-old", "--key-id", "k9")
     assert done.returncode == 0, done.stderr
     assert "Everything is wrapped with k9" in done.stdout
     assert running.keyring().ids == ("k9",)
@@ -52,18 +26,18 @@ def test_a_new_master_key_is_made_everything_wrapped_with_it_and_the_old_one_rem
     # The operator goes on with the new key alone.
     running.apply("third")
     running.wait_condition("third")
-    assert command(running, "rotate-master-key", "--key-id", "k9").returncode == 1
+    assert running.command("rotate-master-key", "--key-id", "k9").returncode == 1
 
 
 def test_a_rotation_that_nobody_carries_out_says_how_to_go_on(running: Installation) -> None:
     running.apply("waiting")
     running.wait_condition("waiting")
     running.stop(running.processes[-1])
-    done = command(running, "rotate-master-key", "--timeout", "1")
+    done = running.command("rotate-master-key", "--timeout", "1")
     assert done.returncode == 1
     assert "rotate-master-key --resume" in done.stderr
     running.start()
-    done = command(running, "rotate-master-key", "--resume")
+    done = running.command("rotate-master-key", "--resume")
     assert done.returncode == 0, done.stderr
 
 
@@ -84,7 +58,7 @@ def test_no_event_that_an_app_made_up_hides_the_others_or_steers_the_terminal(
             RawBSONDocument(encode({**good, "at": now, "message": "A!"}).replace(b"A!", b"\xff!")),
         ]
     )
-    done = command(running, "audit", "--denied", "--app", "spy", "--limit", "4")
+    done = running.command("audit", "--denied", "--app", "spy", "--limit", "4")
     assert done.returncode == 0, done.stderr
     first, *others = done.stdout.splitlines()
     assert first.endswith(" denied spy find x x2: not granted")
@@ -102,13 +76,13 @@ def test_a_retained_slug_is_released_to_its_heir_only_by_an_administrator(
     running.wait_condition("kept")
     running.mongo["kept_rows"].insert_one({"app_id": "kept"})
     running.kubectl("delete", "mdbapp", "kept", "--timeout=30s")
-    refused = command(running, "release", "kept")
+    refused = running.command("release", "kept")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
-    both = command(running, "release", "kept", "--heir", "newshop", "--delete-data")
+    both = running.command("release", "kept", "--heir", "newshop", "--delete-data")
     assert both.returncode == 2
     assert running.mongo["kept_rows"].count_documents({}) == 1
-    done = command(running, "release", "kept", "--delete-data")
+    done = running.command("release", "kept", "--delete-data")
     assert done.returncode == 0, done.stderr
     assert "kept_rows" not in running.mongo.list_collection_names()
-    assert command(running, "release", "never-there").returncode == 1
+    assert running.command("release", "never-there").returncode == 1

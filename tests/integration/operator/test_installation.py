@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from integration.operator.test_commands import command
 from support.clusters import Cluster
 from support.installation import MASTER_KEY_SECRET, Installation, installed
 from support.mongo import Server
-
-from mdb_operator.metrics import WRITE_VERBS
 
 
 @pytest.fixture
@@ -24,23 +21,6 @@ def second(
     directory.mkdir()
     with installed(control_plane, mongo_auth_server, directory) as found:
         yield found
-
-
-def operations(here: Installation) -> int:
-    """Count what was ever written to the database."""
-    name = {"ns": {"$regex": f"^{here.database}\\."}}
-    return int(here.server.client.local["oplog.rs"].count_documents(name))
-
-
-def written(metrics: Mapping[str, float]) -> list[str]:
-    """Return the requests that changed something in the API server, but for the Lease."""
-    return [
-        name
-        for name in metrics
-        if name.startswith("mdb_operator_kubernetes_requests_total")
-        and any(f'verb="{verb}"' in name for verb in WRITE_VERBS)
-        and 'resource="leases"' not in name
-    ]
 
 
 def identity_of(here: Installation) -> str:
@@ -66,7 +46,7 @@ def test_another_installation_writes_nothing_until_it_adopts_the_database(
     (row,) = first.mongo["_mdb_engine_installation"].find()
     assert (row["identity"], row["namespace"]) == (identity, first.namespace)
 
-    before = operations(first)
+    before = first.written_to_mongodb()
     second.apply("waits")
     second.settings |= {"MONGODB_URI": first.uri, "MONGODB_DATABASE": first.database}
     process = second.start(wait=False)
@@ -79,17 +59,17 @@ def test_another_installation_writes_nothing_until_it_adopts_the_database(
     labels = f'installation="{identity}",installation_namespace="{first.namespace}"'
     assert metrics[f"mdb_operator_database_held_by_other{{{labels}}}"] == 1
 
-    refused = command(second, "release", "held", "--delete-data", **second.settings)
+    refused = second.command("release", "held", "--delete-data", **second.settings)
     assert refused.returncode == 1
     assert f"--from={identity}" in refused.stderr
-    assert written(second.metrics(process)) == []
+    assert second.written_to_kubernetes(process) == {}
     waiting = second.app("waits")
     assert "status" not in waiting
     assert "finalizers" not in waiting["metadata"]
-    assert operations(first) == before
+    assert first.written_to_mongodb() == before
 
     bring_master_key(first, second)
-    done = command(second, "adopt-database", f"--from={identity}", **second.settings)
+    done = second.command("adopt-database", f"--from={identity}", **second.settings)
     assert done.returncode == 0, done.stderr
     assert f"over from {identity}" in done.stdout
     process.wait_for("The controller has started", deadline=30)

@@ -27,8 +27,9 @@ def run(control_plane: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch)
 
 
 def annotations_of(control_plane: Cluster, namespace: str) -> dict[str, Any]:
-    found = control_plane.kubectl("get", "mdbapp", "dashboard", "-n", namespace, "-o", "json")
-    result: dict[str, Any] = json.loads(found)["metadata"].get("annotations") or {}
+    found = control_plane.api.get("MdbApp", "dashboard", namespace)
+    assert found is not None
+    result: dict[str, Any] = found["metadata"].get("annotations") or {}
     return result
 
 

@@ -58,8 +58,9 @@ def start(
 
 
 def lease(control_plane: Cluster, namespace: str) -> dict[str, Any]:
-    found = control_plane.kubectl("get", "lease", LEASE, "-n", namespace, "-o", "json")
-    spec: dict[str, Any] = json.loads(found)["spec"]
+    found = control_plane.api.get("Lease", LEASE, namespace)
+    assert found is not None
+    spec: dict[str, Any] = found["spec"]
     return spec
 
 

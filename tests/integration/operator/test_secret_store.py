@@ -31,9 +31,8 @@ def app(make_app: Callable[..., AppRef]) -> AppRef:
 
 
 def read(control_plane: Cluster, namespace: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(
-        control_plane.kubectl("get", "secret", NAME, "-n", namespace, "-o", "json")
-    )
+    found = control_plane.api.get("Secret", NAME, namespace)
+    assert found is not None
     return found
 
 
