@@ -66,7 +66,7 @@ bench: setup ## What the library costs an operation, as a ratio against the driv
 
 .PHONY: crds
 crds: setup ## Write the CRD from the models
-	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.models.crd import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
+	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.crd.render import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
 
 .PHONY: docs
 docs: setup ## Write the tables of the documentation from the code

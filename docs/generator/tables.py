@@ -36,10 +36,11 @@ from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES, SEARCH_OPERA
 from mdb_engine.scoped.operators_update import ARRAY_MODIFIERS, UPDATE_OPERATORS, UPDATE_STAGES
 from mdb_engine.scoped.options import REFUSED_OPTIONS
 from mdb_engine.web.errors import STATUS
-from mdb_operator import cli, constants, kubectl_plugin
+from mdb_operator import constants, kubectl_plugin
+from mdb_operator.cli import main as cli
 from mdb_operator.config import ENV_PREFIX, Config
-from mdb_operator.metrics import Metrics
-from mdb_operator.models.crd import crd
+from mdb_operator.crd.render import crd
+from mdb_operator.process.metrics import Metrics
 
 __all__ = ["TABLES"]
 

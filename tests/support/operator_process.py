@@ -10,10 +10,10 @@ import sys
 import time
 
 from mdb_operator.config import load_config
-from mdb_operator.factory import Factory
 from mdb_operator.logging import configure_logging
-from mdb_operator.process import READY_CONTROLLER
-from mdb_operator.runner import run
+from mdb_operator.process.context import READY_CONTROLLER
+from mdb_operator.process.factory import Factory
+from mdb_operator.process.runner import run
 
 
 async def controller(factory: Factory, stop: asyncio.Event) -> None:

@@ -10,9 +10,9 @@ import yaml
 from click.testing import CliRunner, Result
 from support.clusters import Cluster
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
 from mdb_operator.kubectl_plugin import main
-from mdb_operator.storage.secrets import AppRef
 
 MANIFESTS = sorted((Path(__file__).parents[3] / "examples").rglob("manifest.json"))
 
@@ -41,7 +41,7 @@ def set_status(control_plane: Cluster, namespace: str, status: dict[str, Any]) -
 
 
 def test_each_request_has_a_new_value(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    run: Run, make_app: Callable[..., Owner], control_plane: Cluster, namespace: str
 ) -> None:
     make_app()
     seen = set()
@@ -54,7 +54,7 @@ def test_each_request_has_a_new_value(
 
 
 def test_the_namespace_may_stand_after_the_command_as_in_all_of_kubectl(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    run: Run, make_app: Callable[..., Owner], control_plane: Cluster, namespace: str
 ) -> None:
     make_app()
     result = CliRunner().invoke(main, ["rotate", "dashboard", "-n", namespace, "--no-wait"])
@@ -69,7 +69,7 @@ def test_the_namespace_may_stand_after_the_command_as_in_all_of_kubectl(
 
 
 def test_a_rotation_that_does_not_come_says_where_to_look(
-    run: Run, make_app: Callable[..., AppRef]
+    run: Run, make_app: Callable[..., Owner]
 ) -> None:
     make_app()
     result = run("rotate", "dashboard", "--timeout", "0.1")
@@ -78,7 +78,7 @@ def test_a_rotation_that_does_not_come_says_where_to_look(
 
 
 def test_the_status_shows_what_is_wrong_and_what_to_do(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    run: Run, make_app: Callable[..., Owner], control_plane: Cluster, namespace: str
 ) -> None:
     make_app()
     assert "has not looked" in run("status", "dashboard").output

@@ -161,7 +161,7 @@ def test_a_wrong_setting_ends_the_start_with_its_name(
 ) -> None:
     env = {**control_plane.environment, "MDB_OPERATOR_MONGODB_URI": "hunter2://"}
     process = start_python(
-        "-c", "from mdb_operator.cli import main; main(['release', 'x'])", env=env
+        "-c", "from mdb_operator.cli.main import main; main(['release', 'x'])", env=env
     )
     assert process.wait_end() == 78
     assert "MDB_OPERATOR_MONGODB_URI: must start with mongodb://" in process.text()

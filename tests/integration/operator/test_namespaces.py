@@ -14,11 +14,11 @@ from support.clusters import Cluster
 from support.installation import ACCOUNT, Installation
 from support.waiting import wait_until
 
-from mdb_operator import handlers
 from mdb_operator.config import load_config
 from mdb_operator.exceptions import Forbidden
-from mdb_operator.storage.kube import KubeClient, KubeObject
-from mdb_operator.storage.mdbapps import MdbAppStore
+from mdb_operator.handlers import mdbapps as handlers
+from mdb_operator.kubernetes.client import KubeClient, KubeObject
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 

@@ -12,11 +12,18 @@ from support.clusters import Cluster
 from support.operator_edge import desired_secret
 from support.waiting import wait_until_async
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, KubernetesUnavailable
-from mdb_operator.secret_watch import OwnWrites, SecretChange, SecretPoll, SecretWatch, Watcher
-from mdb_operator.storage.kube import KubeClient, KubeObject
-from mdb_operator.storage.secrets import AppRef, SecretStore
+from mdb_operator.kubernetes.client import KubeClient, KubeObject
+from mdb_operator.kubernetes.secret_watch import (
+    OwnWrites,
+    SecretChange,
+    SecretPoll,
+    SecretWatch,
+    Watcher,
+)
+from mdb_operator.kubernetes.secrets import SecretStore
 
 NAME = "dashboard-mdb"
 
@@ -72,7 +79,7 @@ def store(kube: KubeClient, seen: Seen) -> SecretStore:
 
 
 @pytest.fixture
-async def app(make_app: Callable[..., AppRef], store: SecretStore) -> AppRef:
+async def app(make_app: Callable[..., Owner], store: SecretStore) -> Owner:
     app = make_app()
     await store.project(desired_secret(app))
     return app
@@ -80,7 +87,7 @@ async def app(make_app: Callable[..., AppRef], store: SecretStore) -> AppRef:
 
 @pytest.mark.parametrize("kind", DAMAGE)
 async def test_a_change_is_told_within_a_moment_with_its_app(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef, kind: str
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner, kind: str
 ) -> None:
     async with running(SecretWatch(kube, namespace, seen, seen.own)):
         started = time.monotonic()
@@ -99,7 +106,7 @@ async def test_own_writes_and_secrets_of_others_wake_nobody(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
 ) -> None:
     async with running(SecretWatch(kube, namespace, seen, seen.own)):
         await asyncio.to_thread(
@@ -114,7 +121,7 @@ async def test_own_writes_and_secrets_of_others_wake_nobody(
 
 
 async def test_the_whole_cluster_is_watched_without_a_namespace(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner
 ) -> None:
     async with running(SecretWatch(kube, None, seen, seen.own)):
         await asyncio.to_thread(control_plane.kubectl, *DAMAGE["deleted"], "-n", namespace)
@@ -126,7 +133,7 @@ async def test_the_whole_cluster_is_watched_without_a_namespace(
 
 
 async def test_a_secret_as_large_as_can_be_stops_no_watch(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner
 ) -> None:
     restarts: list[str] = []
     large = {"metadata": {"annotations": {f"a{part}": "x" * 60_000 for part in range(4)}}}
@@ -170,7 +177,7 @@ async def test_what_happened_while_the_watch_was_broken_is_told_afterwards(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
     fault: Exception,
 ) -> None:
     await store.project(desired_secret(app, name="second-mdb"))
@@ -199,7 +206,7 @@ async def test_polling_by_name_finds_the_same_changes(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
     requests: list[tuple[str, str, int]],
     kind: str,
 ) -> None:

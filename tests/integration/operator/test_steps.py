@@ -12,15 +12,15 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
 from support.operator_edge import Request, writes
 
+from mdb_operator.apps.controller import Controller
+from mdb_operator.apps.outcome import Isolation
+from mdb_operator.apps.plan import Step
+from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
-from mdb_operator.controller import Controller
-from mdb_operator.factory import Factory
-from mdb_operator.master_key_source import MissingKeyring
-from mdb_operator.models.outcome import Isolation
-from mdb_operator.models.plan import Step
-from mdb_operator.process import MONGO_OPTIONS, open_context
-from mdb_operator.services.workers import Again
-from mdb_operator.wakeups import AppKey
+from mdb_operator.keys.source import MissingKeyring
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.process.context import MONGO_OPTIONS, open_context
+from mdb_operator.process.factory import Factory
 
 MONGO_WRITES = {
     "insert", "update", "delete", "findAndModify", "create", "createIndexes", "drop",

@@ -11,7 +11,8 @@ import pytest
 from unit.docs.pages import PAGES, ROOT, inline_code, snippets
 
 from devcluster.cli import cli as devcluster
-from mdb_operator import cli, kubectl_plugin
+from mdb_operator import kubectl_plugin
+from mdb_operator.cli import main as cli
 
 PROGRAMS = {"mdb-operator": cli.main, "kubectl mdb": kubectl_plugin.main, "devcluster": devcluster}
 

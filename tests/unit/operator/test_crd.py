@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_operator.models.crd import crd, write_crds
-from mdb_operator.models.structural import structural, walk
+from mdb_operator.crd.render import crd, write_crds
+from mdb_operator.crd.structural import structural, walk
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

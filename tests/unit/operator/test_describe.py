@@ -17,13 +17,13 @@ from mdb_engine.exceptions import (
     VersionConflict,
 )
 from mdb_engine.models.app import DeniedScope, GrantOutcome, Owner
-from mdb_operator.errors import failure_for
+from mdb_operator.apps.conditions import ConditionType, Reason
+from mdb_operator.apps.describe import describe
+from mdb_operator.apps.failures import failure_for
+from mdb_operator.apps.outcome import Failure, Outcome, SecretFacts
+from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.crd.status import MdbAppStatus
 from mdb_operator.exceptions import Conflict, Forbidden, KubernetesUnavailable
-from mdb_operator.models.conditions import ConditionType, Reason
-from mdb_operator.models.outcome import Failure, Outcome, SecretFacts
-from mdb_operator.models.resource import MdbAppResource
-from mdb_operator.models.status import MdbAppStatus
-from mdb_operator.services.describe import describe
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)

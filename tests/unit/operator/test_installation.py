@@ -13,8 +13,8 @@ from mdb_operator.exceptions import (
     KubernetesUnavailable,
     OperatorError,
 )
-from mdb_operator.services.database import DatabaseGate
-from mdb_operator.services.installation import InstallationGuard, identify
+from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.mongodb.installation import InstallationGuard, identify
 
 OURS = Installation("uid-1/mdb-operator-leader", "mdb-system")
 THEIRS = Installation("uid-2/mdb-operator-leader", "mdb-system")

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from mdb_operator.exceptions import AlreadyExists, Conflict, KubernetesUnavailable
-from mdb_operator.leader import ElectionTimes, LeaderElection
-from mdb_operator.storage.leases import LeaseRecord
+from mdb_operator.kubernetes.leases import LeaseRecord
+from mdb_operator.process.leader import ElectionTimes, LeaderElection
 
 
 class Server:

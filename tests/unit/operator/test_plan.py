@@ -10,9 +10,9 @@ import pytest
 from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_operator.models.plan import Observation, Plan, Rotation, Step
-from mdb_operator.models.resource import MdbAppResource
-from mdb_operator.services.plan import plan
+from mdb_operator.apps.plan import Observation, Plan, Rotation, Step
+from mdb_operator.apps.planning import plan
+from mdb_operator.apps.resource import MdbAppResource
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 ROTATE = "mdb-engine.dev/rotate-requested"

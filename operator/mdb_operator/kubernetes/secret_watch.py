@@ -1,0 +1,303 @@
+"""Notices within a moment that a projected Secret was deleted, edited or stripped.
+
+Our own watch, not kopf's: kopf lists every Secret of the cluster with its data and copies data into
+annotations. This one asks for metadata only and only for Secrets that carry our label, so no value
+ever enters this process on this way. It tells which app to look at and decides nothing itself.
+
+With ``secretWatch: false`` the operator has no right to list Secrets; `SecretPoll` then asks for
+each one by name, which finds the same changes later and costs a request per app and round.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http.client import TOO_MANY_REQUESTS
+from typing import Protocol, TypeAlias
+
+import structlog
+
+from mdb_operator.backoff import Backoff
+from mdb_operator.constants import KIND, LABEL_OWNER_UID
+from mdb_operator.exceptions import Expired, Forbidden, KubernetesError
+from mdb_operator.kubernetes.client import SECRETS, KubeClient, metadata_of
+from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore
+
+__all__ = ["OwnWrites", "SecretChange", "SecretKey", "SecretPoll", "SecretWatch", "Watcher"]
+
+SecretKey: TypeAlias = tuple[str, str]
+"""A Secret's namespace and name."""
+
+OWN_WRITES_REMEMBERED = 4096
+"""More than are ever on their way at once; a forgotten one costs one idle reconcile."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChange:
+    """A Secret that is no longer as it was.
+
+    Parameters
+    ----------
+    namespace, name
+        Which Secret.
+    owner_uid
+        The UID of the MdbApp that it belonged to when it was last seen.
+    owner_name
+        That MdbApp's name, None when its ownerReference was never seen.
+    gone
+        Whether it was deleted or lost its label; otherwise it was edited or is new.
+    """
+
+    namespace: str
+    name: str
+    owner_uid: str
+    owner_name: str | None
+    gone: bool
+
+
+OnChange: TypeAlias = Callable[[SecretChange], None]
+"""Called in the watch's event loop; must not block."""
+
+
+class Watcher(Protocol):
+    """What `SecretWatch` and `SecretPoll` have in common."""
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+
+    async def wait_synced(self) -> None:
+        """Wait until changes from now on will be noticed."""
+
+
+class OwnWrites:
+    """Remembers the resource versions that our own writes made, so that they wake nobody."""
+
+    def __init__(self) -> None:
+        self._versions: dict[SecretKey, str] = {}
+
+    def note(self, namespace: str, name: str, resource_version: str) -> None:
+        """Remember a write; the signature that `SecretStore` calls."""
+        self._versions.pop((namespace, name), None)
+        self._versions[namespace, name] = resource_version
+        while len(self._versions) > OWN_WRITES_REMEMBERED:
+            del self._versions[next(iter(self._versions))]
+
+    def made(self, seen: SecretMetadata) -> bool:
+        """Tell whether this state of the Secret is what we wrote last."""
+        return self._versions.get((seen.namespace, seen.name)) == seen.resource_version
+
+
+class SecretWatch:
+    """A metadata-only, label-selected watch of one namespace or of the whole cluster.
+
+    Parameters
+    ----------
+    client
+        The connection.
+    namespace
+        The namespace, None for all.
+    on_change
+        Told of every change that was not our own write.
+    own_writes
+        What we wrote ourselves.
+    on_restart
+        Told the reason whenever the watch had to start anew, for a metric.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        namespace: str | None,
+        on_change: OnChange,
+        own_writes: OwnWrites,
+        on_restart: Callable[[str], None] | None = None,
+    ) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._on_change = on_change
+        self._own_writes = own_writes
+        self._on_restart = on_restart
+        self._known: dict[SecretKey, SecretMetadata] = {}
+        self._first_list = True
+        self._synced = asyncio.Event()
+
+    async def wait_synced(self) -> None:
+        """Wait until the first list is complete: from then on no change is missed."""
+        await self._synced.wait()
+
+    async def run(self) -> None:
+        """List, watch, and start anew after every end, until cancelled."""
+        backoff = Backoff()
+        version: str | None = None
+        while True:
+            try:
+                if version is None:
+                    version = await self._list()
+                    backoff.reset()
+                async for event in self._client.watch(
+                    SECRETS,
+                    self._namespace,
+                    resource_version=version,
+                    label_selector=LABEL_OWNER_UID,
+                    metadata_only=True,
+                ):
+                    obj = event["object"]
+                    version = metadata_of(obj)["resourceVersion"]
+                    if event["type"] != "BOOKMARK":
+                        self._see(SecretMetadata.parse(obj), gone=event["type"] == "DELETED")
+                    backoff.reset()
+                # The server ended the watch in good order. A server that ends it at once each
+                # time must not be asked in a tight loop, so this counts as an attempt too.
+                await asyncio.sleep(backoff.next())
+            except Expired:
+                version = None
+                self._restarting("expired")
+            except KubernetesError as error:
+                if isinstance(error, Forbidden):
+                    _log.error(
+                        "The Secret watch is not allowed; install the chart with "
+                        "secretWatch.enabled=true or set MDB_OPERATOR_SECRET_WATCH=false",
+                        error=error.message,
+                        namespace=self._namespace,
+                    )
+                    if self._namespace is not None:
+                        # The namespace may be gone: the others must not wait for it. Should it come
+                        # back, all its Secrets are told of, since none was followed until then.
+                        self._first_list = False
+                        self._synced.set()
+                else:
+                    _log.info("The Secret watch starts anew", error=error.message)
+                if error.status not in (0, TOO_MANY_REQUESTS):
+                    # The server refused this watch; only a new list leads out of that for sure.
+                    version = None
+                self._restarting(error.code)
+                await asyncio.sleep(backoff.next())
+
+    async def _list(self) -> str:
+        seen: dict[SecretKey, SecretMetadata] = {}
+        version = ""
+        async for page in self._client.pages(
+            SECRETS, self._namespace, label_selector=LABEL_OWNER_UID, metadata_only=True
+        ):
+            version = metadata_of(page)["resourceVersion"]
+            for item in page["items"]:
+                secret = SecretMetadata.parse(item)
+                seen[secret.namespace, secret.name] = secret
+        if self._first_list:
+            # Every app is reconciled at start anyway.
+            self._known = seen
+            self._first_list = False
+        else:
+            for key in self._known.keys() - seen.keys():
+                self._see(self._known[key], gone=True)
+            for secret in seen.values():
+                self._see(secret, gone=False)
+        self._synced.set()
+        return version
+
+    def _see(self, secret: SecretMetadata, *, gone: bool) -> None:
+        key = (secret.namespace, secret.name)
+        before = self._known.get(key)
+        if gone:
+            self._known.pop(key, None)
+        else:
+            self._known[key] = secret
+            if before is not None and before.resource_version == secret.resource_version:
+                return
+            if self._own_writes.made(secret):
+                return
+        for owner in _owners(before, secret):
+            self._on_change(
+                SecretChange(secret.namespace, secret.name, owner[0], owner[1], gone=gone)
+            )
+
+    def _restarting(self, reason: str) -> None:
+        if self._on_restart is not None:
+            self._on_restart(reason)
+
+
+class SecretPoll:
+    """Asks for each projected Secret by name, over and over: the watch's poor relation.
+
+    Parameters
+    ----------
+    store
+        Where the Secrets are.
+    targets
+        Returns which Secrets there should be.
+    on_change
+        Told of every change that was not our own write.
+    own_writes
+        What we wrote ourselves.
+    interval
+        Seconds of one round; the requests of a round are spread over it.
+    """
+
+    def __init__(
+        self,
+        store: SecretStore,
+        targets: Callable[[], Iterable[SecretKey]],
+        on_change: OnChange,
+        own_writes: OwnWrites,
+        interval: float,
+    ) -> None:
+        self._store = store
+        self._targets = targets
+        self._on_change = on_change
+        self._own_writes = own_writes
+        self._interval = interval
+        self._known: dict[SecretKey, SecretMetadata] = {}
+
+    async def wait_synced(self) -> None:
+        """Return at once: a change is noticed in the next round, whenever it was made."""
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        while True:
+            targets = list(dict.fromkeys(self._targets()))
+            for key in self._known.keys() - set(targets):
+                del self._known[key]
+            for key in targets:
+                await self._look(key)
+                await asyncio.sleep(self._interval / len(targets))
+            if not targets:
+                await asyncio.sleep(self._interval)
+
+    async def _look(self, key: SecretKey) -> None:
+        try:
+            secret = await self._store.get_metadata(*key)
+        except KubernetesError as error:
+            _log.info("A Secret could not be looked at", secret=key[1], error=error.message)
+            return
+        before = self._known.get(key)
+        if secret is None:
+            if before is None:
+                return
+            del self._known[key]
+        else:
+            self._known[key] = secret
+            if before is None or before.resource_version == secret.resource_version:
+                return
+            if self._own_writes.made(secret):
+                return
+        for owner in _owners(before, secret or before):
+            self._on_change(SecretChange(key[0], key[1], owner[0], owner[1], gone=secret is None))
+
+
+def _owners(
+    before: SecretMetadata | None, now: SecretMetadata | None
+) -> list[tuple[str, str | None]]:
+    """Return every app that the Secret belonged to before or belongs to now: UID and name."""
+    owners: dict[str, str | None] = {}
+    for secret in (before, now):
+        if secret is None:
+            continue
+        if secret.owner_uid is not None:
+            owners.setdefault(secret.owner_uid, None)
+        for ref in secret.owner_references:
+            if ref.get("kind") == KIND and ref.get("uid"):
+                owners[ref["uid"]] = ref.get("name")
+    return list(owners.items())
