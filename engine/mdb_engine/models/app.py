@@ -75,6 +75,9 @@ class AppRecord:
         Physical names of all collections it ever declared; they stay its own while it exists.
     managed_indexes
         Names of the indexes that the registry made, by logical collection.
+    secret_names
+        Names under which a Kubernetes Secret of the app may stand, the present one included: known
+        before the Secret is written, so that none is forgotten when the name changes.
     secret_floor
         The highest version that any earlier secret of this slug had.
     epoch_floor
@@ -95,6 +98,7 @@ class AppRecord:
     created_at: datetime
     updated_at: datetime
     managed_indexes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    secret_names: frozenset[str] = frozenset()
     secret_floor: int = 0
     epoch_floor: int = 0
     revision: int = 1
@@ -141,6 +145,10 @@ class GrantOutcome:
         The epoch of its row of grants, or 0 where it has none (no secret, or not active).
     changed
         Whether this publication wrote the row.
+    readers
+        The active apps that name it in their read scopes, sorted.
+    readers_changed
+        Those of them whose rows this publication wrote.
     """
 
     slug: str
@@ -148,3 +156,5 @@ class GrantOutcome:
     denied: tuple[DeniedScope, ...]
     epoch: int
     changed: bool
+    readers: tuple[str, ...] = ()
+    readers_changed: tuple[str, ...] = ()

@@ -167,6 +167,7 @@ def _document(record: AppRecord) -> dict[str, Any]:
             {"collection": name, "names": sorted(names)}
             for name, names in sorted(record.managed_indexes.items())
         ],
+        "secret_names": sorted(record.secret_names),
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
         "revision": record.revision,
@@ -187,6 +188,7 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         managed_indexes={
             entry["collection"]: frozenset(entry["names"]) for entry in document["managed_indexes"]
         },
+        secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],
         revision=document["revision"],

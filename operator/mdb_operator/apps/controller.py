@@ -12,33 +12,19 @@ from typing import Any
 
 import structlog
 
-from mdb_engine.services.database_users import DatabaseUserService
-from mdb_operator.apps.apply import Applier, Objects, StepObserver
 from mdb_operator.apps.cache import MdbAppCache
-from mdb_operator.apps.deletion import Deletion
-from mdb_operator.apps.observe import Observer
-from mdb_operator.apps.plan import Step
+from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.projection import Address
-from mdb_operator.apps.queue import WakeUps
-from mdb_operator.apps.reconciler import Reconciler, Tools
+from mdb_operator.apps.reconcile import Objects, Reconciler, StepObserver
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.sweep import Sweeper
-from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
-from mdb_operator.keys.check import KeyCheck
-from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
-from mdb_operator.mongodb.gate import DatabaseGate
-from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
 
 __all__ = ["Controller"]
-
-_KUBERNETES_STEPS = frozenset(
-    {Step.HOLD, Step.PROJECT, Step.RETIRE, Step.RESTART, Step.UNPROJECT, Step.LET_GO}
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -58,59 +44,30 @@ class Controller:
         context, config = factory.context, factory.context.config
         self._context = context
         self._factory = factory
-        self._on_step = on_step
-        self._registry = factory.registry()
         self.cache = MdbAppCache()
-        self.gate = DatabaseGate(
-            context.database,
-            self._registry.prepare,
-            self._database_changed,
-            factory.ping_anew,
-            factory.installation_guard().require,
-        )
-        self._wakeups = WakeUps()
-        self._rewrapper = Rewrapper(self._registry, context.metrics.show_rewrap, self._wake_all)
-        service = DatabaseUserService(context.database)
-        users: DatabaseUsers = service if config.isolation == "database" else RetiringUsers(service)
-        self._sweeper = Sweeper(
-            users, self._registry, self.gate, context.metrics, config.resync_seconds
-        )
-        mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
+        self.database = SharedDatabase(factory, self._database_changed, self._wake_all)
+        self.gate, self._queue = self.database.gate, self.database.queue
+        mdbapps = factory.mdbapp_store()
+        self._sweeper = Sweeper(self.database, mdbapps, context.metrics, config.resync_seconds)
         self._reconciler = Reconciler(
-            Tools(
-                cache=self.cache,
-                gate=self.gate,
-                observer=Observer(self._registry, self.gate),
-                applier=Applier(
-                    registry=self._registry,
-                    users=users,
-                    keys=KeyCheck(self._registry, context.master_keys.encryption),
-                    address=Address.parse(
-                        config.read_mongodb_uri(),
-                        config.mongodb_apps_uri,
-                        config.mongodb_database,
-                        config.isolation,
-                    ),
-                    certificates=CertificateFiles(config).read,
-                    objects=Objects(mdbapps, secrets, factory.workload_restarter()),
-                    cache=self.cache,
-                    observer=self._did,
-                ),
-                deletion=Deletion(
-                    registry=self._registry,
-                    users=users,
-                    mdbapps=mdbapps,
-                    secrets=secrets,
-                    gate=self.gate,
-                    observer=self._did,
-                ),
-                mdbapps=mdbapps,
-                events=factory.event_recorder(),
-                wakeups=self._wakeups,
-                metrics=context.metrics,
-                isolation=config.isolation,
-                resync_seconds=config.resync_seconds,
-            )
+            self.database,
+            cache=self.cache,
+            objects=Objects(
+                mdbapps,
+                factory.secret_store(),
+                factory.workload_restarter(),
+                factory.event_recorder(),
+            ),
+            address=Address.parse(
+                config.read_mongodb_uri(),
+                config.mongodb_apps_uri,
+                config.mongodb_database,
+                config.isolation,
+            ),
+            certificates=CertificateFiles(config).read,
+            metrics=context.metrics,
+            resync_seconds=config.resync_seconds,
+            observer=on_step,
         )
         self.reconcile = self._reconciler.reconcile
         self.sweep = self._sweeper.sweep
@@ -118,23 +75,26 @@ class Controller:
     def see(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take in an event of the watch of MdbApps."""
         resource = MdbAppResource.from_body(body)
+        known = self.cache.get(resource.key)
         if kind == "DELETED":
             self._forget(resource)
         elif not self.cache.update(resource):
             return
-        self._wakeups.wake(resource.key)
+        # What somebody changes is what somebody waits for; new apps come in their hundreds.
+        urgent = known is not None and not known.asks_the_same_as(resource)
+        self._queue.wake(resource.key, urgent=urgent or kind == "DELETED")
 
     def listed(self, namespace: str, uids: Collection[str]) -> None:
         """Take in which MdbApps a namespace has: those that went while it was not watched."""
         for app in self.cache:
             if app.key.namespace == namespace and app.uid not in uids:
                 self._forget(app)
-                self._wakeups.wake(app.key)
+                self._queue.wake(app.key)
 
     def _forget(self, app: MdbAppResource) -> None:
         self.cache.remove(app)
         self._context.metrics.forget_app(app.key)
-        self._wakeups.forget(app.key)
+        self._queue.forget(app.key)
 
     async def wait_for_database(self, stop: asyncio.Event) -> None:
         """Return once the database is not another installation's, or at the event.
@@ -160,10 +120,15 @@ class Controller:
         """
         context = self._context
         context.master_keys.on_change = self._keys_changed
-        workers = Workers(self._wakeups, self.reconcile, count=context.config.concurrency)
+        workers = self.database.workers(self.reconcile, context.config.concurrency)
         watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
         context.metrics.show_database(up=self.gate.up)
-        endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._sweeper.run()]
+        endless = [
+            workers.run(),
+            self.gate.run(),
+            self.database.rewrapper.run(),
+            self._sweeper.run(),
+        ]
         endless.append(self._report())
         endless += [watcher.run() for watcher in watchers]
         try:
@@ -179,7 +144,7 @@ class Controller:
                         task.cancel()
         finally:
             context.master_keys.on_change = None
-            self._wakeups.close()
+            await self.database.close()
 
     def _projected(self) -> Iterable[SecretKey]:
         return [(app.key.namespace, app.secret_name) for app in self.cache if not app.deleting]
@@ -188,7 +153,7 @@ class Controller:
         for app in self.cache:
             # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
             if app.uid == change.owner_uid and app.key.namespace == change.namespace:
-                self._wakeups.wake(app.key)
+                self._queue.wake(app.key)
                 return
 
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
@@ -196,23 +161,14 @@ class Controller:
         self._wake_all()
 
     def _keys_changed(self) -> None:
-        self._rewrapper.request()
+        self.database.rewrapper.request()
         self._wake_all()
 
     def _wake_all(self) -> None:
         for app in self.cache:
-            self._wakeups.wake(app.key)
-
-    def _did(self, step: Step, wrote: bool) -> None:  # noqa: FBT001 - an observer's argument
-        if wrote:
-            in_kubernetes = step in _KUBERNETES_STEPS
-            self._context.metrics.count_write(
-                "kubernetes" if in_kubernetes else "mongodb", step.value
-            )
-        if self._on_step is not None:
-            self._on_step(step, wrote)
+            self._queue.wake(app.key)
 
     async def _report(self) -> None:
         while True:
-            self._context.metrics.queue_length.set(len(self._wakeups))
+            self._context.metrics.queue_length.set(len(self._queue))
             await asyncio.sleep(1)

@@ -49,6 +49,12 @@ class MdbAppStore:
                 for item in page["items"]:
                     yield item
 
+    async def uids(self, scope: str | None) -> AsyncIterator[str]:
+        """Yield the UIDs of all MdbApps of one of the `scopes`, without reading more of them."""
+        async for page in self._client.pages(MDBAPPS, scope, metadata_only=True):
+            for item in page["items"]:
+                yield metadata_of(item)["uid"]
+
     async def get(self, namespace: str, name: str) -> KubeObject | None:
         """Read an MdbApp; None if there is none."""
         try:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.services.registry import Registry
 from mdb_engine.storage.base import control_view
 from mdb_engine.storage.installation import InstallationStore
@@ -56,10 +57,10 @@ class Factory:
         finally:
             await context.driver.close(client)
 
-    def registry(self) -> Registry:
-        """Return the engine's registry over the shared database."""
+    def registry(self, clock: Clock = utcnow) -> Registry:
+        """Return the engine's registry over the shared database, which goes by a clock."""
         context = self.context
-        return Registry(context.database, context.driver, context.master_keys.encryption)
+        return Registry(context.database, context.driver, context.master_keys.encryption, clock)
 
     def installation_guard(self) -> InstallationGuard:
         """Return what keeps the database to one installation."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -177,7 +178,7 @@ class Database:
             if self.refused > 3:
                 self.was_refused.set()
             raise ConnectionError
-        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}}
+        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}, "localTime": datetime.now(UTC)}
 
 
 class Look:

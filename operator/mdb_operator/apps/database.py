@@ -1,0 +1,122 @@
+"""One MongoDB database that apps share, and everything that is about it alone.
+
+The queue and its workers, the gate, the master keys' check and the sweep all hang on a database. An
+installation has one for now; with several, one that is down would hold up nobody of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from mdb_engine.models.app import AppRecord, AppState
+from mdb_engine.services.database_users import DatabaseUserService
+from mdb_operator.apps.builds import Builds
+from mdb_operator.apps.queue import WakeUps
+from mdb_operator.apps.workers import Again, Workers
+from mdb_operator.keys.check import KeyCheck
+from mdb_operator.keys.rewrap import Rewrapper
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
+from mdb_operator.process.factory import Factory
+
+__all__ = ["SharedDatabase"]
+
+_log = structlog.get_logger(__name__)
+
+
+class SharedDatabase:
+    """A database, its registry and users, and the work that waits for it.
+
+    Parameters
+    ----------
+    factory
+        Makes stores and services.
+    on_change
+        Told whether MongoDB is up, whenever that changed or the database is another.
+    wake_all
+        Has every app looked at.
+
+    Attributes
+    ----------
+    gate
+        Whether it can be used.
+    clock
+        The time by its own clock.
+    registry
+        Who holds what in it.
+    users
+        The apps' users and roles.
+    keys
+        Whether the active master key is the one that sealed what is in it.
+    builds
+        The collections and indexes that are being made.
+    queue
+        Its apps that have to be looked at.
+    rewrapper
+        Follows a change of the master key.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        on_change: Callable[[bool], None],
+        wake_all: Callable[[], None],
+    ) -> None:
+        context = factory.context
+        self.gate = DatabaseGate(
+            context.database,
+            self._prepare,
+            on_change,
+            factory.ping_anew,
+            factory.installation_guard().require,
+        )
+        self.clock = self.gate.clock
+        self.registry = factory.registry(self.clock)
+        service = DatabaseUserService(context.database)
+        self.users: DatabaseUsers = (
+            service if context.config.isolation == "database" else RetiringUsers(service)
+        )
+        self.keys = KeyCheck(self.registry, context.master_keys.encryption)
+        self.queue = WakeUps()
+        self.builds = Builds(self._build, self.queue.wake, self.clock)
+        self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
+
+    def workers(self, reconcile: Callable[[AppKey], Awaitable[Again]], count: int) -> Workers:
+        """Return the workers of its queue."""
+        return Workers(self.queue, reconcile, count=count)
+
+    async def end_vanished(self, record: AppRecord) -> None:
+        """End a registration whose MdbApp is gone without having been deregistered.
+
+        Its access ends. It becomes a tombstone that keeps the data, unless its deletion had begun
+        and was to take it: taking a finalizer off by hand is no request to delete data.
+        """
+        readers = await self.registry.neighbours(record.slug)
+        await self.users.drop(record.slug)
+        if not await self.registry.bury(record.slug, record.owner):
+            return
+        await self.users.refresh_roles(
+            reader.slug for reader in readers if record.slug in reader.spec.read_scopes
+        )
+        _log.warning(
+            "An MdbApp went away without its finalizer; its access was revoked",
+            namespace=record.owner.namespace,
+            app=record.owner.name,
+            slug=record.slug,
+            kept_data=record.state is AppState.ACTIVE,
+        )
+
+    async def close(self) -> None:
+        """End what runs by itself."""
+        self.queue.close()
+        await self.builds.close()
+
+    async def _prepare(self) -> None:
+        await self.registry.prepare()
+
+    async def _build(self, record: AppRecord) -> bool:
+        built = await self.registry.ensure_collections(record.slug)
+        return built.revision != record.revision
