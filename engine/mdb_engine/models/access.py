@@ -56,6 +56,9 @@ class Grant:
         Logical names of its declared collections.
     epoch
         Grows with every change of the row.
+    stamped
+        Those of the collections in which MongoDB itself refuses documents of another stamp, and
+        which hold none.
     """
 
     slug: str
@@ -64,6 +67,7 @@ class Grant:
     write_scope: str
     collections: frozenset[str]
     epoch: int
+    stamped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import structlog
+
 from mdb_engine.exceptions import CollectionTaken, MasterKeyError, SlugTaken
 from mdb_engine.models.app import AppRecord, GrantOutcome, Owner
 from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretRecord
@@ -27,6 +29,8 @@ from mdb_operator.services.projection import Address, Certificates, projected_da
 from mdb_operator.storage.mdbapps import MdbAppStore
 from mdb_operator.storage.secrets import AppRef, DesiredSecret, Projection, SecretStore
 from mdb_operator.storage.workloads import Restart, WorkloadRestarter
+
+_log = structlog.get_logger(__name__)
 
 __all__ = ["Applier", "Objects", "Run", "StepObserver"]
 
@@ -236,16 +240,19 @@ class Applier:
 
     async def _collections(self, run: Run) -> bool:
         before = run.record
-        try:
-            run.record = await self._registry.ensure_collections(run.slug)
-        except CollectionTaken:
+        made = await self._registry.ensure_collections(run.slug)
+        built = await self._registry.ensure_indexes(run.slug)
+        run.record = built.record
+        for conflict in made.conflicts:
+            _log.warning(conflict.message, slug=run.slug, reason=conflict.reason)
+        if built.conflicts:
             # An index that cannot be built must not keep a withdrawn consent from taking hold.
             if run.seen.own_secrets is not None:
                 await self._grants(run)
                 await self._narrow_readers(run)
-            raise
+            raise CollectionTaken(built.conflicts[0].message)
         run.outcome.registered = True
-        return run.record != before
+        return made.wrote or bool(built.changes) or run.record != before
 
     async def _secret(self, run: Run) -> bool:
         record = run.record
