@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.spec import MdbAppSpec
 
 __all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner"]
@@ -74,10 +75,13 @@ class AppRecord:
     claims
         Physical names of all collections it ever declared; they stay its own while it exists.
     managed_indexes
-        Names of the indexes that the registry made, by logical collection.
+        The indexes that the registry made, by logical collection.
     secret_names
         Names under which a Kubernetes Secret of the app may stand, the present one included: known
         before the Secret is written, so that none is forgotten when the name changes.
+    stamped
+        Logical names of the declared collections in which MongoDB holds the stamp: a validator
+        refuses documents of another one, and none was there when it was put.
     secret_floor
         The highest version that any earlier secret of this slug had.
     epoch_floor
@@ -97,8 +101,9 @@ class AppRecord:
     claims: frozenset[str]
     created_at: datetime
     updated_at: datetime
-    managed_indexes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    managed_indexes: Mapping[str, frozenset[ManagedName]] = field(default_factory=dict)
     secret_names: frozenset[str] = frozenset()
+    stamped: frozenset[str] = frozenset()
     secret_floor: int = 0
     epoch_floor: int = 0
     revision: int = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import secrets
 
-from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.constants import APP_ID_FIELD, MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
 from mdb_engine.exceptions import (
     CollectionTaken,
@@ -16,6 +16,7 @@ from mdb_engine.exceptions import (
 from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.naming import is_engine_collection, physical_name
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.services.layout import LayoutService
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.storage.apps import AppStore, ClaimConflictError
 
@@ -33,11 +34,14 @@ class ClaimService:
         Where they are registered.
     removal
         What brings an interrupted deletion to its end.
+    layout
+        Looks into collections.
     """
 
-    def __init__(self, apps: AppStore, removal: RemovalService) -> None:
+    def __init__(self, apps: AppStore, removal: RemovalService, layout: LayoutService) -> None:
         self._apps = apps
         self._removal = removal
+        self._layout = layout
 
     async def claim(
         self, spec: MdbAppSpec, owner: Owner, *, generation: int, restored: bool = False
@@ -75,6 +79,7 @@ class ClaimService:
         now = utcnow()
         names = frozenset(physical_name(spec.slug, name) for name in spec.collection_names)
         if found is None:
+            await self._refuse_occupied(spec, names)
             made = AppRecord(
                 slug=spec.slug,
                 owner=owner,
@@ -110,10 +115,22 @@ class ClaimService:
         )
         if wanted == found:
             return found
+        await self._refuse_occupied(spec, names - found.claims)
         try:
             return await self._apps.replace(dataclasses.replace(wanted, updated_at=now))
         except VersionConflict:
             raise _Lost from None
+
+    async def _refuse_occupied(self, spec: MdbAppSpec, names: frozenset[str]) -> None:
+        """Refuse collections that somebody wrote into without declaring them."""
+        taken = await self._layout.occupied(spec.slug, names)
+        if taken is not None:
+            raise CollectionTaken(
+                f"Collection {taken!r} of app {spec.slug!r} holds documents that are not stamped "
+                f"as this app's, or cannot be looked through in time (an index on "
+                f"{APP_ID_FIELD!r} helps); choose another name, or have them moved away",
+                path="collections",
+            )
 
 
 class _Lost(Exception):

@@ -157,5 +157,6 @@ def _grant(
         write_scope=app.slug,
         collections=frozenset(app.spec.collection_names),
         epoch=found.epoch if found else app.epoch_floor,
+        stamped=app.stamped,
     )
     return grant if grant == found else dataclasses.replace(grant, epoch=grant.epoch + 1)

@@ -11,11 +11,12 @@ from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.app import AppRecord, GrantOutcome, Owner
+from mdb_engine.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
 from mdb_engine.models.secret import RotationOutcome
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.claims import ClaimService
 from mdb_engine.services.grants import GrantService
-from mdb_engine.services.layout import LayoutService
+from mdb_engine.services.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
 from mdb_engine.services.master_key import MasterKeyRotation
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.services.secrets import SecretService
@@ -40,11 +41,14 @@ class Registration:
         What it was granted.
     secret_version
         The version of its credentials.
+    conflicts
+        What of its collections and indexes is not as its spec says, and why; all else is done.
     """
 
     record: AppRecord
     grants: GrantOutcome
     secret_version: int
+    conflicts: tuple[LayoutConflict, ...] = ()
 
 
 class Registry:
@@ -92,7 +96,7 @@ class Registry:
             secrets=self.secrets,
             grants=self.grants,
         )
-        self._claims = ClaimService(self._apps, self._removal)
+        self._claims = ClaimService(self._apps, self._removal, self._layout)
         self._prepared = False
 
     async def prepare(self) -> None:
@@ -118,9 +122,10 @@ class Registry:
     ) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
-        Slug and collections are claimed in one write that a unique index guards: of two that want
-        the same name at once, one wins. A tombstone of the same namespace comes back to life: with
-        its data, but with a new incarnation and so a new secret.
+        It makes and changes no collection and no index. Slug and collections are claimed in one
+        write that a unique index guards: of two that want the same name at once, one wins. A
+        tombstone of the same namespace comes back to life: with its data, but with a new
+        incarnation and so a new secret.
 
         Parameters
         ----------
@@ -141,7 +146,8 @@ class Registry:
             to another namespace. If its ``holder`` no longer exists, which only Kubernetes can
             say, call `bury` for that and claim again.
         CollectionTaken
-            If a physical name is the engine's own or already another app's.
+            If a physical name is the engine's own or already another app's, or holds documents of
+            another stamp.
         OutdatedGeneration
             If a later generation was registered.
         VersionConflict
@@ -167,26 +173,86 @@ class Registry:
             return app
         return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
 
-    async def ensure_collections(self, slug: str) -> AppRecord:
-        """Create an app's collections and indexes; rebuild and drop the managed ones that changed.
+    async def ensure_collections(
+        self, slug: str, *, seconds: float = LOOK_SECONDS
+    ) -> CollectionsOutcome:
+        """Create an app's collections, and have MongoDB hold its stamp in them; no index work.
 
-        Data that exists is kept. Indexes that the app made itself are left alone.
+        Each collection gets a validator that refuses documents whose ``app_id`` is not the slug,
+        beside whatever validator it has of its own. Where it stands and nothing else is in the
+        collection, the record's `stamped` says so, and `publish` tells the pods.
+
+        Do this before the app's database user can log in: who may insert could make a collection
+        that is not there yet without the validator.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        seconds
+            For how long each collection may be looked through, once, for documents of another
+            stamp.
+
+        Returns
+        -------
+        CollectionsOutcome
+            What was done, and the conflicts: one of a collection stops no other.
 
         Raises
         ------
         NotRegistered
             If there is no active app of that slug.
-        CollectionTaken
-            If an index cannot be built on the data that is there (its message says why).
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure(await self._active(slug))
+        return await self._layout.ensure_collections(await self._active(slug), seconds=seconds)
+
+    async def plan_indexes(self, slug: str) -> IndexesOutcome:
+        """Say what `ensure_indexes` would do, without writing: one look at each collection.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        """
+        return await self._layout.plan_indexes(await self._active(slug))
+
+    async def ensure_indexes(self, slug: str, *, seconds: float = BUILD_SECONDS) -> IndexesOutcome:
+        """Build, change and drop an app's managed indexes until they are what its spec says.
+
+        A new index is built beside the former one, which is dropped afterwards; what ``collMod``
+        can change, it changes in place. Only indexes that are recorded as the registry's are ever
+        changed or dropped, and none of a collection in which something could not be built.
+
+        It takes as long as MongoDB takes: let it run in a task of its own. It may be cancelled and
+        called again at any time.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        seconds
+            For how long one index may take, instead of the connection's limits. A
+            ``pymongo.timeout`` around the call, or around the task's creation, still holds.
+
+        Returns
+        -------
+        IndexesOutcome
+            What was done, and the conflicts.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        VersionConflict
+            If the app was registered anew meanwhile.
+        """
+        return await self._layout.ensure_indexes(await self._active(slug), seconds=seconds)
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0
     ) -> Registration:
-        """Do all steps: claim, collections, secret, grants.
+        """Do all steps: claim, collections, secret, grants, and the indexes last.
 
         Parameters
         ----------
@@ -201,12 +267,18 @@ class Registry:
         for _ in range(MAX_ATTEMPTS):
             record = await self.claim(spec, owner, generation=generation)
             try:
-                record = await self._layout.ensure(record)
+                collections = await self._layout.ensure_collections(record)
+                secret = await self.secrets.ensure(collections.record)
+                grants = await self.publish(record.slug)
+                indexes = await self._layout.ensure_indexes(collections.record)
             except VersionConflict:
                 continue  # a process that starts at the same time registers the same
-            secret = await self.secrets.ensure(record)
-            grants = await self.publish(record.slug)
-            return Registration(record, grants, secret.current.version)
+            return Registration(
+                indexes.record,
+                grants,
+                secret.current.version,
+                (*collections.conflicts, *indexes.conflicts),
+            )
         raise VersionConflict(f"App {spec.slug!r} changes faster than it can be read")
 
     async def publish(self, slug: str) -> GrantOutcome:

@@ -14,9 +14,10 @@ from datetime import datetime
 
 from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
 from mdb_engine.models.app import AppRecord
+from mdb_engine.models.layout import LayoutConflict
 from mdb_operator.kubernetes.resources import AppKey
 
-__all__ = ["Builds"]
+__all__ = ["Builds", "Built"]
 
 PATIENCE_SECONDS = 0.5
 """How long a worker waits for a build: an index over an empty collection takes 20 ms."""
@@ -30,6 +31,25 @@ GAVE_UP_SECONDS = 10.0
 """An attempt that took this long was ended by the driver's own timeout, and not by a refusal."""
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What became of an app's collections and indexes.
+
+    Parameters
+    ----------
+    wrote
+        Whether something was written.
+    record
+        The registration as it is now.
+    conflicts
+        What could not be made, and why.
+    """
+
+    wrote: bool
+    record: AppRecord
+    conflicts: tuple[LayoutConflict, ...] = ()
+
+
 @dataclass(slots=True)
 class _Build:
     """A build of one registration.
@@ -41,14 +61,14 @@ class _Build:
     started
         When.
     task
-        The work; its result is whether something was written.
+        The work.
     awaited
         Whether a worker still waits for its end.
     """
 
     record: AppRecord
     started: datetime
-    task: asyncio.Task[bool]
+    task: asyncio.Task[Built]
     awaited: bool = True
 
 
@@ -58,7 +78,7 @@ class Builds:
     Parameters
     ----------
     build
-        Makes collections and indexes what the registration says; returns whether it wrote.
+        Makes collections and indexes what the registration says.
     on_end
         Told which app's build ended that nobody waited for.
     clock
@@ -67,7 +87,7 @@ class Builds:
 
     def __init__(
         self,
-        build: Callable[[AppRecord], Awaitable[bool]],
+        build: Callable[[AppRecord], Awaitable[Built]],
         on_end: Callable[[AppKey], None],
         clock: Callable[[], datetime],
     ) -> None:
@@ -77,13 +97,13 @@ class Builds:
         self._running: dict[AppKey, _Build] = {}
         self._slots = asyncio.Semaphore(AT_ONCE)
 
-    async def ensure(self, key: AppKey, record: AppRecord) -> bool | datetime:
+    async def ensure(self, key: AppKey, record: AppRecord) -> Built | datetime:
         """Do what is to be done, or let it go on.
 
         Returns
         -------
-        bool or datetime
-            Whether something was written; or since when a build runs that is not at its end.
+        Built or datetime
+            What became of it; or since when a build runs that is not at its end.
 
         Raises
         ------
@@ -113,7 +133,7 @@ class Builds:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
 
-    async def _patiently(self, record: AppRecord) -> bool:
+    async def _patiently(self, record: AppRecord) -> Built:
         """Build, and ask again where the driver gave up waiting: MongoDB has not."""
         loop = asyncio.get_running_loop()
         while True:

@@ -12,7 +12,7 @@ import structlog
 
 from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.services.database_users import DatabaseUserService
-from mdb_operator.apps.builds import Builds
+from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.apps.workers import Again, Workers
 from mdb_operator.keys.check import KeyCheck
@@ -117,6 +117,12 @@ class SharedDatabase:
     async def _prepare(self) -> None:
         await self.registry.prepare()
 
-    async def _build(self, record: AppRecord) -> bool:
-        built = await self.registry.ensure_collections(record.slug)
-        return built.revision != record.revision
+    async def _build(self, record: AppRecord) -> Built:
+        """Make an app's collections, then their indexes, which may take its time."""
+        collections = await self.registry.ensure_collections(record.slug)
+        indexes = await self.registry.ensure_indexes(record.slug)
+        return Built(
+            collections.wrote or bool(indexes.changes),
+            indexes.record,
+            (*collections.conflicts, *indexes.conflicts),
+        )

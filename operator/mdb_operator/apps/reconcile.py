@@ -56,6 +56,7 @@ from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.kubernetes.secrets import DesiredSecret, Projection, SecretStore
 from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
+from mdb_operator.logging import redact
 from mdb_operator.mongodb.certificates import Certificates
 from mdb_operator.process.metrics import AppSnapshot, Metrics
 
@@ -247,6 +248,11 @@ class Reconciler:
                 await self._expire(report)
             with report.line(ConditionType.SECRET_PROJECTED):
                 await self._rotate_and_revoke(spec, asked, report)
+        if is_new := not record.stamped.issuperset(record.spec.collection_names):
+            # A collection has to be there before anyone may write to it. One that is new holds
+            # nothing up, and an old one that cannot be made right only for a moment.
+            with report.line(ConditionType.COLLECTIONS_READY):
+                await self._collections(app, record, report)
         with report.line(ConditionType.GRANTS_RESOLVED):
             await self._publish(record, report)
         if report.secrets is not None:
@@ -267,8 +273,9 @@ class Reconciler:
                 await self._restart_workloads(app, spec, report.secrets, report)
 
         # Data, which may take its time.
-        with report.line(ConditionType.COLLECTIONS_READY):
-            await self._collections(app, record, report)
+        if not is_new:
+            with report.line(ConditionType.COLLECTIONS_READY):
+                await self._collections(app, record, report)
 
     async def _deregister(self, app: MdbAppResource, report: Report) -> None:
         """End an app: its access first, then its Secret, then by policy its data.
@@ -633,7 +640,18 @@ class Reconciler:
                 ),
             )
             return
-        self._did(Step.COLLECTIONS, report, wrote=outcome)
+        self._did(Step.COLLECTIONS, report, wrote=outcome.wrote)
+        if outcome.record.stamped != record.stamped and report.grants is not None:
+            self._database.queue.wake(app.key)  # pods are told where MongoDB holds the stamp
+        if outcome.conflicts:
+            report.fail(
+                ConditionType.COLLECTIONS_READY,
+                Failure(
+                    Reason.INDEX_CONFLICT,
+                    redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
+                ),
+            )
+            return
         report.holding[ConditionType.COLLECTIONS_READY] = (
             "Collections and indexes are what spec.collections says."
         )

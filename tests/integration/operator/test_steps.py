@@ -222,7 +222,8 @@ async def lose_the_master_key(_installation: Installation, operator: Operator) -
 
 
 async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
-    installation.mongo["owner_clicks"].insert_many([{"user": "same"}, {"user": "same"}])
+    same = {"app_id": "owner", "user": "same"}
+    installation.mongo["owner_clicks"].insert_many([{**same}, {**same}])
     installation.apply("owner", **{**CLOSED, "collections": [UNIQUE]})
 
 
