@@ -7,7 +7,7 @@ a new keyring) ends in a wake-up of apps, and the workers do the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.projection import Address
 from mdb_operator.apps.reconcile import Objects, Reconciler, StepObserver
+from mdb_operator.apps.relist import Relist
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.sweep import Sweeper
 from mdb_operator.exceptions import DatabaseHeld
@@ -69,6 +70,16 @@ class Controller:
             resync_seconds=config.resync_seconds,
             observer=on_step,
         )
+        self._relist = Relist(
+            mdbapps,
+            self.cache,
+            self._forget,
+            context.heartbeat,
+            interval=config.relist_seconds,
+            limit=config.watch_limit_seconds,
+        )
+        self.started = asyncio.Event()
+        """Set once everything runs that notices changes, but for the watch of MdbApps."""
         self.reconcile = self._reconciler.reconcile
         self.sweep = self._sweeper.sweep
 
@@ -78,23 +89,19 @@ class Controller:
         known = self.cache.get(resource.key)
         if kind == "DELETED":
             self._forget(resource)
-        elif not self.cache.update(resource):
+            return
+        if not self.cache.update(resource):
             return
         # What somebody changes is what somebody waits for; new apps come in their hundreds.
         urgent = known is not None and not known.asks_the_same_as(resource)
-        self._queue.wake(resource.key, urgent=urgent or kind == "DELETED")
-
-    def listed(self, namespace: str, uids: Collection[str]) -> None:
-        """Take in which MdbApps a namespace has: those that went while it was not watched."""
-        for app in self.cache:
-            if app.key.namespace == namespace and app.uid not in uids:
-                self._forget(app)
-                self._queue.wake(app.key)
+        self._queue.wake(resource.key, urgent=urgent)
 
     def _forget(self, app: MdbAppResource) -> None:
+        """Take in that an MdbApp is gone, and have its traces looked for."""
         self.cache.remove(app)
         self._context.metrics.forget_app(app.key)
         self._queue.forget(app.key)
+        self._queue.wake(app.key, urgent=True)
 
     async def wait_for_database(self, stop: asyncio.Event) -> None:
         """Return once the database is not another installation's, or at the event.
@@ -113,35 +120,33 @@ class Controller:
             context.metrics.show_holder(by_other.holder)
             _log.error("The database is another installation's", error=by_other.message)
 
-    async def run(self, watch: Callable[[], Awaitable[None]]) -> None:
-        """Work until the watch of MdbApps ends, which calls `see` for every event.
-
-        `wait_for_database` comes before.
-        """
+    async def run(self) -> None:
+        """Work until cancelled; `wait_for_database` comes before, and calls of `see` meanwhile."""
         context = self._context
         context.master_keys.on_change = self._keys_changed
         workers = self.database.workers(self.reconcile, context.config.concurrency)
-        watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
+        watchers = self._factory.secret_watchers(
+            self._projected, self._secret_changed, self._has_app
+        )
         context.metrics.show_database(up=self.gate.up)
-        endless = [
-            workers.run(),
-            self.gate.run(),
-            self.database.rewrapper.run(),
-            self._sweeper.run(),
-        ]
-        endless.append(self._report())
-        endless += [watcher.run() for watcher in watchers]
         try:
+            await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(work) for work in endless]
+                for work in (
+                    *(
+                        workers.run(),
+                        self.gate.run(),
+                        self.database.rewrapper.run(),
+                        self._sweeper.run(),
+                    ),
+                    *(self._relist.run(), self._report()),
+                    *(watcher.run() for watcher in watchers),
+                ):
+                    group.create_task(work)
                 await asyncio.gather(*(watcher.wait_synced() for watcher in watchers))
                 context.readiness.hold(READY_CONTROLLER)
                 _log.info("The controller has started", isolation=context.config.isolation)
-                try:
-                    await watch()
-                finally:
-                    for task in tasks:
-                        task.cancel()
+                self.started.set()
         finally:
             context.master_keys.on_change = None
             await self.database.close()
@@ -149,12 +154,15 @@ class Controller:
     def _projected(self) -> Iterable[SecretKey]:
         return [(app.key.namespace, app.secret_name) for app in self.cache if not app.deleting]
 
+    def _has_app(self, namespace: str, uid: str) -> bool:
+        key = self.cache.key_of(uid)
+        return (key is not None and key.namespace == namespace) or self._relist.has(namespace, uid)
+
     def _secret_changed(self, change: SecretChange) -> None:
-        for app in self.cache:
-            # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
-            if app.uid == change.owner_uid and app.key.namespace == change.namespace:
-                self._queue.wake(app.key)
-                return
+        key = self.cache.key_of(change.owner_uid)
+        # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
+        if key is not None and key.namespace == change.namespace:
+            self._queue.wake(key)
 
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
         self._context.metrics.show_database(up=up)

@@ -757,6 +757,7 @@ class Reconciler:
             self._metrics.count_write("kubernetes", "status")
             report.wrote = True
             self._absorb(app, written)
+        known = self._cache.get(key)
         if known is not None and known.uid == app.uid:  # else its series went with it meanwhile
             self._metrics.show_app(key, _snapshot(app, status))
         for reason, note in report.events:

@@ -101,7 +101,8 @@ class Sweeper:
         present: set[str] = set()
         for scope in self._mdbapps.scopes if registered else ():
             with suppress(Forbidden):  # a namespace that is gone, and its Role with it
-                present.update([uid async for uid in self._mdbapps.uids(scope)])
+                async for page in self._mdbapps.metadata_pages(scope):
+                    present.update(item["metadata"]["uid"] for item in page["items"])
         return [
             record
             for record in registered

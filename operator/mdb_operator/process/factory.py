@@ -21,6 +21,7 @@ from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.leases import LeaseStore
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.secret_watch import (
+    IsApp,
     OnChange,
     SecretKey,
     SecretPoll,
@@ -109,7 +110,7 @@ class Factory:
         return SecretKeySource(self.secret_store(), config.namespace, config.master_key_secret)
 
     def secret_watchers(
-        self, targets: Callable[[], Iterable[SecretKey]], on_change: OnChange
+        self, targets: Callable[[], Iterable[SecretKey]], on_change: OnChange, is_app: IsApp
     ) -> list[Watcher]:
         """Return what notices changes of projected Secrets, by the settings; run them all.
 
@@ -119,6 +120,8 @@ class Factory:
             Returns which Secrets there should be; only polling needs to know.
         on_change
             Told of every change that was not our own write.
+        is_app
+            Whose Secrets are followed; only the watch needs to know.
         """
         context = self.context
         if not context.config.secret_watch:
@@ -132,6 +135,7 @@ class Factory:
                 namespace,
                 on_change,
                 context.own_writes,
+                is_app,
                 context.metrics.count_watch_restart,
             )
             for namespace in context.config.watch_namespaces or (None,)
