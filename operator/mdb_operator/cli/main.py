@@ -42,7 +42,7 @@ def main() -> None:
 @main.command()
 def version() -> None:
     """Print the version."""
-    click.echo(package_version("mdb-operator"))
+    click.echo(package_version("mdbapp-operator"))
 
 
 @main.command()

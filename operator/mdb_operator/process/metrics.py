@@ -138,7 +138,7 @@ class Metrics:
         build = Gauge(
             "mdb_operator_build_info", "1, with the version.", ["version"], registry=self.registry
         )
-        build.labels(version("mdb-operator")).set(1)
+        build.labels(version("mdbapp-operator")).set(1)
         self.leader = Gauge(
             "mdb_operator_leader",
             "Whether this process leads (1) or waits (0).",
