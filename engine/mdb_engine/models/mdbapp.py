@@ -11,8 +11,10 @@ __all__ = [
     "ANNOTATION_REVOKE_PREVIOUS",
     "ANNOTATION_ROTATE_REQUESTED",
     "API_VERSION",
+    "DEFAULT_OPERATOR_CLASS",
     "GROUP",
     "KIND",
+    "OPERATOR_CLASS_PATTERN",
     "PLURAL",
     "VERSION",
 ]
@@ -37,3 +39,9 @@ ANNOTATION_ROTATE_REQUESTED: Final = f"{GROUP}/rotate-requested"
 
 ANNOTATION_REVOKE_PREVIOUS: Final = f"{GROUP}/revoke-previous"
 """Any new value ends every earlier version of the secret at once (a leaked secret)."""
+
+DEFAULT_OPERATOR_CLASS: Final = "default"
+"""The class of an MdbApp and of an installation that name none."""
+
+OPERATOR_CLASS_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
+"""A class is a DNS label, as the names of Kubernetes' own classes are."""

@@ -17,6 +17,7 @@ from mdb_operator.apps.apply import Applier, Objects, StepObserver
 from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.deletion import Deletion
 from mdb_operator.apps.observe import Observer
+from mdb_operator.apps.ownership import Ownership
 from mdb_operator.apps.plan import Step
 from mdb_operator.apps.projection import Address
 from mdb_operator.apps.queue import WakeUps
@@ -61,12 +62,22 @@ class Controller:
         self._on_step = on_step
         self._registry = factory.registry()
         self.cache = MdbAppCache()
+        mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
+        guard = factory.installation_guard(self._adopted)
+        self._ownership = Ownership(
+            operator_class=config.operator_class,
+            guard=guard,
+            mdbapps=mdbapps,
+            cache=self.cache,
+            events=factory.event_recorder(),
+            metrics=context.metrics,
+        )
         self.gate = DatabaseGate(
             context.database,
             self._registry.prepare,
             self._database_changed,
             factory.ping_anew,
-            factory.installation_guard().require,
+            guard.require,
         )
         self._wakeups = WakeUps()
         self._rewrapper = Rewrapper(self._registry, context.metrics.show_rewrap, self._wake_all)
@@ -75,10 +86,10 @@ class Controller:
         self._sweeper = Sweeper(
             users, self._registry, self.gate, context.metrics, config.resync_seconds
         )
-        mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
         self._reconciler = Reconciler(
             Tools(
                 cache=self.cache,
+                ownership=self._ownership,
                 gate=self.gate,
                 observer=Observer(self._registry, self.gate),
                 applier=Applier(
@@ -119,8 +130,11 @@ class Controller:
         """Take in an event of the watch of MdbApps."""
         resource = MdbAppResource.from_body(body)
         if kind == "DELETED":
+            self._ownership.forget(resource)
+            if self.cache.get(resource.key) is None:
+                return  # another installation's, or told of before
             self._forget(resource)
-        elif not self.cache.update(resource):
+        elif not self._ownership.admits(resource) or not self.cache.update(resource):
             return
         self._wakeups.wake(resource.key)
 
@@ -194,6 +208,10 @@ class Controller:
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
         self._context.metrics.show_database(up=up)
         self._wake_all()
+
+    def _adopted(self) -> None:
+        for key in self._ownership.reconsider():
+            self._wakeups.wake(key)
 
     def _keys_changed(self) -> None:
         self._rewrapper.request()

@@ -146,6 +146,8 @@ def _failed(outcome: Outcome, kind: ConditionType) -> Part:
 def _facts(app: MdbAppResource, outcome: Outcome) -> dict[str, Any]:
     """Return binding, secret and scopes: what holds, and what held where that is not known."""
     facts: dict[str, Any] = {}
+    if app.installation is not None:
+        facts["installation"] = app.installation
     unknown = outcome.failure is not None and outcome.failure.reason in _KEEPS_BINDING
     kept = app.status if unknown else {}
     if outcome.binding is not None:

@@ -25,6 +25,7 @@ from mdb_operator.apps.describe import describe
 from mdb_operator.apps.failures import failure_for
 from mdb_operator.apps.observe import Observer
 from mdb_operator.apps.outcome import Failure, Isolation, Outcome
+from mdb_operator.apps.ownership import Others, Ownership
 from mdb_operator.apps.planning import plan
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.apps.resource import MdbAppResource
@@ -58,6 +59,8 @@ class Tools:
     ----------
     cache
         The MdbApps that there are.
+    ownership
+        Which of them are this installation's.
     gate
         Whether MongoDB can be used.
     observer, applier, deletion
@@ -77,6 +80,7 @@ class Tools:
     """
 
     cache: MdbAppCache
+    ownership: Ownership
     gate: DatabaseGate
     observer: Observer
     applier: Applier
@@ -146,6 +150,19 @@ class Reconciler:
         app = self._tools.cache.get(key)
         if app is None:
             return Again(), False
+        try:
+            claimed = await self._tools.ownership.claim(app)
+            if isinstance(claimed, Others):
+                wrote = claimed.release and await self._hand_over(app)
+                return Again(seconds=self._tools.ownership.look_again(app)), wrote
+        except MdbEngineError as error:
+            if failure_for(error) is None:
+                raise
+            return Again(failed=True), False
+        return await self._reconcile_ours(claimed)
+
+    async def _reconcile_ours(self, app: MdbAppResource) -> tuple[Again, bool]:
+        key = app.key
         if app.deleting:
             return await self._delete(app)
         try:
@@ -166,6 +183,14 @@ class Reconciler:
             self._wake_relations(app)
         wrote = await self._tell(self._tools.cache.get(key) or app, run.outcome)
         return self._when(run), wrote
+
+    async def _hand_over(self, app: MdbAppResource) -> bool:
+        """End what an app of another class has here, and release it for whom it is meant."""
+        self._tools.gate.require()
+        await self._tools.deletion.bury(app)
+        await self._tools.ownership.release(app)
+        self._wake_relations(app)
+        return True
 
     async def _delete(self, app: MdbAppResource) -> tuple[Again, bool]:
         failure = await self._tools.deletion.delete(app)

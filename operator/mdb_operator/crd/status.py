@@ -99,6 +99,13 @@ class MdbAppStatus(_Part):
     observed_generation: int | None = Field(
         default=None, ge=0, le=2**53, description="The generation that this status is about."
     )
+    installation: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=320,
+        description="Which installation of the operator handles this app: the first of its class to"
+        " claim it. No other touches it as long as this is there.",
+    )
     conditions: Annotated[list[ConditionStatusModel], Field(max_length=16)] | None = Field(
         default=None,
         description="What holds and why. `Ready` sums the others up.",
