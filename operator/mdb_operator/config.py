@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 from mdb_operator.constants import LEASE_NAME
 from mdb_operator.exceptions import ConfigurationInvalid
 
@@ -76,6 +77,13 @@ class Config(BaseSettings):
             "What the database knows this installation by; no two may have the same. Default: the "
             "UID of the operator's namespace, with the Lease's name."
         ),
+    )
+    operator_class: str = Field(
+        default=DEFAULT_OPERATOR_CLASS,
+        max_length=63,
+        pattern=OPERATOR_CLASS_PATTERN,
+        title="Class",
+        description="The MdbApps that are handled, by their spec.operatorClass.",
     )
     mongodb_uri: SecretStr | None = Field(
         default=None,

@@ -70,6 +70,12 @@ class MdbAppCache:
             del self._keys[known.uid]
         self._gone.setdefault(resource.key, []).append(resource)
 
+    def drop(self, resource: MdbAppResource) -> None:
+        """Forget an MdbApp that is there and not this installation's."""
+        known = self._apps.get(resource.key)
+        if known is not None and known.uid == resource.uid:
+            del self._apps[resource.key]
+
     def gone(self, key: AppKey) -> MdbAppResource | None:
         """Return a deleted MdbApp of this name whose traces were not looked for yet."""
         waiting = self._gone.get(key)

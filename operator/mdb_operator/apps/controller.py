@@ -12,12 +12,14 @@ from typing import Any
 
 import structlog
 
-from mdb_operator.apps.cache import MdbAppCache
+from mdb_operator.apps.binding import Binding
 from mdb_operator.apps.database import SharedDatabase
+from mdb_operator.apps.ownership import Ownership
 from mdb_operator.apps.projection import Address
-from mdb_operator.apps.reconcile import Objects, Reconciler, StepObserver
+from mdb_operator.apps.reconcile import Reconciler
 from mdb_operator.apps.relist import Relist
 from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
 from mdb_operator.exceptions import DatabaseHeld
 from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
@@ -45,29 +47,39 @@ class Controller:
         context, config = factory.context, factory.context.config
         self._context = context
         self._factory = factory
-        self.cache = MdbAppCache()
-        self.database = SharedDatabase(factory, self._database_changed, self._wake_all)
+        guard, events = factory.installation_guard(self._adopted), factory.event_recorder()
+        self.database = SharedDatabase(factory, guard, self._database_changed, self._wake_all)
         self.gate, self._queue = self.database.gate, self.database.queue
+        self.cache = self.database.apps
         mdbapps = factory.mdbapp_store()
-        self._sweeper = Sweeper(self.database, mdbapps, context.metrics, config.resync_seconds)
+        self._ownership = Ownership(
+            operator_class=config.operator_class,
+            guard=guard,
+            mdbapps=mdbapps,
+            cache=self.cache,
+            events=events,
+            metrics=context.metrics,
+        )
+        self._sweeper = Sweeper(self.database, mdbapps, context.metrics)
         self._reconciler = Reconciler(
             self.database,
-            cache=self.cache,
-            objects=Objects(
-                mdbapps,
+            ownership=self._ownership,
+            binding=Binding(
+                self.database,
                 factory.secret_store(),
                 factory.workload_restarter(),
-                factory.event_recorder(),
+                Address.parse(
+                    config.read_mongodb_uri(),
+                    config.mongodb_apps_uri,
+                    config.mongodb_database,
+                    config.isolation,
+                ),
+                CertificateFiles(config).read,
             ),
-            address=Address.parse(
-                config.read_mongodb_uri(),
-                config.mongodb_apps_uri,
-                config.mongodb_database,
-                config.isolation,
-            ),
-            certificates=CertificateFiles(config).read,
+            mdbapps=mdbapps,
+            events=events,
+            isolation=config.isolation,
             metrics=context.metrics,
-            resync_seconds=config.resync_seconds,
             observer=on_step,
         )
         self._relist = Relist(
@@ -88,9 +100,13 @@ class Controller:
         resource = MdbAppResource.from_body(body)
         known = self.cache.get(resource.key)
         if kind == "DELETED":
-            self._forget(resource)
+            self._relist.forget(resource.uid)
+            self._ownership.forget(resource)
+            if known is not None:  # else another installation's, or told of before
+                self._forget(resource)
             return
-        if not self.cache.update(resource):
+        self._relist.shown(resource.uid, resource.resource_version)
+        if not self._ownership.admits(resource) or not self.cache.update(resource):
             return
         # What somebody changes is what somebody waits for; new apps come in their hundreds.
         urgent = known is not None and not known.asks_the_same_as(resource)
@@ -167,6 +183,10 @@ class Controller:
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
         self._context.metrics.show_database(up=up)
         self._wake_all()
+
+    def _adopted(self) -> None:
+        for key in self._ownership.reconsider():
+            self._queue.wake(key)
 
     def _keys_changed(self) -> None:
         self.database.rewrapper.request()

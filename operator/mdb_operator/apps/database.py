@@ -13,12 +13,14 @@ import structlog
 from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.services.database_users import DatabaseUserService
 from mdb_operator.apps.builds import Builds, Built
+from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.apps.workers import Again, Workers
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
 from mdb_operator.process.factory import Factory
 
@@ -34,6 +36,8 @@ class SharedDatabase:
     ----------
     factory
         Makes stores and services.
+    guard
+        Keeps it to one installation.
     on_change
         Told whether MongoDB is up, whenever that changed or the database is another.
     wake_all
@@ -53,8 +57,12 @@ class SharedDatabase:
         Whether the active master key is the one that sealed what is in it.
     builds
         The collections and indexes that are being made.
+    apps
+        The MdbApps whose data is in it.
     queue
-        Its apps that have to be looked at.
+        Those of them that have to be looked at.
+    resync_seconds
+        After how long an app is looked at although nothing happened.
     rewrapper
         Follows a change of the master key.
     """
@@ -62,6 +70,7 @@ class SharedDatabase:
     def __init__(
         self,
         factory: Factory,
+        guard: InstallationGuard,
         on_change: Callable[[bool], None],
         wake_all: Callable[[], None],
     ) -> None:
@@ -71,7 +80,7 @@ class SharedDatabase:
             self._prepare,
             on_change,
             factory.ping_anew,
-            factory.installation_guard().require,
+            guard.require,
         )
         self.clock = self.gate.clock
         self.registry = factory.registry(self.clock)
@@ -80,7 +89,9 @@ class SharedDatabase:
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
         self.keys = KeyCheck(self.registry, context.master_keys.encryption)
+        self.apps = MdbAppCache()
         self.queue = WakeUps()
+        self.resync_seconds = context.config.resync_seconds
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
 

@@ -69,6 +69,15 @@ class Relist:
         self._newest = ""
         self._refused = False
         self._found: dict[str, tuple[AppKey, str]] = {}
+        self._shown: dict[str, str] = {}
+
+    def shown(self, uid: str, version: str) -> None:
+        """Take in what the watch shows, also of MdbApps that another installation handles."""
+        self._shown[uid] = version
+
+    def forget(self, uid: str) -> None:
+        """Take in that the watch told of a deletion."""
+        self._shown.pop(uid, None)
 
     def has(self, namespace: str, uid: str) -> bool:
         """Tell whether the namespace had an MdbApp of the UID in the last list."""
@@ -166,7 +175,9 @@ class Relist:
 
     def _is_behind(self, uid: str) -> bool:
         key, version = self._found[uid]
-        known = self._cache.get(key)
+        known, shown = self._cache.get(key), self._shown.get(uid)
+        if shown is not None and not older(shown, version):
+            return False
         return known is None or known.uid != uid or older(known.resource_version, version)
 
     async def _exists(self, uid: str) -> bool:

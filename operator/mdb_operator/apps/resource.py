@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mdb_engine.models.app import Owner
+from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS
 from mdb_operator.constants import FINALIZER, GROUP
 from mdb_operator.kubernetes.resources import AppKey
 
@@ -88,6 +89,16 @@ class MdbAppResource:
         """The name of its projected Secret: ``spec.secret.name``, by default ``<name>-mdb``."""
         named = (self.spec.get("secret") or {}).get("name")
         return str(named or f"{self.key.name}-mdb")
+
+    @property
+    def operator_class(self) -> str:
+        """The class of installations that are to handle it."""
+        return str(self.spec.get("operatorClass") or DEFAULT_OPERATOR_CLASS)
+
+    @property
+    def installation(self) -> str | None:
+        """The installation that has claimed it; None where none has."""
+        return self.status.get("installation") or None
 
     @property
     def finalized(self) -> bool:

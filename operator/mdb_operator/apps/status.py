@@ -11,10 +11,11 @@ not be looked at this time keeps what it said, with the generation that it said 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
+from typing import Any, Literal
 
 import structlog
 
@@ -34,7 +35,7 @@ from mdb_operator.apps.failures import Failure, failure_for, sentence
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.exceptions import KubernetesError
 
-__all__ = ["Report", "describe"]
+__all__ = ["Report", "Step", "StepObserver", "describe"]
 
 _NEEDED = (
     ConditionType.REGISTERED,
@@ -49,6 +50,51 @@ _NOT_ITS_OWN = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
 """Why an app is not registered at all: nothing of what stood in its status is its own."""
 
 _REASONS = frozenset(Reason)
+
+
+class Step(StrEnum):
+    """What is written, as metrics name it."""
+
+    FINALIZER_ADD = "finalizer-add"
+    CLAIM = "claim"
+    SECRET = "secret"  # noqa: S105 - the name of a step
+    EXPIRE = "expire"
+    ROTATE = "rotate"
+    REVOKE_PREVIOUS = "revoke-previous"
+    GRANTS = "grants"
+    READERS = "readers"
+    DATABASE_USER = "database-user"
+    PROJECT = "project"
+    FORMER_SECRET = "former-secret"  # noqa: S105 - as above
+    RESTART = "restart"
+    COLLECTIONS = "collections"
+
+    DEREGISTER = "deregister"
+    DROP_USERS = "drop-users"
+    DELETE_SECRET = "delete-secret"  # noqa: S105 - as above
+    ERASE = "erase"
+    FINALIZER_REMOVE = "finalizer-remove"
+
+    @property
+    def target(self) -> Literal["kubernetes", "mongodb"]:
+        """Where it is written to."""
+        return "kubernetes" if self in _IN_KUBERNETES else "mongodb"
+
+
+_IN_KUBERNETES = frozenset(
+    {
+        Step.FINALIZER_ADD,
+        Step.PROJECT,
+        Step.FORMER_SECRET,
+        Step.RESTART,
+        Step.DELETE_SECRET,
+        Step.FINALIZER_REMOVE,
+    }
+)
+
+StepObserver = Callable[[Step, bool], None]
+"""Told after every step, with whether it wrote something."""
+
 
 UNSETTLED_RUNS = 3
 """After so many runs in a row that failed for a reason that should pass, about four seconds, the
@@ -89,6 +135,8 @@ class Report:
         What was done that a person may want to know: reason and note.
     wrote
         Whether anything was written.
+    on_step
+        Told after every step, with whether it wrote something.
     """
 
     app: MdbAppResource
@@ -104,6 +152,7 @@ class Report:
     waiting_until: datetime | None = None
     events: list[tuple[str, str]] = field(default_factory=list)
     wrote: bool = False
+    on_step: StepObserver | None = None
     _database_down: DatabaseUnavailable | None = None
 
     def line(self, condition: ConditionType) -> _Line:
@@ -131,6 +180,12 @@ class Report:
             _log.info("Looked at again soon", error=error.message, **where)
         else:
             _log.error("A reconcile failed unexpectedly", exc_info=error, **where)
+
+    def did(self, step: Step, *, wrote: bool) -> None:
+        """Note that a step was done."""
+        self.wrote |= wrote
+        if self.on_step is not None:
+            self.on_step(step, wrote)
 
     def require_database(self) -> None:
         """Raise what a line before met, where that was a MongoDB that does not answer."""
@@ -290,6 +345,8 @@ def _ready(
 def _facts(report: Report, current: Mapping[str, Any]) -> dict[str, Any]:
     """Return binding, secret and scopes: what holds, and what held where that is not known."""
     facts: dict[str, Any] = {}
+    if report.app.installation is not None:
+        facts["installation"] = report.app.installation
     registered = report.failures.get(ConditionType.REGISTERED)
     if registered is not None and registered.reason in _NOT_ITS_OWN:
         return facts

@@ -39,17 +39,12 @@ class Sweeper:
         Which MdbApps there are.
     metrics
         Where it is counted.
-    interval
-        Seconds between two sweeps.
     """
 
-    def __init__(
-        self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics, interval: float
-    ) -> None:
+    def __init__(self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics) -> None:
         self._database = database
         self._mdbapps = mdbapps
         self._metrics = metrics
-        self._interval = interval
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -62,7 +57,7 @@ class Sweeper:
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
-                await asyncio.sleep(self._interval)
+                await asyncio.sleep(self._database.resync_seconds)
 
     async def sweep(self) -> None:
         """Sweep once.

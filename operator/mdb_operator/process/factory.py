@@ -63,8 +63,10 @@ class Factory:
         context = self.context
         return Registry(context.database, context.driver, context.master_keys.encryption, clock)
 
-    def installation_guard(self) -> InstallationGuard:
-        """Return what keeps the database to one installation."""
+    def installation_guard(
+        self, on_adoption: Callable[[], None] = lambda: None
+    ) -> InstallationGuard:
+        """Return what keeps the database to one installation, as `InstallationGuard`."""
         context, config = self.context, self.context.config
         return InstallationGuard(
             InstallationStore(control_view(context.database)),
@@ -73,6 +75,7 @@ class Factory:
             ),
             config.mongodb_database,
             partial(context.metrics.count_write, "mongodb", "installation"),
+            on_adoption,
         )
 
     def secret_store(self) -> SecretStore:

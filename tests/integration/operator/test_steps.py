@@ -14,7 +14,7 @@ from support.operator_edge import Request, writes
 
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
-from mdb_operator.apps.reconcile import Step
+from mdb_operator.apps.status import Step
 from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
 from mdb_operator.keys.source import MissingKeyring
