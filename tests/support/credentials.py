@@ -15,7 +15,9 @@ from support.waiting import wait_until
 REFUSED_WITHIN = 5.0
 """Seconds that a withdrawal may take until MongoDB refuses what was withdrawn."""
 
-AUTHENTICATION_FAILED = 18
+LOGIN_REFUSED = frozenset({11, 18})
+"""UserNotFound, AuthenticationFailed: the user may go between its login and its command."""
+
 UNAUTHORIZED = 13
 
 
@@ -26,7 +28,7 @@ def opens(uri: str) -> bool:
         with Client(uri, serverSelectionTimeoutMS=5_000) as client:
             client.get_default_database().command("ping")
     except OperationFailure as error:
-        if error.code != AUTHENTICATION_FAILED:
+        if error.code not in LOGIN_REFUSED:
             raise
         return False
     return True
@@ -39,7 +41,7 @@ def reads(uri: str, collection: str) -> bool:
         with Client(uri, serverSelectionTimeoutMS=5_000) as client:
             client.get_default_database()[collection].find_one()
     except OperationFailure as error:
-        if error.code not in {AUTHENTICATION_FAILED, UNAUTHORIZED}:
+        if error.code not in {*LOGIN_REFUSED, UNAUTHORIZED}:
             raise
         return False
     return True
@@ -47,9 +49,7 @@ def reads(uri: str, collection: str) -> bool:
 
 def wait_refused(uri: str, what: str, deadline: float = REFUSED_WITHIN) -> None:
     """Wait until MongoDB refuses a URI."""
-    wait_until(
-        lambda: not opens(uri), deadline=deadline, message=f"MongoDB still lets in: {what}"
-    )
+    wait_until(lambda: not opens(uri), deadline=deadline, message=f"MongoDB still lets in: {what}")
 
 
 @contextmanager

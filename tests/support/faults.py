@@ -35,6 +35,9 @@ UNCOUNTED = {
 """Commands of the driver itself, and the look whether MongoDB is there."""
 
 
+READS = ("GET", "find", "aggregate", "count", "list", "getMore", "usersInfo", "rolesInfo")
+
+
 class Fault(StrEnum):
     """How a call fails."""
 
@@ -52,6 +55,11 @@ class Call:
 
     target: str
     what: str
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something."""
+        return not self.what.startswith(READS)
 
     def __str__(self) -> str:
         return f"{self.target}: {self.what}"
