@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -152,7 +152,7 @@ class _Refusal:
         body = {"kind": "Status", "code": self.status, "message": "injected by a test"}
         return json.dumps({**body, "reason": reason.get(self.status, "InternalError")}).encode()
 
-    async def __aenter__(self) -> _Refusal:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -249,7 +249,7 @@ class MongoProxy:
         await writer.drain()
 
 
-class _HungUp(Exception):  # noqa: N818 - it is no error
+class _HungUp(Exception):
     """Ends a connection."""
 
 
