@@ -89,13 +89,14 @@ class LiveOperator:
                 if event["type"] != "BOOKMARK":
                     self.controller.see(event["type"], event["object"])
 
-        task = asyncio.create_task(self.controller.run(watch))
+        tasks = [asyncio.create_task(work) for work in (self.controller.run(), watch())]
         try:
             yield
-            assert not task.done(), "the operator ended by itself"
+            assert not any(task.done() for task in tasks), "the operator ended by itself"
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await kube.aclose()
 
 

@@ -103,13 +103,12 @@ class Binding:
         self, app: MdbAppResource, result: Projection, report: Report
     ) -> None:
         """Slow down where somebody keeps undoing what is written, and say so."""
-        if result is Projection.UNCHANGED:
-            self._contention.settled(app.key)
-            return
         secrets, told = report.secrets, app.status.get("secret") or {}
-        if secrets is None or told.get("version") != secrets.current.version:
-            return  # a new version is written once, and that is no repair
-        pause = self._contention.repaired(app.key)
+        is_new = secrets is None or told.get("version") != secrets.current.version
+        if result is Projection.UNCHANGED or is_new:  # a new version is written once: no repair
+            pause = self._contention.settled(app.key)
+        else:
+            pause = self._contention.repaired(app.key)
         if pause:
             self._database.queue.hold(app.key, pause)
             report.fail(

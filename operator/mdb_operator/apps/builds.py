@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
 from mdb_engine.models.app import AppRecord
 from mdb_engine.models.layout import LayoutConflict
 from mdb_operator.kubernetes.resources import AppKey
@@ -25,10 +24,6 @@ PATIENCE_SECONDS = 0.5
 AT_ONCE = 32
 """Builds that run at once. Each holds a connection, of which the driver opens 100, so that even if
 all of them hang two thirds are left for what must not wait."""
-
-
-GAVE_UP_SECONDS = 10.0
-"""An attempt that took this long was ended by the driver's own timeout, and not by a refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +107,7 @@ class Builds:
         """
         found = self._running.get(key)
         if found is None:
-            task = asyncio.create_task(self._patiently(record), name=f"build of {record.slug}")
+            task = asyncio.create_task(self._in_turn(record), name=f"build of {record.slug}")
             found = self._running[key] = _Build(record, self._clock(), task)
         await asyncio.wait({found.task}, timeout=PATIENCE_SECONDS)
         if not found.task.done():
@@ -133,16 +128,6 @@ class Builds:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._running.clear()
 
-    async def _patiently(self, record: AppRecord) -> Built:
-        """Build, and ask again where the driver gave up waiting: MongoDB has not."""
-        loop = asyncio.get_running_loop()
-        while True:
-            async with self._slots:
-                started = loop.time()
-                try:
-                    return await self._build(record)
-                except DatabaseForbidden:
-                    raise
-                except DatabaseUnavailable:
-                    if loop.time() - started < GAVE_UP_SECONDS:
-                        raise
+    async def _in_turn(self, record: AppRecord) -> Built:
+        async with self._slots:
+            return await self._build(record)

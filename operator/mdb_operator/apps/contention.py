@@ -60,10 +60,17 @@ class Contention:
         return pause
 
     def forget(self, key: AppKey) -> None:
-        """Begin anew: the app is gone, or was found as it has to be after its pause."""
+        """Begin anew: the app is gone."""
         self._rows.pop(key, None)
 
-    def settled(self, key: AppKey) -> None:
-        """Note that nothing had to be repaired; the row ends if its pause is over."""
-        if key in self._rows and self._clock() >= self._rows[key][1]:
+    def settled(self, key: AppKey) -> float:
+        """Note that nothing had to be repaired; return for how many seconds the pause goes on.
+
+        With the pause the row ends.
+        """
+        if key not in self._rows:
+            return 0.0
+        left = self._rows[key][1] - self._clock()
+        if left <= 0:
             del self._rows[key]
+        return max(0.0, left)

@@ -132,7 +132,8 @@ class Reconciler:
                     work = self._deregister if report.app.deleting else self._provision
                     await work(report.app, report)
                 finally:
-                    await self._tell(report)
+                    with report.line(ConditionType.READY):
+                        await self._tell(report)
             again = self._again(report)
             if left_behind and not again.failed:
                 again = replace(again, failed=True)
@@ -233,7 +234,7 @@ class Reconciler:
                 )
                 report.fail(ConditionType.REGISTERED, Failure(Reason.DELETING, text))
                 report.unbound = True
-                await self._tell(report)
+                await self._tell(report)  # before nobody may hold it back for that any more
             await self._remove_finalizer(app, report)
             report.failures.clear()
 

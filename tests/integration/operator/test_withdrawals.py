@@ -95,7 +95,7 @@ def rename_the_index(here: Installation, name: str, uri: str) -> str:
 def want_what_the_data_is_not(here: Installation, name: str, uri: str) -> str:
     with Client(uri) as client:
         mine = client.get_default_database()[f"{name}_c"]
-        mine.insert_many([{"user": "same"}, {"user": "same"}])
+        mine.insert_many([{"app_id": name, "user": "same"}, {"app_id": name, "user": "same"}])
     here.apply(name, **collection(BY_TIME, {**BY_USER, "unique": True}))
     return "IndexConflict"
 
@@ -141,7 +141,7 @@ def test_a_leaked_credential_ends_while_an_index_is_built(running: Installation)
     running.apply("building", **collection(BY_TIME))
     running.wait_condition("building")
     leaked = uri_of(running, "building")
-    running.mongo["building_c"].insert_one({"user": "one"})
+    running.mongo["building_c"].insert_one({"app_id": "building", "user": "one"})
     with hanging_index_builds(running.server.client):
         running.apply("building", **collection(BY_TIME, BY_USER))
         wait_until(
@@ -165,7 +165,7 @@ def test_a_build_that_takes_longer_than_the_driver_waits_is_no_failure(
     process = here.start(MONGODB_URI=f"{here.uri}&socketTimeoutMS=2000")
     here.apply("patient", **collection(BY_TIME))
     here.wait_condition("patient")
-    here.mongo["patient_c"].insert_one({"user": "one"})
+    here.mongo["patient_c"].insert_one({"app_id": "patient", "user": "one"})
     with hanging_index_builds(here.server.client):
         here.apply("patient", **collection(BY_TIME, BY_USER))
         seen: set[tuple[str, str]] = set()
@@ -250,7 +250,8 @@ def test_a_registration_ends_with_its_mdbapp_whoever_removed_that(
     here.apply("elsewhere", namespace=bi)
     for name in ("lost", "kept", "renamed"):
         here.wait_condition(name)
-        here.mongo[f"{'former' if name == 'renamed' else name}_c"].insert_one({"kept": True})
+        slug = "former" if name == "renamed" else name
+        here.mongo[f"{slug}_c"].insert_one({"app_id": slug, "kept": True})
     here.wait_condition("elsewhere", namespace=bi)
     leaked = {name: uri_of(here, name) for name in ("lost", "renamed")}
     good = [uri_of(here, "kept"), here.secret("elsewhere-mdb", bi)["uri"]]
@@ -296,7 +297,7 @@ def test_eight_builds_that_hang_hold_up_no_withdrawal(installation: Installation
     )
     leaked = {name: uri_of(here, name) for name in ("free", "hang-0", "hang-7")}
     for name in hanging:
-        here.mongo[f"{name}_c"].insert_one({"user": "one"})
+        here.mongo[f"{name}_c"].insert_one({"app_id": name, "user": "one"})
     with hanging_index_builds(here.server.client):
         for name in hanging:
             here.apply(name, **collection(BY_TIME, BY_USER))
