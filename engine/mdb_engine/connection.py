@@ -9,6 +9,7 @@ transaction.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -223,7 +224,7 @@ class Connections:
 
     def _connect(self, settings: ConnectionSettings) -> _Connection:
         activity = Activity()
-        options = {**CLIENT_OPTIONS, **settings.options}
+        options = {**_defaults(settings), **settings.options}
         options["event_listeners"] = [*options.get("event_listeners", ()), activity]
         try:
             client = self._driver.connect(settings.uri.get_secret_value(), **options)
@@ -248,6 +249,17 @@ class Connections:
                 _logger.warning("old_connection_closed_while_busy", after_seconds=self._retirement)
         finally:
             await self._driver.close(connection.client)
+
+
+def _defaults(settings: ConnectionSettings) -> dict[str, Any]:
+    """Return the library's defaults for what neither the URI nor an argument says.
+
+    The names of options are not case-sensitive, in either place.
+    """
+    query = settings.uri.get_secret_value().partition("?")[2]
+    said = {part.partition("=")[0].lower() for part in re.split("[&;]", query)}
+    said.update(map(str.lower, settings.options))
+    return {name: value for name, value in CLIENT_OPTIONS.items() if name.lower() not in said}
 
 
 async def _ping(database: RawDatabase) -> None:

@@ -7,6 +7,7 @@ do, and never holds a secret: everything that is put into one is a name, a path 
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -53,6 +54,10 @@ class MdbEngineError(Exception):
         super().__init__(message)
         self.message = message
         self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by calling the class with `args`, as exceptions do: some of these take other arguments.
+        return (copyreg.__newobj__, (type(self), *self.args), self.__dict__)  # type: ignore[attr-defined]
 
     def __str__(self) -> str:
         if self.path and self.path not in self.message:

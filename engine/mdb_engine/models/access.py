@@ -7,7 +7,7 @@ scoped database needs to know: it decides without I/O, so an operation costs one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class Verifier:
         When this version stops being accepted (UTC, aware), or None for the current one.
     """
 
-    sha256: bytes
+    sha256: bytes = field(repr=False)
     version: int
     not_after: datetime | None = None
 
