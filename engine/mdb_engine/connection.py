@@ -28,7 +28,7 @@ from pymongo.monitoring import (
 
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
-from mdb_engine.tasks import end
+from mdb_engine.tasks import end, finish
 
 __all__ = ["ConnectionSettings", "Connections"]
 
@@ -203,10 +203,11 @@ class Connections:
         connection = self._connect(settings)
         try:
             await _ping(connection.database)
+            self._driver.bound_selection(connection.client)
             if verify is not None:
                 await verify(connection.database)
         except BaseException:
-            await self._driver.close(connection.client)
+            await finish(self._driver.close(connection.client))
             raise
         old, self._current = self._current, connection
         if old is not None:
@@ -217,10 +218,11 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, whatever is under way."""
         current, self._current = self._current, None
-        retired = dict(self._retired)
-        await end(*retired)
-        if current is not None:
-            await self._driver.close(current.client)
+        try:
+            await finish(end(*self._retired))
+        finally:
+            if current is not None:
+                await finish(self._driver.close(current.client))
 
     def _connect(self, settings: ConnectionSettings) -> _Connection:
         activity = Activity()
@@ -248,7 +250,7 @@ class Connections:
             if not connection.activity.idle:
                 _logger.warning("old_connection_closed_while_busy", after_seconds=self._retirement)
         finally:
-            await self._driver.close(connection.client)
+            await finish(self._driver.close(connection.client))
 
 
 def _defaults(settings: ConnectionSettings) -> dict[str, Any]:

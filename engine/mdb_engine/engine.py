@@ -65,7 +65,7 @@ class MongoDBEngine:
     db_name
         The database that the apps share; by default ``MONGODB_DB``.
     driver
-        ``motor`` or ``pymongo``; by default ``MDB_DRIVER``, else Motor.
+        ``pymongo`` or ``motor``; by default ``MDB_DRIVER``, else PyMongo's own async client.
     slug
         Which app this process is, where bindings for several are mounted. ``create_app`` says it.
     limits
