@@ -122,16 +122,7 @@ def find_binding(root: Path | None, slug: str | None = None) -> Binding | None:
     """
     if root is None or not root.is_dir():
         return None
-    found: list[Binding] = []
-    broken: list[BindingError] = []
-    for directory in sorted(root.iterdir()):
-        if directory.name.startswith(".") or not directory.is_dir():
-            continue
-        try:
-            if _is_ours(directory):
-                found.append(read_binding(directory))
-        except BindingError as error:
-            broken.append(error)
+    found, broken = _all_of_ours(root)
     # A broken one is a neighbour's affair, unless it may be the one that is looked for.
     if broken and (slug is None or not any(binding.slug == slug for binding in found)):
         raise broken[0]
@@ -194,6 +185,21 @@ def fingerprint(directory: Path) -> str:
 
 class _NoText(BindingError):
     """An entry that is none of the operator's: not text, or larger than a Secret can be."""
+
+
+def _all_of_ours(root: Path) -> tuple[list[Binding], list[BindingError]]:
+    """Read the operator's bindings; what is wrong with one does not hide another."""
+    found: list[Binding] = []
+    broken: list[BindingError] = []
+    for directory in sorted(root.iterdir()):
+        if directory.name.startswith(".") or not directory.is_dir():
+            continue
+        try:
+            if _is_ours(directory):
+                found.append(read_binding(directory))
+        except BindingError as error:
+            broken.append(error)
+    return found, broken
 
 
 def _is_ours(directory: Path) -> bool:

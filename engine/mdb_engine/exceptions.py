@@ -56,8 +56,9 @@ class MdbEngineError(Exception):
         self.path = path
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Not by calling the class with `args`, as exceptions do: some of these take other arguments.
-        return (copyreg.__newobj__, (type(self), *self.args), self.__dict__)  # type: ignore[attr-defined]
+        # Not by calling the class with `args`, as exceptions do: some take other arguments.
+        make = copyreg.__newobj__  # type: ignore[attr-defined]
+        return (make, (type(self), *self.args), self.__dict__)
 
     def __str__(self) -> str:
         if self.path and self.path not in self.message:
