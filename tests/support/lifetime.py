@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -126,12 +127,10 @@ async def _soak(mongo: Database, cycles: int) -> int:
         await cycle(mongo, names[number % 2], choose)
         if number % 100 == 0:
             print(f"{number} cycles, {time.monotonic() - began:.0f} s: {Leftovers.now()}")  # noqa: T201
-    try:
+    with contextlib.suppress(DeadlineExceededError):
         await wait_until_async(
             lambda: Leftovers.now().beyond(before) == "", deadline=15, message="all to be gone"
         )
-    except DeadlineExceededError:
-        pass
     left = Leftovers.now().beyond(before)
     print(left or f"{cycles} cycles left no task, no socket and no client")  # noqa: T201
     return 1 if left else 0
