@@ -20,6 +20,7 @@ __all__ = [
     "DatabaseForbidden",
     "DatabaseUnavailable",
     "Fault",
+    "GrantMalformed",
     "InvalidToken",
     "LimitExceeded",
     "ManifestInvalid",
@@ -186,3 +187,21 @@ class DatabaseUnavailable(MdbEngineError):
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class GrantMalformed(DatabaseUnavailable):
+    """An app's row of the grants collection cannot be understood, so the app has no access.
+
+    Parameters
+    ----------
+    message
+        Which row it is, and what is wrong with it.
+    epoch
+        Of the row, or None where that cannot be told either.
+    """
+
+    code = "grant_malformed"
+
+    def __init__(self, message: str, *, path: str | None = None, epoch: int | None = None) -> None:
+        super().__init__(message, path=path)
+        self.epoch = epoch

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from mdb_engine.binding import Binding, BindingError, fingerprint, read_binding
 from mdb_engine.connection import ConnectionSettings
 from mdb_engine.driver import RawDatabase
-from mdb_engine.exceptions import InvalidToken, MdbEngineError, ScopeDenied
+from mdb_engine.exceptions import GrantMalformed, InvalidToken, MdbEngineError, ScopeDenied
 from mdb_engine.hosting.runtime import KeysListener, Runtime
 from mdb_engine.models.access import Grant
 from mdb_engine.models.manifest import Manifest
@@ -157,12 +157,15 @@ class PodHosting:
 
         async def verify(database: RawDatabase) -> None:
             now = datetime.now(UTC)
-            accepting.extend(
-                grant
-                for grant in await read_grants(database, {app_key(new.slug)})
-                if grant.slug == new.slug
-                and accepted_version(token, grant.verifiers, now) is not None
-            )
+            row = (await read_grants(database, {app_key(new.slug)})).get(app_key(new.slug))
+            if isinstance(row, GrantMalformed):
+                raise row
+            if (
+                row is not None
+                and row.slug == new.slug
+                and accepted_version(token, row.verifiers, now) is not None
+            ):
+                accepting.append(row)
             if not accepting:
                 raise InvalidToken(
                     f"version {new.version} of the secret of app {new.slug!r} is mounted, but not "

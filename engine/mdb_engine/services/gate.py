@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from mdb_engine.exceptions import InvalidToken, NotRegistered, TokenRequired
+from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
 from mdb_engine.models.access import Access, Verifier
 from mdb_engine.services.access import GrantedAccess, NameIndex
 from mdb_engine.services.audit import AuditTrail
@@ -125,6 +125,9 @@ class TokenGate:
     def _verify(self, index: NameIndex, token: PresentedToken | None) -> None:
         grant = index.grants.get(self._slug)
         if grant is None:
+            malformed = self._cache.malformed(self._slug)
+            if malformed is not None:
+                raise GrantMalformed(malformed.message)
             raise NotRegistered(f"app {self._slug!r} is not registered, or not any more")
         if token is None:
             raise TokenRequired(
