@@ -9,6 +9,7 @@ transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import threading
 import time
@@ -16,7 +17,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.monitoring import (
@@ -53,7 +53,7 @@ CLIENT_OPTIONS: Final[Mapping[str, Any]] = {
 }
 """Fail while a client still waits for the answer; dates say that they are UTC, so JSON does too."""
 
-_logger = structlog.get_logger("mdb_engine.connection")
+_logger = logging.getLogger("mdb_engine.connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +248,9 @@ class Connections:
             while not connection.activity.idle and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(min(self._grace, IDLE_POLL_SECONDS))
             if not connection.activity.idle:
-                _logger.warning("old_connection_closed_while_busy", after_seconds=self._retirement)
+                _logger.warning(
+                    "an old connection is closed while it is busy, after %g s", self._retirement
+                )
         finally:
             await finish(self._driver.close(connection.client))
 

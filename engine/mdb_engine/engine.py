@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -10,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import structlog
+import pymongo
 from pydantic import SecretStr
 
 from mdb_engine.binding import BindingError, find_binding
@@ -50,7 +51,7 @@ __all__ = ["ManifestSource", "MongoDBEngine"]
 ManifestSource = Manifest | Path | str | Mapping[str, Any]
 """A manifest, the path of its file, or what was read from one."""
 
-_logger = structlog.get_logger("mdb_engine")
+_logger = logging.getLogger("mdb_engine")
 
 
 class MongoDBEngine:
@@ -230,7 +231,8 @@ class MongoDBEngine:
             self._open = stack.pop_all()
         self._loop = asyncio.get_running_loop()
         self._runtime, self._hosting = runtime, hosting
-        _logger.info("engine_initialized", driver=self._driver.name, in_pod=self.in_pod)
+        where = "in a pod" if self.in_pod else "on its own"
+        _logger.info("the engine runs, %s, on the driver %s", where, self._driver.name)
 
     async def _close(self) -> None:
         self._leave_loop_that_is_gone()
@@ -240,12 +242,15 @@ class MongoDBEngine:
             self._check_loop()
             self._runtime = self._hosting = self._loop = None
             await finish(self._open.aclose())
-        _logger.info("engine_shut_down")
+        _logger.info("the engine was shut down")
 
     def _leave_loop_that_is_gone(self) -> None:
         """Forget what belongs to a loop that is closed: nothing of it can be ended any more."""
         if self._loop is not None and self._loop.is_closed():
-            _logger.warning("engine_left_open")
+            _logger.warning(
+                "the event loop of the engine was closed before the engine: its connections are "
+                "left to the garbage collector; await engine.shutdown() first"
+            )
             self._runtime = self._hosting = self._loop = None
             self._users.clear()
             self._open.pop_all()
@@ -289,7 +294,7 @@ class MongoDBEngine:
         self._manifests[slug] = loaded
         runtime.cache.name(loaded.read_scopes)
         for difference in self._differences(slug):
-            _logger.warning("manifest_differs", slug=slug, difference=difference)
+            _logger.warning("app %s: %s", slug, difference)
         return loaded
 
     def get_scoped_db(
@@ -399,6 +404,30 @@ class MongoDBEngine:
         """Say whether an app may read other apps' data at this moment."""
         return len(self.read_scopes(slug)) > 1
 
+    @property
+    def refused_operations(self) -> Mapping[str, int]:
+        """How many operations were refused that are not in the audit trail, by code of the error.
+
+        For an app's own metrics: ``query_refused``, ``limit_exceeded`` and the like.
+        """
+        return {} if self._runtime is None else self._runtime.audit.refused
+
+    def record_denied(self, slug: str, operation: str, error: MdbEngineError) -> None:
+        """Note in the audit trail that an app's policy, or another wall of it, denied somebody.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        operation
+            What was asked for, in a word that is no client's choice: ``policy``.
+        error
+            Why it was denied.
+        """
+        if self._runtime is not None:
+            known = self._runtime.cache.registered
+            self._runtime.audit.access(slug, operation, "", slug, error, known=known)
+
     def readiness(self, slug: str) -> Readiness:
         """Say whether an app can serve, from memory."""
         runtime, hosting = self._runtime, self._hosting
@@ -484,8 +513,9 @@ class MongoDBEngine:
         settings = self._settings
         connections = Connections(self._driver)
 
-        async def insert(documents: Sequence[Mapping[str, Any]]) -> None:
-            await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
+        async def insert(documents: Sequence[Mapping[str, Any]], seconds: float) -> None:
+            with pymongo.timeout(seconds):
+                await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
 
         return Runtime(
             settings=settings,

@@ -7,10 +7,10 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
 from pydantic import SecretStr
 
 from mdb_engine.config import secret_from_environment
@@ -31,7 +31,7 @@ __all__ = ["StandaloneHosting"]
 RETRY_SECONDS: Final = 1.0
 """How soon tokens are looked up again when the database could not say."""
 
-_logger = structlog.get_logger("mdb_engine.standalone")
+_logger = logging.getLogger("mdb_engine.standalone")
 
 
 class StandaloneHosting:
@@ -125,9 +125,7 @@ class StandaloneHosting:
         spec = manifest.to_spec()
         registration = await self.registry.register(spec)
         for denied in registration.grants.denied:
-            _logger.warning(
-                "scope_not_granted", slug=spec.slug, scope=denied.slug, reason=denied.reason
-            )
+            _logger.warning("app %s may not read app %s: %s", spec.slug, denied.slug, denied.reason)
         await self._reveal(spec.slug)
         await self._runtime.cache.refresh()
 
@@ -162,7 +160,7 @@ class StandaloneHosting:
         await self._runtime.cache.refresh()
         change = f"version {revealed.version} to {new.version}"
         self._runtime.audit.record("token_changed", slug, message=change)
-        _logger.info("secret_rotated", slug=slug, version=new.version)
+        _logger.info("the secret of app %s was rotated: %s", slug, change)
         return new.current.token
 
     async def _reveal(self, slug: str) -> RevealedSecrets:
@@ -191,7 +189,7 @@ class StandaloneHosting:
                 try:
                     await self._reveal(slug)
                 except MdbEngineError as error:
-                    _logger.warning("token_not_found", slug=slug, code=error.code)
+                    _logger.warning("the secret of app %s cannot be read: %s", slug, error.message)
                     with self._rest.here():
                         await asyncio.sleep(RETRY_SECONDS)
                     self._changed.set()

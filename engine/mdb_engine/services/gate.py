@@ -120,7 +120,9 @@ class TokenGate:
 
     def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
         """Note an access for the audit trail; never blocks and never raises."""
-        self._audit.access(self._slug, operation, collection, owner, denied)
+        self._audit.access(
+            self._slug, operation, collection, owner, denied, known=self._cache.registered
+        )
 
     def _verify(self, index: NameIndex, token: PresentedToken | None) -> None:
         grant = index.grants.get(self._slug)

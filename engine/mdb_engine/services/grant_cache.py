@@ -186,6 +186,14 @@ class GrantCache:
         row = self._rows.get(app_key(slug))
         return row if isinstance(row, Grant) and row.slug == slug else None
 
+    def registered(self, slug: str, physical: str = "") -> bool:
+        """Say whether a slug has a grant, and whether it has declared a collection of that name."""
+        grant = self.grant(slug)
+        if grant is None:
+            return False
+        declared = physical.removeprefix(f"{slug}_")
+        return not physical or (physical != declared and declared in grant.collections)
+
     def malformed(self, slug: str) -> GrantMalformed | None:
         """Return what is wrong with the row of an app, or None."""
         row = self._rows.get(app_key(slug))

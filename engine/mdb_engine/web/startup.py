@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import structlog
 from fastapi import FastAPI
 
 from mdb_engine.exceptions import (
@@ -42,7 +42,7 @@ NOT_YET: Final = (DatabaseUnavailable, NotRegistered, InvalidToken, TokenRequire
 NOT_YET_ALONE: Final = (DatabaseUnavailable,)
 """What passes by itself without an operator: a wrong ``<SLUG>_SECRET`` stays wrong."""
 
-_logger = structlog.get_logger("mdb_engine.startup")
+_logger = logging.getLogger("mdb_engine.startup")
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def lifespan(
             registering.result()
             await _start(app, context, on_startup)
         elif in_pod:
-            _logger.warning("started_without_being_ready", slug=context.slug, why=context.problem)
+            _logger.warning("app %s starts, but is not ready: %s", context.slug, context.problem)
             late = asyncio.create_task(
                 _start_late(app, context, on_startup, registering), name="mdb-engine startup"
             )
@@ -95,7 +95,7 @@ async def _start(app: FastAPI, context: AppContext, on_startup: Hook | None) -> 
     scopes = sorted(context.engine.read_scopes(context.slug))
     await _call(on_startup, app)
     context.started = True
-    _logger.info("app_ready", slug=context.slug, reads=scopes, multi_site=len(scopes) > 1)
+    _logger.info("app %s is ready; it reads %s", context.slug, ", ".join(scopes))
 
 
 async def _start_late(
@@ -112,9 +112,9 @@ async def _start_late(
     try:
         await registering
         await _start(app, context, on_startup)
-    except Exception as error:
+    except Exception:
         context.problem = "the start failed; the process ends"
-        _logger.exception("start_failed", slug=context.slug, kind=type(error).__name__)
+        _logger.exception("app %s could not be started; the process ends", context.slug)
         # What a server takes for the request to end in an orderly way.
         signal.raise_signal(signal.SIGTERM)
 
@@ -132,7 +132,7 @@ async def _until(context: AppContext, step: Callable[[], Awaitable[Any]]) -> Non
             if not isinstance(error, NOT_YET if context.engine.in_pod else NOT_YET_ALONE):
                 raise
             if context.problem != error.message:
-                _logger.info("waiting", slug=context.slug, why=error.message, code=error.code)
+                _logger.info("app %s waits: %s", context.slug, error.message)
             context.problem = error.message
         else:
             return

@@ -87,7 +87,7 @@ class Clock:
 
 
 def gate_of(cache: GrantCache, token: str | None, slug: str = "shop") -> TokenGate:
-    async def insert(_: Sequence[object]) -> None:
+    async def insert(_documents: Sequence[object], _seconds: float) -> None:
         raise AssertionError("nothing is written in these tests")
 
     held = None if token is None else PresentedToken(token)
