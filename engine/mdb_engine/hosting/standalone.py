@@ -31,6 +31,9 @@ __all__ = ["StandaloneHosting"]
 RETRY_SECONDS: Final = 1.0
 """How soon tokens are looked up again when the database could not say."""
 
+TRIM_SECONDS: Final = 3600.0
+"""How often the audit trail is held against its bound: each time, it is read once."""
+
 _logger = logging.getLogger("mdb_engine.standalone")
 
 
@@ -67,6 +70,8 @@ class StandaloneHosting:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._rest = Rest()
+        self._trimming: asyncio.Task[None] | None = None
+        self._trim_rest = Rest()
         runtime.cache.on_change(self._changed.set)
 
     @property
@@ -105,11 +110,14 @@ class StandaloneHosting:
         """Begin to follow rotations; needs a running loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._follow(), name="mdb-engine tokens")
+            self._trimming = asyncio.create_task(self._trim(), name="mdb-engine audit bound")
 
     async def stop(self) -> None:
         """End following rotations."""
-        await self._rest.end(self._task)
-        self._task = None
+        await asyncio.gather(
+            self._rest.end(self._task), self._trim_rest.end(self._trimming), return_exceptions=True
+        )
+        self._task = self._trimming = None
 
     def token(self, slug: str) -> PresentedToken | None:
         """Return the token from the environment, else the one of an app that registered here."""
@@ -175,6 +183,19 @@ class StandaloneHosting:
         self._versions[slug] = frozenset(keys)
         self._on_keys(slug, SessionKeys(revealed.version, keys, ends))
         return revealed
+
+    async def _trim(self) -> None:
+        """Keep the audit trail under its bound, which is nobody else's business here."""
+        while True:
+            with self._trim_rest.here():
+                await asyncio.sleep(TRIM_SECONDS)
+            try:
+                removed = await self.registry.trim_audit()
+            except MdbEngineError as error:
+                _logger.warning("the audit trail could not be trimmed: %s", error.message)
+            else:
+                if removed:
+                    _logger.warning("the audit trail was full; its %s oldest events went", removed)
 
     async def _follow(self) -> None:
         """Look up the credentials of an app again when other versions of them are accepted."""
