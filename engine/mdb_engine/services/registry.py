@@ -21,6 +21,7 @@ from mdb_engine.services.master_key import MasterKeyRotation
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.services.secrets import SecretService
 from mdb_engine.storage.apps import AppStore
+from mdb_engine.storage.audit import AuditStore
 from mdb_engine.storage.base import control_view
 from mdb_engine.storage.grants import GrantStore
 from mdb_engine.storage.layout import LayoutStore
@@ -97,12 +98,20 @@ class Registry:
             grants=self.grants,
         )
         self._claims = ClaimService(self._apps, self._removal, self._layout)
+        self._audit = AuditStore(database, driver)
         self._prepared = False
 
     async def prepare(self) -> None:
         """Make the engine's own collections and indexes; writes nothing where they exist."""
         await self._layout.ensure_engine()
         self._prepared = True
+
+    async def trim_audit(self) -> int:
+        """Keep the audit trail under its bound; return how many events were removed.
+
+        To be called from time to time by whoever registers apps.
+        """
+        return await self._audit.trim()
 
     async def get(self, slug: str) -> AppRecord | None:
         """Return what is registered under a slug, tombstones included, or None."""
