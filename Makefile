@@ -60,6 +60,11 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
+.PHONY: test-kind
+test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
+	@DEVCLUSTER=kind $(RUN) devcluster prepare
+	$(call step,Run the e2e tests on kind,DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind uv run pytest -x --lf tests/e2e; and: DEVCLUSTER=kind uv run devcluster status)
+
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
