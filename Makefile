@@ -63,6 +63,10 @@ integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods incl
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
 	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 uv run pytest -x --lf tests/integration/operator/test_faults.py)
+.PHONY: test-kind
+test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
+	@DEVCLUSTER=kind $(RUN) devcluster prepare
+	$(call step,Run the e2e tests on kind,DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind uv run pytest -x --lf tests/e2e; and: DEVCLUSTER=kind uv run devcluster status)
 
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone

@@ -24,6 +24,7 @@ from typing import NoReturn
 import pytest
 
 from devcluster import detect, images
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.paths import NAME_VARIABLE, state_root
@@ -251,6 +252,8 @@ def why_no_pods() -> str:
             "pods without a Docker engine need root on Linux (run the tests as root, start a"
             " Docker engine, or set DEVCLUSTER=kubeconfig to use a cluster of yours)"
         )
+    if choice is detect.Choice.KIND and not detect.docker_answers() and own.why_not():
+        return f"no Docker engine answers `docker info`, and {own.why_not()}"
     return ""
 
 
