@@ -84,7 +84,14 @@ class _Motor(Driver):
     name = "motor"
 
     def connect(self, uri: str, **options: Any) -> Any:
-        motor_asyncio = importlib.import_module("motor.motor_asyncio")
+        try:
+            motor_asyncio = importlib.import_module("motor.motor_asyncio")
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "the driver motor is not installed; install mdb-engine[motor], or choose "
+                'driver="pymongo" (MDB_DRIVER=pymongo)',
+                name=error.name,
+            ) from None
         return motor_asyncio.AsyncIOMotorClient(uri, **options)
 
     async def close(self, client: Any) -> None:

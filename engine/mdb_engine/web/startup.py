@@ -101,7 +101,7 @@ async def _until(context: AppContext, step: Callable[[], Awaitable[Any]]) -> Non
                 raise
             if context.problem != error.message:
                 _logger.info("waiting", slug=context.slug, why=error.message, code=error.code)
-            context.problem = error.message
+            context.problem, context.summary = error.message, error.summary
         else:
             return
         await asyncio.sleep(RETRY_SECONDS)
@@ -123,5 +123,6 @@ def _late(context: AppContext, task: asyncio.Task[None]) -> None:
     error = task.exception()
     if error is not None:
         why = error.message if isinstance(error, MdbEngineError) else type(error).__name__
-        context.problem = f"on_startup or the registration failed: {why}"
+        context.summary = "on_startup or the registration failed"
+        context.problem = f"{context.summary}: {why}"
         _logger.error("start_failed", slug=context.slug, why=why)
