@@ -25,7 +25,7 @@ from bson import (
     Regex,
     Timestamp,
 )
-from bson.errors import InvalidId
+from bson.errors import InvalidBSON, InvalidId
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
 __all__ = ["CONVERTERS", "TEXTS", "as_json", "plain"]
@@ -103,7 +103,7 @@ def _binary(value: Binary) -> str:
 def _milliseconds(value: DatetimeMS) -> datetime | int:
     try:
         return _aware(value.as_datetime())
-    except (OverflowError, ValueError):  # a year that Python has no date for
+    except (InvalidBSON, OverflowError, ValueError):  # a year that Python has no date for
         return int(value)
 
 

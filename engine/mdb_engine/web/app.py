@@ -18,7 +18,7 @@ from mdb_engine.models.manifest import Cors, Manifest
 from mdb_engine.web.context import AppContext, Engine
 from mdb_engine.web.errors import add_error_handlers
 from mdb_engine.web.health import health_routes
-from mdb_engine.web.json import MdbRoute
+from mdb_engine.web.json import MdbJSONResponse, MdbRoute
 from mdb_engine.web.policy import Door
 from mdb_engine.web.startup import Hook, lifespan
 
@@ -82,6 +82,7 @@ def create_app(
 
     options.setdefault("title", manifest.name or slug)
     options.setdefault("description", manifest.description or "")
+    options.setdefault("default_response_class", MdbJSONResponse)
     app = FastAPI(lifespan=run, dependencies=[*dependencies], **options)
     app.router.route_class = MdbRoute
     app.router.routes[:0] = health_routes()  # before anything that would take their paths

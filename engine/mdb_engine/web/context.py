@@ -108,7 +108,8 @@ class AppContext:
         state = re.sub(r"[0-9]+", "", text)  # so that seconds that pass are no new state
         if self.reported[0] != state:
             self.reported = (state, request)
-            _logger.warning("app %s: %s (request %s)", self.slug, text, request)
+            if details:
+                _logger.warning("app %s: %s (request %s)", self.slug, text, request)
         return self.reported[1]
 
     def attach(self, app: Any) -> None:

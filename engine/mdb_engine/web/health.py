@@ -33,9 +33,9 @@ async def ready(request: Request) -> Response:
         "checks": {check.name: "ok" if check.ok else check.summary for check in readiness.checks},
         "notes": list(dict.fromkeys(note.summary for note in readiness.notes)),
     }
-    details = readiness.details
-    if details:
-        body["request_id"] = context.report(details, request_id(request))
+    reported = context.report(readiness.details, request_id(request))
+    if readiness.details:
+        body["request_id"] = reported
     return JSONResponse(body, 200 if readiness.ready else 503)
 
 
