@@ -1,4 +1,4 @@
-"""Who owns an app, what is registered of it, and which scopes it was granted."""
+"""What is registered of an app, and which scopes it was granted."""
 
 from __future__ import annotations
 
@@ -9,38 +9,9 @@ from enum import StrEnum
 
 from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.owner import Owner
 
 __all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner"]
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose an app is.
-
-    Parameters
-    ----------
-    namespace
-        The namespace of its MdbApp, or an empty string for apps that register themselves, which
-        no Kubernetes namespace can be called: these count as one namespace.
-    name
-        The name of its MdbApp, or the slug of an app that registered itself.
-    uid
-        The UID of its MdbApp: an object of the same name made later is another object.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-
-    @classmethod
-    def standalone(cls, slug: str) -> Owner:
-        """Return the owner of an app that registers itself, without Kubernetes."""
-        return cls(namespace="", name=slug, uid="standalone")
-
-    @property
-    def is_standalone(self) -> bool:
-        """Whether the app registers itself, without Kubernetes."""
-        return not self.namespace
 
 
 class AppState(StrEnum):
