@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -21,6 +22,7 @@ from mdb_operator.process.context import MONGO_OPTIONS, open_context
 from mdb_operator.process.factory import Factory
 from support.faults import Faults, MongoProxy
 from support.installation import MASTER_KEY_SECRET, Installation
+from support.waiting import wait_until_async
 
 __all__ = ["LiveOperator", "live_operator"]
 
@@ -73,6 +75,14 @@ class LiveOperator:
                     break
             else:
                 pytest.fail(f"{name} never settles: {again}; {self.here.get('MdbApp', name)}")
+
+    async def quiet(self, seconds: float = 1.0) -> None:
+        """Wait until it has nothing to do any more."""
+        await wait_until_async(
+            lambda: time.monotonic() - self.faults.last > seconds,
+            deadline=30,
+            message=lambda: f"the end of all work; its last calls: {self.faults.calls[-5:]}",
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
