@@ -78,6 +78,8 @@ class Installation:
     uri
         Of the operator's own MongoDB user, which has exactly the documented rights where the server
         demands a login.
+    shared
+        Namespaces of apps that are another's and are watched as well.
     settings
         Of the operator, over those that all tests share.
     processes
@@ -92,6 +94,7 @@ class Installation:
     others: Mapping[str, str]
     directory: Path
     uri: str = field(default="", repr=False)
+    shared: tuple[str, ...] = ()
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
@@ -99,6 +102,11 @@ class Installation:
     def mongo(self) -> Any:
         """A driver's database for the test's own look at the data."""
         return self.server.client[self.database]
+
+    @property
+    def watched(self) -> list[str]:
+        """The namespaces whose apps the operator handles."""
+        return [self.apps, *self.others.values(), *self.shared]
 
     # --- processes
 
@@ -115,7 +123,7 @@ class Installation:
             "NAMESPACE": self.namespace,
             "POD_NAME": name,
             "KUBECONFIG": str(self.directory / "kubeconfig"),
-            "WATCH_NAMESPACES": ",".join([self.apps, *self.others.values()]),
+            "WATCH_NAMESPACES": ",".join(self.watched),
             "MONGODB_URI": self.uri,
             "MONGODB_DATABASE": self.database,
             "ISOLATION": "library" if self.uri == self.server.uri else "database",
@@ -414,6 +422,7 @@ def installed(
     server: Server,
     directory: Path,
     others: tuple[str, ...] = (),
+    shared: tuple[str, ...] = (),
     **settings: str,
 ) -> Iterator[Installation]:
     """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
@@ -428,6 +437,7 @@ def installed(
         others={name: f"{name}-{token}" for name in others},
         directory=directory,
         uri=server.uri,
+        shared=shared,
         settings=settings,
     )
     if parse_uri(server.uri)["username"]:
@@ -482,7 +492,7 @@ def _rendered(installation: Installation) -> list[dict[str, Any]]:
     values = {
         "serviceAccount": {"name": ACCOUNT},
         "fullnameOverride": installation.namespace,
-        "watchNamespaces": [installation.apps, *installation.others.values()],
+        "watchNamespaces": installation.watched,
         "masterKey": {"existingSecret": MASTER_KEY_SECRET},
         "mongodb": {"existingSecret": {"name": "unused"}},
         "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},

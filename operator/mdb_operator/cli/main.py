@@ -14,6 +14,8 @@ from typing import Any
 import click
 
 from mdb_engine.exceptions import MdbEngineError
+from mdb_operator.apps.ownership import Ours, handled_by
+from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.cli.audit import event_line, read_events
 from mdb_operator.cli.uninstall import let_all_go, stop_operator
 from mdb_operator.config import Config, load_config
@@ -42,7 +44,7 @@ def main() -> None:
 @main.command()
 def version() -> None:
     """Print the version."""
-    click.echo(package_version("mdb-operator"))
+    click.echo(package_version("mdbapp-operator"))
 
 
 @main.command()
@@ -64,11 +66,9 @@ def crds(*, write: bool) -> None:
 @main.command()
 def run() -> None:
     """Run the operator until it is told to stop."""
-    from mdb_operator.handlers.mdbapps import run_controller  # noqa: PLC0415 - kopf takes half a second
-    from mdb_operator.process.runner import run as run_process  # noqa: PLC0415
+    from mdb_operator.handlers.operator import run as run_operator  # noqa: PLC0415 - kopf takes half a second
 
-    config = _config()
-    _finish(run_process(config, run_controller))
+    _finish(run_operator(_config()))
 
 
 @main.command("rotate-master-key")
@@ -107,7 +107,8 @@ def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
 def adopt_database(*, former: str | None) -> None:
     """Take the database over from another installation, which must not work any more.
 
-    An operator that waits for it goes on by itself. Registrations whose MdbApps are not in this
+    Its MdbApps are taken over as well, also where the database is this installation's already. An
+    operator that waits for it goes on by itself. Registrations whose MdbApps are not in this
     cluster count as abandoned from then on.
     """
     _finish(_adopt_database(_config(), former))
@@ -181,7 +182,7 @@ async def _audit(config: Config, slug: str | None, limit: int, *, denied: bool) 
 @click.option("--deployment", required=True, help="The operator's Deployment, in its namespace.")
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for its pods.")
 def prepare_uninstall(deployment: str, timeout: float) -> None:
-    """Stop the operator and take its finalizer off all MdbApps (the chart's pre-delete hook)."""
+    """Stop the operator and release its MdbApps (the chart's pre-delete hook)."""
     _finish(_prepare_uninstall(_config(), deployment, timeout))
 
 
@@ -190,7 +191,14 @@ async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: floa
         await stop_operator(
             context.kube, config.namespace, deployment, click.echo, deadline_seconds=wait_seconds
         )
-        count = await let_all_go(Factory(context).mdbapp_store(), click.echo)
+        factory = Factory(context)
+        identity = await factory.installation_guard().identify()
+
+        def is_ours(app: MdbAppResource) -> bool:
+            verdict = handled_by(app, config.operator_class, identity, ())
+            return isinstance(verdict, Ours) or verdict.release
+
+        count = await let_all_go(factory.mdbapp_store(), click.echo, is_ours)
     click.echo(f"{count} MdbApps stay, with their Secrets and data; nothing waits for the operator")
 
 

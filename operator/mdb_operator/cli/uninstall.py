@@ -1,8 +1,9 @@
 """Leave a cluster so that nothing hangs: what the chart's pre-delete hook runs.
 
 An MdbApp whose finalizer nobody removes can never be deleted, nor can its namespace. Uninstalling
-keeps the MdbApps, their Secrets and all data, and takes only the finalizer off; a later
-installation puts it on again. The operator is stopped first, since it would put it back at once.
+keeps the MdbApps, their Secrets and all data, and takes only the finalizer off and the claim out of
+the status; a later installation puts both there again. The operator is stopped first, since it
+would put them back at once. What another installation handles is left alone.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 
+from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, Forbidden, NotFound, OperatorError
 from mdb_operator.kubernetes.client import DEPLOYMENTS, KubeClient, KubeObject
@@ -75,8 +77,12 @@ async def _running(client: KubeClient, namespace: str, labels: Mapping[str, str]
     return False
 
 
-async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
-    """Take our finalizer off all MdbApps; return off how many.
+async def let_all_go(
+    store: MdbAppStore,
+    say: Callable[[str], None],
+    is_ours: Callable[[MdbAppResource], bool],
+) -> int:
+    """Take our finalizer off all MdbApps of this installation; return off how many.
 
     Raises
     ------
@@ -89,8 +95,10 @@ async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
         raced = []
         async for obj in _all_reachable(store, say):
             ref = app_ref(obj)
+            if not is_ours(MdbAppResource.from_body(obj)):
+                continue
             try:
-                if await store.remove_finalizer(obj, FINALIZER) is not None:
+                if await _let_go(store, obj):
                     done += 1
                     say(f"Let go of {ref.namespace}/{ref.name}")
             except Conflict:
@@ -100,6 +108,17 @@ async def let_all_go(store: MdbAppStore, say: Callable[[str], None]) -> int:
         if not raced:
             return done
     raise OperatorError(f"these MdbApps change all the time: {', '.join(raced)}; try again")
+
+
+async def _let_go(store: MdbAppStore, obj: KubeObject) -> bool:
+    """Take off the finalizer and then the claim: who comes next must not lose its finalizer."""
+    written = await store.remove_finalizer(obj, FINALIZER)
+    obj = obj if written is None else written
+    status = obj.get("status") or {}
+    left = {key: value for key, value in status.items() if key != "installation"}
+    version = obj["metadata"]["resourceVersion"]
+    released = await store.apply_status(app_ref(obj), status, left, resource_version=version)
+    return written is not None or released is not None
 
 
 async def _all_reachable(

@@ -111,6 +111,8 @@ PRINTER_COLUMNS = (
     ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', "Why or why not", 0),
     ("Secret", "string", ".status.binding.name", "The Secret to mount", 0),
     ("Version", "integer", ".status.secret.version", "Version of the app's secret", 0),
+    ("Class", "string", ".spec.operatorClass", "Who is to handle it", 1),
+    ("Installation", "string", ".status.installation", "Who does handle it", 1),
     ("Age", "date", ".metadata.creationTimestamp", "Since when it exists", 0),
 )
 

@@ -1,6 +1,6 @@
 """The status of an MdbApp as a pydantic model: the CRD's schema is generated from it.
 
-The operator builds the status as plain data (`models.view`), because it compares what it would
+The operator builds the status as plain data (`apps.status`), because it compares what it would
 write with what stands there; this model bounds and describes it, and a test validates one with the
 other.
 """
@@ -34,7 +34,7 @@ class ConditionStatusModel(_Part):
         max_length=316,
         pattern=r"^[A-Za-z][A-Za-z0-9]*$",
         description="What the condition is about: Ready, Registered, GrantsResolved,"
-        " SecretProjected or DatabaseUserReady.",
+        " SecretProjected, DatabaseUserReady, WorkloadsRestarted or CollectionsReady.",
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds; Unknown where it could not be found out."
@@ -44,8 +44,8 @@ class ConditionStatusModel(_Part):
         max_length=64,
         pattern=r"^[A-Z][A-Za-z]*$",
         description="Why, as one word: Provisioned, DatabaseUnavailable, SecretConflict,"
-        " SlugTaken, CollectionTaken, GrantPending, NotGranted, KeyUnavailable, Suspended or"
-        " Deleting.",
+        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, GrantPending, NotGranted,"
+        " KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended or Deleting.",
     )
     message: str = Field(
         max_length=1024,
@@ -98,6 +98,13 @@ class MdbAppStatus(_Part):
 
     observed_generation: int | None = Field(
         default=None, ge=0, le=2**53, description="The generation that this status is about."
+    )
+    installation: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=320,
+        description="Which installation of the operator handles this app: the first of its class to"
+        " claim it. No other touches it as long as this is there.",
     )
     conditions: Annotated[list[ConditionStatusModel], Field(max_length=16)] | None = Field(
         default=None,

@@ -13,7 +13,7 @@ namespace, which a Role in that namespace can give. Where even that is missing t
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 import structlog
@@ -83,6 +83,8 @@ class InstallationGuard:
         The database's name, for messages.
     on_claim
         Told when the database was claimed.
+    on_adoption
+        Told when it is known of which installations this one takes over the apps.
     """
 
     def __init__(
@@ -91,13 +93,38 @@ class InstallationGuard:
         who: Callable[[], Awaitable[Installation | None]],
         database: str,
         on_claim: Callable[[], None] = lambda: None,
+        on_adoption: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._who = who
         self._database = database
         self._on_claim = on_claim
+        self._on_adoption = on_adoption
         self._own: Installation | None = None
         self._warned = False
+        self._formers: frozenset[str] | None = None
+
+    @property
+    def own(self) -> str | None:
+        """The identity of this installation; None where that is not known, or not yet."""
+        return None if self._own is None else self._own.identity
+
+    @property
+    def formers(self) -> frozenset[str] | None:
+        """The installations whose database and apps this one adopted; None until that is known."""
+        return self._formers
+
+    async def identify(self) -> str | None:
+        """Return the identity of this installation; None where it cannot be told.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            If the API server does not answer.
+        """
+        if self._own is None and not self._warned:
+            self._own = await self._ask()
+        return self.own
 
     async def require(self, *, claim: bool = True) -> None:
         """Return if the database is this installation's; it becomes that where it is nobody's.
@@ -121,13 +148,18 @@ class InstallationGuard:
             if await self._store.insert(replace(self._own, claimed_at=utcnow())):
                 _log.info("Claimed the database", database=self._database, by=str(self._own))
                 self._on_claim()
+                self._learn(())
                 return
             held = await self._store.get()
         if held is not None and (self._own is None or held.identity != self._own.identity):
             raise DatabaseHeld(self._refusal(held), held)
+        self._learn(held.adopted_from if held is not None else ())
 
     async def adopt(self, former: str | None) -> Installation | None:
-        """Make the database this installation's, for an administrator.
+        """Make the database this installation's, for an administrator, and the former's MdbApps.
+
+        Where the database is this installation's already, it is the MdbApps alone: those of one
+        that went away without releasing them, and whose database is lost.
 
         Parameters
         ----------
@@ -137,7 +169,7 @@ class InstallationGuard:
         Returns
         -------
         Installation or None
-            Whose it was until now; None where that is not another installation.
+            Whose the database was until now; None where that is not another installation.
 
         Raises
         ------
@@ -154,10 +186,18 @@ class InstallationGuard:
         held = await self._store.get()
         if held is None or held.identity == own.identity:
             await self.require()
+            held = await self._store.get()
+            if held is not None and former not in (None, own.identity, *held.adopted_from):
+                adopted = (*held.adopted_from, str(former))
+                await self._store.replace(replace(held, adopted_from=adopted), own.identity)
             return None
         if held.identity != former:
             raise DatabaseHeld(self._refusal(held), held)
-        await self._store.replace(replace(own, claimed_at=utcnow()), held.identity)
+        formers = dict.fromkeys((*held.adopted_from, held.identity))
+        formers.pop(own.identity, None)  # it may have been this installation's before
+        await self._store.replace(
+            replace(own, claimed_at=utcnow(), adopted_from=tuple(formers)), held.identity
+        )
         return held
 
     async def _ask(self) -> Installation | None:
@@ -175,6 +215,11 @@ class InstallationGuard:
                 database=self._database,
             )
         return own
+
+    def _learn(self, formers: Iterable[str]) -> None:
+        known, self._formers = self._formers, frozenset(formers)
+        if known != self._formers:
+            self._on_adoption()
 
     def _refusal(self, held: Installation) -> str:
         other = (

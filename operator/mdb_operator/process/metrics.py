@@ -138,7 +138,7 @@ class Metrics:
         build = Gauge(
             "mdb_operator_build_info", "1, with the version.", ["version"], registry=self.registry
         )
-        build.labels(version("mdb-operator")).set(1)
+        build.labels(version("mdbapp-operator")).set(1)
         self.leader = Gauge(
             "mdb_operator_leader",
             "Whether this process leads (1) or waits (0).",
@@ -185,6 +185,14 @@ class Metrics:
             ["installation", "installation_namespace"],
             registry=self.registry,
         )
+        self._rivals = Gauge(
+            "mdb_operator_app_held_by_other",
+            "1, with the installation that handles it, for an MdbApp of this one's class that "
+            "another installation has.",
+            ["namespace", "name", "installation"],
+            registry=self.registry,
+        )
+        self._rival_of: dict[AppKey, str] = {}
         self.queue_length = Gauge(
             "mdb_operator_queue_length", "Apps that wait to be reconciled.", registry=self.registry
         )
@@ -219,6 +227,18 @@ class Metrics:
         self._held_by_other.clear()
         if other is not None:
             self._held_by_other.labels(other.identity, other.namespace).set(1)
+
+    def show_rival(self, key: AppKey, installation: str) -> None:
+        """Show that another installation of the same class handles an app."""
+        self.forget_rival(key)
+        self._rival_of[key] = installation
+        self._rivals.labels(key.namespace, key.name, installation).set(1)
+
+    def forget_rival(self, key: AppKey) -> None:
+        """Remove what `show_rival` showed."""
+        installation = self._rival_of.pop(key, None)
+        if installation is not None:
+            self._rivals.remove(key.namespace, key.name, installation)
 
     def count_write(self, target: Literal["kubernetes", "mongodb"], reason: str) -> None:
         """Count a write by its reason: ``create``, ``repair``, ``rotate``, ``status`` and so on."""

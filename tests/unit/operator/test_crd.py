@@ -67,7 +67,10 @@ def test_what_people_type_and_see_is_there() -> None:
     assert version["subresources"] == {"status": {}}
     assert version["selectableFields"] == [{"jsonPath": ".spec.slug"}]
     columns = [column["name"] for column in version["additionalPrinterColumns"]]
-    assert columns == ["Slug", "Ready", "Reason", "Secret", "Version", "Age"]
+    assert columns == [
+        *("Slug", "Ready", "Reason", "Secret", "Version"),
+        *("Class", "Installation", "Age"),
+    ]
 
 
 def test_defaults_stand_in_the_schema() -> None:

@@ -6,22 +6,19 @@ with the same credentials, contexts and proxies, and may do exactly what the per
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-import shutil
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import yaml
 
+from kubectl_mdb.kubectl import Kubectl
 from mdb_engine.exceptions import ManifestInvalid
 from mdb_engine.models.manifest import Manifest
-from mdb_operator.constants import (
+from mdb_engine.models.mdbapp import (
     ANNOTATION_REVOKE_PREVIOUS,
     ANNOTATION_ROTATE_REQUESTED,
     API_VERSION,
@@ -29,9 +26,6 @@ from mdb_operator.constants import (
 )
 
 __all__ = ["main"]
-
-RESOURCE = "mdbapps.mdb-engine.dev"
-"""In full, so that no other group's resource of the name is ever meant."""
 
 POLL_SECONDS = 1.0
 """How often a waiting command looks at the app."""
@@ -44,7 +38,7 @@ def _where(command: Command) -> Command:
     """Add what says where the app is; as with kubectl, it may stand before or after the verb."""
 
     def remember(context: click.Context, option: click.Parameter, value: str | None) -> None:
-        kubectl: _Kubectl = context.obj or _Kubectl()
+        kubectl: Kubectl = context.obj or Kubectl()
         if value is not None:
             kubectl = replace(kubectl, **{str(option.name): value})
         context.obj = kubectl
@@ -71,7 +65,7 @@ def main() -> None:
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait.")
 @_where
 @click.pass_obj
-def rotate(kubectl: _Kubectl, name: str, timeout: float, *, wait: bool) -> None:
+def rotate(kubectl: Kubectl, name: str, timeout: float, *, wait: bool) -> None:
     """Give the app NAME a new secret; the previous one works on for the overlap."""
     before = _version(kubectl.app(name))
     kubectl.annotate(name, ANNOTATION_ROTATE_REQUESTED)
@@ -99,7 +93,7 @@ def rotate(kubectl: _Kubectl, name: str, timeout: float, *, wait: bool) -> None:
 @click.argument("name")
 @_where
 @click.pass_obj
-def revoke_previous(kubectl: _Kubectl, name: str) -> None:
+def revoke_previous(kubectl: Kubectl, name: str) -> None:
     """End every earlier version of the secret of app NAME at once (a leaked secret)."""
     kubectl.annotate(name, ANNOTATION_REVOKE_PREVIOUS)
     click.echo(f"Requested that only the current secret of {name} works")
@@ -115,7 +109,7 @@ def revoke_previous(kubectl: _Kubectl, name: str) -> None:
 @_where
 @click.pass_obj
 def release(
-    kubectl: _Kubectl, slug: str, heir: str | None, operator_namespace: str, *, delete_data: bool
+    kubectl: Kubectl, slug: str, heir: str | None, operator_namespace: str, *, delete_data: bool
 ) -> None:
     """Release the SLUG of an app that was deleted with its data retained.
 
@@ -151,7 +145,7 @@ def release(
 @click.option("--name", help="The MdbApp's name. Default: the slug, with - for _.")
 @_where
 @click.pass_obj
-def convert(kubectl: _Kubectl, manifest: Path, name: str | None) -> None:
+def convert(kubectl: Kubectl, manifest: Path, name: str | None) -> None:
     """Print the MdbApp that says the same as a MANIFEST.json."""
     try:
         spec = Manifest.load(manifest).to_spec()
@@ -173,7 +167,7 @@ def convert(kubectl: _Kubectl, manifest: Path, name: str | None) -> None:
 @click.argument("name")
 @_where
 @click.pass_obj
-def status(kubectl: _Kubectl, name: str) -> None:
+def status(kubectl: Kubectl, name: str) -> None:
     """Show how the app NAME fares, and what to do where something is wrong."""
     app = kubectl.app(name)
     found = app.get("status") or {}
@@ -201,42 +195,3 @@ def status(kubectl: _Kubectl, name: str) -> None:
 
 def _version(app: dict[str, Any]) -> int:
     return int(((app.get("status") or {}).get("secret") or {}).get("version") or 0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kubectl:
-    """Runs kubectl with the context and namespace that were asked for."""
-
-    namespace: str | None = None
-    context: str | None = None
-
-    def run(self, *arguments: str) -> str:
-        program = shutil.which("kubectl")
-        if program is None:
-            raise click.ClickException("kubectl is not on PATH")
-        context = ["--context", self.context] if self.context else []
-        done = subprocess.run(  # noqa: S603 - the user's own kubectl, no shell
-            [program, *context, *arguments], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise click.ClickException(done.stderr.strip() or f"kubectl: {done.returncode}")
-        return done.stdout
-
-    def json(self, *arguments: str) -> dict[str, Any]:
-        verb, *rest = arguments
-        parsed: dict[str, Any] = json.loads(self.run(verb, "--output", "json", *rest))
-        return parsed
-
-    def app(self, name: str) -> dict[str, Any]:
-        return self.json("get", RESOURCE, *self._in_namespace(), "--", name)
-
-    def annotate(self, name: str, annotation: str) -> None:
-        # Any new value is a request; a time tells people when it was made.
-        value = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
-        patch = json.dumps({"metadata": {"annotations": {annotation: value}}})
-        self.run(
-            "patch", RESOURCE, *self._in_namespace(), "--type=merge", f"--patch={patch}", "--", name
-        )
-
-    def _in_namespace(self) -> list[str]:
-        return ["--namespace", self.namespace] if self.namespace else []
