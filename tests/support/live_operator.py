@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -45,6 +45,7 @@ class LiveOperator:
         self.factory = factory
         self.faults = faults
         self.controller = Controller(factory)
+        self.unexpected: list[Exception] = []
         self._known: dict[str, dict[str, Any]] = {}
 
     def see(self, name: str) -> None:
@@ -60,19 +61,25 @@ class LiveOperator:
             self.controller.see("MODIFIED", body)
 
     async def look(self, name: str) -> Again:
-        """Reconcile an app as it stands in the API server."""
+        """Reconcile an app as it stands in the API server, as a worker does.
+
+        What a reconcile lets through is a failure to a worker, and is kept in `unexpected`.
+        """
         self.see(name)
-        return await self.controller.reconcile(AppKey(self.here.apps, name))
+        try:
+            return await self.controller.reconcile(AppKey(self.here.apps, name))
+        except Exception as error:  # noqa: BLE001 - as a worker
+            self.unexpected.append(error)
+            return Again(failed=True)
 
     async def settle(self, *names: str, most: int = 12) -> None:
         """Reconcile apps for as long as the operator would do so by itself, because it failed."""
         for name in names:
-            again: Again | None = None
+            again = await self.look(name)
             for _ in range(most):
-                with suppress(ConnectionError):
-                    again = await self.look(name)
-                if again is not None and not again.failed:
+                if not again.failed:
                     break
+                again = await self.look(name)
             else:
                 pytest.fail(f"{name} never settles: {again}; {self.here.get('MdbApp', name)}")
 
@@ -99,13 +106,14 @@ class LiveOperator:
                 if event["type"] != "BOOKMARK":
                     self.controller.see(event["type"], event["object"])
 
-        task = asyncio.create_task(self.controller.run(watch))
+        tasks = [asyncio.create_task(work) for work in (self.controller.run(), watch())]
         try:
             yield
-            assert not task.done(), "the operator ended by itself"
+            assert not any(task.done() for task in tasks), "the operator ended by itself"
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await kube.aclose()
 
 

@@ -263,6 +263,20 @@ async def test_no_404_ends_the_timers_of_an_app(operator: LiveOperator, call: st
     assert again.failed or again.seconds is not None
 
 
+@pytest.mark.parametrize("status", [404, 409, 422, 429, 500])
+async def test_a_status_that_cannot_be_written_is_nothing_unexpected(
+    operator: LiveOperator, status: int
+) -> None:
+    """Nobody's log shows a traceback for it, and how long to wait is heeded."""
+    operator.here.apply("unsaid")
+    operator.faults.fail_next(is_call("PATCH", "/status"), Fault.ERROR, status=status)
+    again = await operator.look("unsaid")
+    assert operator.faults.failed is not None
+    assert operator.unexpected == []
+    if status == 429:
+        assert again.not_before == 1.0, "what Retry-After says"
+
+
 async def test_what_cannot_get_better_is_not_tried_every_second(operator: LiveOperator) -> None:
     """A CRD that is older than the operator refuses its status."""
     operator.here.apply("refused")
