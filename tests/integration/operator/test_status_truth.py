@@ -256,6 +256,9 @@ def test_a_restart_that_fails_has_a_condition_of_its_own(running: Installation) 
 @pytest.mark.parametrize("call", ["PATCH /status", "POST /secrets", "POST /events"])
 async def test_no_404_ends_the_timers_of_an_app(operator: LiveOperator, call: str) -> None:
     method, part = call.split()
+    operator.here.apply("timed")
+    if part == "/status":
+        await operator.settle("timed")  # whose it is was written, too
     operator.here.apply("timed", secret={"rotationPeriodSeconds": 600})
     operator.faults.fail_next(is_call(method, part), Fault.ERROR, status=404)
     again = await operator.look("timed")
@@ -269,6 +272,8 @@ async def test_a_status_that_cannot_be_written_is_nothing_unexpected(
 ) -> None:
     """Nobody's log shows a traceback for it, and how long to wait is heeded."""
     operator.here.apply("unsaid")
+    await operator.settle("unsaid")  # whose it is was written, too
+    operator.here.apply("unsaid", collections=[{"name": "c"}])
     operator.faults.fail_next(is_call("PATCH", "/status"), Fault.ERROR, status=status)
     again = await operator.look("unsaid")
     assert operator.faults.failed is not None
@@ -280,6 +285,8 @@ async def test_a_status_that_cannot_be_written_is_nothing_unexpected(
 async def test_what_cannot_get_better_is_not_tried_every_second(operator: LiveOperator) -> None:
     """A CRD that is older than the operator refuses its status."""
     operator.here.apply("refused")
+    await operator.settle("refused")
+    operator.here.apply("refused", collections=[{"name": "c"}])
     again = None
     for _ in range(8):
         operator.faults.fail_next(is_call("PATCH", "/status"), Fault.ERROR, status=422)
