@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Faults:
     status: int = 500
     before: Callable[[Call], None] | None = None
     """Called before every call; a test changes the world there."""
+    last: float = field(default_factory=time.monotonic)
+    """When the last call was made."""
     _index: int | None = None
     _matching: Callable[[Call], bool] | None = None
     _fault: Fault = Fault.ERROR
@@ -108,6 +111,7 @@ class Faults:
     def take(self, call: Call) -> Fault | None:
         """Count a call; return how it has to fail, if it has to."""
         self.calls.append(call)
+        self.last = time.monotonic()
         if self.before is not None:
             self.before(call)
         due = self._index == len(self.calls) - 1

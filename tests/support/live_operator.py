@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from mdb_operator.process.context import MONGO_OPTIONS, open_context
 from mdb_operator.process.factory import Factory
 from support.faults import Faults, MongoProxy
 from support.installation import MASTER_KEY_SECRET, Installation
+from support.waiting import wait_until_async
 
 __all__ = ["LiveOperator", "live_operator"]
 
@@ -43,6 +45,7 @@ class LiveOperator:
         self.factory = factory
         self.faults = faults
         self.controller = Controller(factory)
+        self.unexpected: list[Exception] = []
         self._known: dict[str, dict[str, Any]] = {}
 
     def see(self, name: str) -> None:
@@ -58,21 +61,35 @@ class LiveOperator:
             self.controller.see("MODIFIED", body)
 
     async def look(self, name: str) -> Again:
-        """Reconcile an app as it stands in the API server."""
+        """Reconcile an app as it stands in the API server, as a worker does.
+
+        What a reconcile lets through is a failure to a worker, and is kept in `unexpected`.
+        """
         self.see(name)
-        return await self.controller.reconcile(AppKey(self.here.apps, name))
+        try:
+            return await self.controller.reconcile(AppKey(self.here.apps, name))
+        except Exception as error:  # noqa: BLE001 - as a worker
+            self.unexpected.append(error)
+            return Again(failed=True)
 
     async def settle(self, *names: str, most: int = 12) -> None:
         """Reconcile apps for as long as the operator would do so by itself, because it failed."""
         for name in names:
-            again: Again | None = None
+            again = await self.look(name)
             for _ in range(most):
-                with suppress(ConnectionError):
-                    again = await self.look(name)
-                if again is not None and not again.failed:
+                if not again.failed:
                     break
+                again = await self.look(name)
             else:
                 pytest.fail(f"{name} never settles: {again}; {self.here.get('MdbApp', name)}")
+
+    async def quiet(self, seconds: float = 1.0) -> None:
+        """Wait until it has nothing to do any more."""
+        await wait_until_async(
+            lambda: time.monotonic() - self.faults.last > seconds,
+            deadline=30,
+            message=lambda: f"the end of all work; its last calls: {self.faults.calls[-5:]}",
+        )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

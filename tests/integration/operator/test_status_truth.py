@@ -120,7 +120,7 @@ async def test_a_successor_of_the_name_does_not_inherit_a_status(operator: LiveO
 # --- one error of the API server is no end of what was under way
 
 
-@pytest.mark.parametrize("part", ["/secrets/", "/status", "/events"])
+@pytest.mark.parametrize("part", ["/secrets/owner-mdb", "/mdbapps/owner/status", "/events"])
 async def test_a_reader_learns_of_a_withdrawn_consent_although_one_request_is_refused(
     operator: LiveOperator, part: str
 ) -> None:
@@ -137,17 +137,21 @@ async def test_a_reader_learns_of_a_withdrawn_consent_although_one_request_is_re
         )
         uri = here.secret("reader-mdb")["uri"]
         assert reads(uri, "owner_c")
-        path = f"/mdbapps/owner{part}" if part == "/status" else part
-        operator.faults.fail_next(
-            lambda call: call.target == "kubernetes" and path in f"{call.what}/",
-            Fault.ERROR,
-            status=429,
-        )
+        await operator.quiet()  # or a look that was under way would hide what is lost
+
+        def comes_after_the_claim(call: Call) -> bool:
+            """Whether it is of the run that withdraws, and not of one for nothing before it."""
+            claimed = any(made.what == "update apps_config" for made in operator.faults.calls)
+            return claimed and call.target == "kubernetes" and call.what.endswith(part)
+
+        operator.faults.fail_next(comes_after_the_claim, Fault.ERROR, status=429)
         here.apply("owner", dataAccess={"crossAppPolicy": "DenyAll"}, **INDEXED)
+        await wait_until_async(
+            lambda: operator.faults.failed, deadline=5, message="the request that is refused"
+        )
         await wait_until_async(
             lambda: condition() == "NotGranted", deadline=5, message="what the reader is told"
         )
-        assert operator.faults.failed is not None
         assert not reads(uri, "owner_c")
 
 
@@ -252,6 +256,9 @@ def test_a_restart_that_fails_has_a_condition_of_its_own(running: Installation) 
 @pytest.mark.parametrize("call", ["PATCH /status", "POST /secrets", "POST /events"])
 async def test_no_404_ends_the_timers_of_an_app(operator: LiveOperator, call: str) -> None:
     method, part = call.split()
+    operator.here.apply("timed")
+    if part == "/status":
+        await operator.settle("timed")  # whose it is was written, too
     operator.here.apply("timed", secret={"rotationPeriodSeconds": 600})
     operator.faults.fail_next(is_call(method, part), Fault.ERROR, status=404)
     again = await operator.look("timed")
@@ -259,9 +266,27 @@ async def test_no_404_ends_the_timers_of_an_app(operator: LiveOperator, call: st
     assert again.failed or again.seconds is not None
 
 
+@pytest.mark.parametrize("status", [404, 409, 422, 429, 500])
+async def test_a_status_that_cannot_be_written_is_nothing_unexpected(
+    operator: LiveOperator, status: int
+) -> None:
+    """Nobody's log shows a traceback for it, and how long to wait is heeded."""
+    operator.here.apply("unsaid")
+    await operator.settle("unsaid")  # whose it is was written, too
+    operator.here.apply("unsaid", collections=[{"name": "c"}])
+    operator.faults.fail_next(is_call("PATCH", "/status"), Fault.ERROR, status=status)
+    again = await operator.look("unsaid")
+    assert operator.faults.failed is not None
+    assert operator.unexpected == []
+    if status == 429:
+        assert again.not_before == 1.0, "what Retry-After says"
+
+
 async def test_what_cannot_get_better_is_not_tried_every_second(operator: LiveOperator) -> None:
     """A CRD that is older than the operator refuses its status."""
     operator.here.apply("refused")
+    await operator.settle("refused")
+    operator.here.apply("refused", collections=[{"name": "c"}])
     again = None
     for _ in range(8):
         operator.faults.fail_next(is_call("PATCH", "/status"), Fault.ERROR, status=422)

@@ -198,7 +198,7 @@ def test_the_end_of_an_overlap_ends_the_user_without_anybody_looking(
 ) -> None:
     here = installation
     # Without the watch of Secrets, of which an event could wake the app by chance.
-    quiet = {"SECRET_WATCH": "false", "SECRET_POLL_SECONDS": "86400"}
+    quiet: dict[str, Any] = {"SECRET_WATCH": "false", "SECRET_POLL_SECONDS": "86400"}
     process = here.start(program=[sys.executable, "-P", SHORT_OVERLAP], **quiet)
     here.apply("over")
     here.wait_condition("over")
@@ -307,7 +307,7 @@ def test_eight_builds_that_hang_hold_up_no_withdrawal(installation: Installation
         for name, uri in leaked.items():
             rotate(here, name, "leaked", 2)
             revoke(here, name, uri)
-        closed = {"dataAccess": {"crossAppPolicy": "DenyAll"}}
+        closed: dict[str, Any] = {"dataAccess": {"crossAppPolicy": "DenyAll"}}
         here.apply("free", **closed, **collection(BY_TIME))
         here.apply("hang-0", **closed, **collection(BY_TIME, BY_USER))
         for name in ("free", "hang-0"):
