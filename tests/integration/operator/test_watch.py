@@ -154,10 +154,10 @@ def test_a_restore_of_etcd_ends_a_process_that_knows_the_future(
     cluster = own_control_plane
     layout = Layout(cluster.kubeconfig.parents[1])
     data, kept = layout.data("etcd"), tmp_path / "etcd"
-    # A leader would most often have lost its Lease while the API server was away.
-    settings = {"RELIST_SECONDS": "1", "LEADER_ELECTION": "false"}
     with installed(cluster, mongo_auth_server, tmp_path) as here:
-        process = here.start(**settings)
+        # A leader would most often have lost its Lease while the API server was away.
+        here.settings |= {"RELIST_SECONDS": "1", "LEADER_ELECTION": "false"}
+        process = here.start()
         here.apply("kept")
         here.wait_condition("kept")
         etcd = pid_of(layout, "etcd")
@@ -176,7 +176,7 @@ def test_a_restore_of_etcd_ends_a_process_that_knows_the_future(
 
         assert process.wait_end() == 1
         assert "it was restored" in process.text()
-        process = here.start(**settings)
+        process = here.start()
         here.apply("kept", displayName="Another")
         # An API server that has just started refuses what it has not read the Role for yet.
         here.wait_condition("kept", deadline=60)
