@@ -46,7 +46,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
 """Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
 
-_FIXTURES = {"cluster", "control_plane", "namespace"}
+_FIXTURES = {"cluster", "control_plane", "namespace", "own_control_plane"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,10 @@ class Cluster:
             If it fails; with what it wrote to standard error.
         """
         return self._run("helm", arguments, None, timeout)
+
+    def repair(self) -> None:
+        """Start again what has died of it."""
+        _up(self.run.name, ["--control-plane"])
 
     def provide_image(self, spec: images.ImageSpec) -> str:
         """Build an image and load it, once in a run, and return its tag."""
@@ -184,6 +188,19 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
         return _started(pods=False)
     found: Cluster = request.getfixturevalue("cluster")
     return found
+
+
+@pytest.fixture
+def own_control_plane() -> Iterator[Cluster]:
+    """Give an API server with its controllers that no other test uses, to be broken."""
+    run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
+    (run.directory / "started").write_text(run.name)
+    try:
+        _up(run.name, ["--control-plane"])
+        provider = select(run.name, Progress(), starting=False)
+        yield Cluster(provider, provider.kubeconfig(), run)
+    finally:
+        _end(run)
 
 
 @pytest.fixture

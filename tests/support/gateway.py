@@ -37,7 +37,7 @@ class Gateway:
     watches: Watches = "pass"
     requests: list[str] = field(default_factory=list)
     port: int = 0
-    _streams: set[web.Request] = field(default_factory=set)
+    _streams: set[asyncio.Transport] = field(default_factory=set)
     _server: str = ""
     _client: aiohttp.ClientSession | None = None
     _loop: asyncio.AbstractEventLoop | None = None
@@ -45,9 +45,8 @@ class Gateway:
     def cut(self) -> None:
         """End all streams, so that whoever watches asks again."""
         assert self._loop is not None
-        for request in list(self._streams):
-            if request.transport is not None:
-                self._loop.call_soon_threadsafe(request.transport.abort)
+        for stream in list(self._streams):
+            self._loop.call_soon_threadsafe(stream.abort)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
@@ -72,7 +71,7 @@ class Gateway:
                 for name, value in request.headers.items()
                 if name.lower() not in {"host", "content-length", "accept-encoding"}
             },
-            data=await request.read(),
+            data=await request.read() or None,
         ) as answer:
             if watch:
                 return await self._stream(request, answer)
@@ -87,7 +86,9 @@ class Gateway:
             status=answer.status if answer else 200, headers={"Content-Type": "application/json"}
         )
         await response.prepare(request)
-        self._streams.add(request)
+        assert request.transport is not None
+        stream = request.transport
+        self._streams.add(stream)
         try:
             if answer is None:
                 await asyncio.Event().wait()  # until it is cancelled, with its connection
@@ -97,7 +98,7 @@ class Gateway:
         except (aiohttp.ClientError, ConnectionError):
             pass  # one of the sides has gone
         finally:
-            self._streams.discard(request)
+            self._streams.discard(stream)
         return response
 
     async def serve(self, server: str, ready: threading.Event, stop: asyncio.Event) -> None:

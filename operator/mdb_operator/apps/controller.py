@@ -7,11 +7,14 @@ a new keyring) ends in a wake-up of apps, and the workers do the rest.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
+from mdb_engine.exceptions import MdbEngineError
+from mdb_engine.models.app import AppState
 from mdb_operator.apps.binding import Binding
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.ownership import Ownership
@@ -146,6 +149,8 @@ class Controller:
         )
         context.metrics.show_database(up=self.gate.up)
         try:
+            if context.config.watch_namespaces and self.gate.up:
+                await self._tell_of_unwatched()
             await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
                 for work in (
@@ -166,6 +171,29 @@ class Controller:
         finally:
             context.master_keys.on_change = None
             await self.database.close()
+
+    async def _tell_of_unwatched(self) -> None:
+        """Say which registrations are of namespaces that are watched no more.
+
+        Nobody may look there, so nothing is concluded: their MdbApps may well be in use.
+        """
+        watched = self._context.config.watch_namespaces
+        try:
+            active = [a for a in await self.database.registry.all() if a.state is AppState.ACTIVE]
+        except MdbEngineError:
+            return  # MongoDB is down, which others say
+        left = Counter(
+            app.owner.namespace
+            for app in active
+            if not app.owner.is_standalone and app.owner.namespace not in watched
+        )
+        for namespace, count in sorted(left.items()):
+            _log.warning(
+                "Apps of a namespace that is not watched (any more) are neither handled nor let go:"
+                " see the part of the operations guide about taking a namespace out",
+                namespace=namespace,
+                apps=count,
+            )
 
     def _projected(self) -> Iterable[SecretKey]:
         return [(app.key.namespace, app.secret_name) for app in self.cache if not app.deleting]

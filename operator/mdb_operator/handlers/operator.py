@@ -148,7 +148,8 @@ async def run(config: Config) -> None:
             namespaces=config.watch_namespaces,
         )
     except Exception as error:
-        raise _reason(error) from error
+        if background.failure is None:
+            raise _reason(error) from error
     if background.failure is not None:
         raise background.failure
     _log.info("Stopped")

@@ -113,6 +113,8 @@ async def lead(config: Config, background: Background) -> AsyncIterator[Factory]
                 yield factory
     finally:
         server.stop()
+        # After a signal too: kopf waits 5 s for its own task that waits for this, then kills it.
+        background.stop.set()
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +68,33 @@ def test_a_namespace_that_loses_its_role_holds_up_no_other_and_can_be_let_go(
 
     here.apply("ns-last")
     here.wait_condition("ns-last")
+    here.stop(process)
+
+
+def test_a_namespace_that_is_taken_out_is_named_and_can_be_let_go_as_documented(
+    installation: Installation,
+) -> None:
+    here, bi = installation, installation.others["bi"]
+    process = here.start()
+    here.apply("ns-left", namespace=bi)
+    here.wait_condition("ns-left", namespace=bi)
+    here.stop(process)
+
+    process = here.start(WATCH_NAMESPACES=here.apps)
+    line = next(line for line in process.text().splitlines() if "not watched" in line)
+    assert json.loads(line) | {"namespace": bi, "apps": 1} == json.loads(line)
+    here.cluster.api.delete("MdbApp", "ns-left", bi)
+    assert here.app("ns-left", bi)["metadata"]["deletionTimestamp"]
+    command = next(
+        line.strip() for line in OPERATIONS.read_text().splitlines() if "| xargs -r" in line
+    )
+    subprocess.run(
+        ["/bin/sh", "-ec", command.replace("-n shop", f"-n {bi}")],
+        env=here.cluster.environment,
+        check=True,
+        timeout=60,
+    )
+    here.wait_gone("ns-left", bi)
     here.stop(process)
 
 

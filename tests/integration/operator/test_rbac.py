@@ -106,7 +106,9 @@ async def test_everything_that_the_operator_does_is_allowed(
         secrets = SecretStore(kube)
         assert await secrets.project(desired_secret(app)) is Projection.CREATED
         assert await secrets.project(desired_secret(app, value="2")) is Projection.REPAIRED
-        watch = SecretWatch(kube, namespace if listed else None, print, OwnWrites())
+        watch = SecretWatch(
+            kube, namespace if listed else None, print, OwnWrites(), lambda *_: True
+        )
         task = asyncio.create_task(watch.run())
         async with asyncio.timeout(10):
             await watch.wait_synced()
