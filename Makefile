@@ -60,6 +60,10 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
+.PHONY: test-faults
+test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
+	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 uv run pytest -x --lf tests/integration/operator/test_faults.py)
+
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py

@@ -160,6 +160,10 @@ class VersionConflict(MdbEngineError):
     code = "version_conflict"
 
 
+class OutdatedGeneration(VersionConflict):
+    """A later generation of the MdbApp is registered; only a restored API server has an earlier."""
+
+
 class MasterKeyError(MdbEngineError, ValueError):
     """A master key is missing, malformed or not the one that wrapped a secret."""
 

@@ -179,6 +179,22 @@ class Config(BaseSettings):
         title="Resync",
         description="Seconds after which an app is looked at although nothing happened.",
     )
+    relist_seconds: float = Field(
+        default=300.0,
+        ge=1,
+        le=86400,
+        title="Relist",
+        description=(
+            "Seconds between two lists of all MdbApps, which find deletions that the watch lost, "
+            "and a watch that hangs."
+        ),
+    )
+    watch_limit_seconds: float = Field(
+        default=120.0,
+        ge=1,
+        title="Watch limit",
+        description="Seconds that the watch may be behind such a list before /healthz says so.",
+    )
     concurrency: int = Field(
         default=8,
         ge=1,

@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,7 +110,14 @@ class Installation:
 
     # --- processes
 
-    def start(self, *, name: str = "operator-0", wait: bool = True, **settings: str) -> Process:
+    def start(
+        self,
+        *,
+        name: str = "operator-0",
+        wait: bool = True,
+        program: Sequence[str | Path] = (Path(sys.executable).with_name("mdb-operator"),),
+        **settings: str,
+    ) -> Process:
         """Start an operator and wait until it leads."""
         values = {
             "NAMESPACE": self.namespace,
@@ -132,7 +139,7 @@ class Installation:
         output = self.directory / f"operator-{len(self.processes)}.log"
         with output.open("wb") as file:
             popen = subprocess.Popen(
-                [Path(sys.executable).with_name("mdb-operator"), "run"],
+                [*program, "run"],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={

@@ -7,6 +7,7 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Final
 
@@ -124,6 +125,8 @@ class StandaloneHosting:
         """Register an app, or update what it registered before, and find its token."""
         spec = manifest.to_spec()
         registration = await self.registry.register(spec)
+        for conflict in registration.conflicts:
+            logging.getLogger(__name__).error(conflict.message, extra={"slug": spec.slug})
         for denied in registration.grants.denied:
             _logger.warning(
                 "scope_not_granted", slug=spec.slug, scope=denied.slug, reason=denied.reason

@@ -70,6 +70,7 @@ def _document(grant: Grant) -> dict[str, Any]:
         "read_scopes": sorted(grant.read_scopes),
         "write_scope": grant.write_scope,
         "collections": sorted(grant.collections),
+        "stamped": sorted(grant.stamped),
         "epoch": grant.epoch,
     }
 
@@ -96,4 +97,5 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
         write_scope=document["write_scope"],
         collections=frozenset(document["collections"]),
         epoch=document["epoch"],
+        stamped=frozenset(document.get("stamped", ())),
     )

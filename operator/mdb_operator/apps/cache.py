@@ -12,7 +12,7 @@ from typing import Any
 
 from mdb_engine.models.naming import app_key
 from mdb_operator.apps.resource import MdbAppResource
-from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.kubernetes.resources import AppKey, older
 
 __all__ = ["MdbAppCache"]
 
@@ -22,6 +22,7 @@ class MdbAppCache:
 
     def __init__(self) -> None:
         self._apps: dict[AppKey, MdbAppResource] = {}
+        self._keys: dict[str, AppKey] = {}
         self._gone: dict[AppKey, list[MdbAppResource]] = {}
 
     def __len__(self) -> int:
@@ -34,6 +35,10 @@ class MdbAppCache:
         """Return what was last seen of an MdbApp, or None where it does not exist."""
         return self._apps.get(key)
 
+    def key_of(self, uid: str) -> AppKey | None:
+        """Return which MdbApp has the UID, or None where none has."""
+        return self._keys.get(uid)
+
     def update(self, resource: MdbAppResource) -> bool:
         """Store what was seen and return whether it means something new.
 
@@ -44,9 +49,10 @@ class MdbAppCache:
         if known is not None and known.uid != resource.uid:
             self.remove(known)
             known = None
-        if known is not None and _older(resource.resource_version, known.resource_version):
+        if known is not None and older(resource.resource_version, known.resource_version):
             return False
         self._apps[resource.key] = resource
+        self._keys[resource.uid] = resource.key
         return known is None or not known.means_the_same_as(resource)
 
     def absorb(self, body: Mapping[str, Any]) -> None:
@@ -61,6 +67,7 @@ class MdbAppCache:
         known = self._apps.get(resource.key)
         if known is not None and known.uid == resource.uid:
             del self._apps[resource.key]
+            del self._keys[known.uid]
         self._gone.setdefault(resource.key, []).append(resource)
 
     def drop(self, resource: MdbAppResource) -> None:
@@ -91,12 +98,3 @@ class MdbAppCache:
             if other.uid != app.uid
             and (app_key(other.slug) in named or own in map(app_key, other.read_scopes))
         ]
-
-
-def _older(version: str, than: str) -> bool:
-    """Compare two resource versions of one object, which grow with every write of it.
-
-    Kubernetes has them comparable as decimal numbers (KEP-5504); where a server's are not numbers,
-    nothing is taken for older.
-    """
-    return version.isdigit() and than.isdigit() and int(version) < int(than)

@@ -17,7 +17,9 @@ from typing import Any, Literal
 __all__ = [
     "CONDITION_ORDER",
     "Condition",
+    "ConditionStatus",
     "ConditionType",
+    "Isolation",
     "Reason",
     "format_time",
     "merge_conditions",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 ConditionStatus = Literal["True", "False", "Unknown"]
+
+Isolation = Literal["library", "database"]
+"""Which wall the operator is set to build."""
 
 MESSAGE_LIMIT = 1024
 """Characters of a message. Events allow 1,024 as well, and a person reads less."""
@@ -39,6 +44,8 @@ class ConditionType(StrEnum):
     GRANTS_RESOLVED = "GrantsResolved"
     SECRET_PROJECTED = "SecretProjected"  # noqa: S105 - the name of a condition
     DATABASE_USER_READY = "DatabaseUserReady"
+    WORKLOADS_RESTARTED = "WorkloadsRestarted"
+    COLLECTIONS_READY = "CollectionsReady"
 
 
 CONDITION_ORDER = tuple(ConditionType)
@@ -53,9 +60,17 @@ class Reason(StrEnum):
     SECRET_CONFLICT = "SecretConflict"  # noqa: S105 - the name of a reason
     SLUG_TAKEN = "SlugTaken"
     COLLECTION_TAKEN = "CollectionTaken"
+    INDEX_CONFLICT = "IndexConflict"
+    """An index or a validator cannot be built on the data or beside the indexes that there are."""
+    INDEX_BUILDING = "IndexBuilding"
     GRANT_PENDING = "GrantPending"
     NOT_GRANTED = "NotGranted"
     KEY_UNAVAILABLE = "KeyUnavailable"
+    KUBERNETES_UNAVAILABLE = "KubernetesUnavailable"
+    """The API server, or a webhook that it asks, failed several times in a row."""
+    CONTENDED = "Contended"
+    """Somebody else keeps undoing what the operator writes."""
+    RESTART_FAILED = "RestartFailed"
     SUSPENDED = "Suspended"
     DELETING = "Deleting"
 

@@ -7,39 +7,27 @@ a new keyring) ends in a wake-up of apps, and the workers do the rest.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
-from mdb_engine.services.database_users import DatabaseUserService
-from mdb_operator.apps.apply import Applier, Objects, StepObserver
-from mdb_operator.apps.cache import MdbAppCache
-from mdb_operator.apps.deletion import Deletion
-from mdb_operator.apps.observe import Observer
+from mdb_operator.apps.binding import Binding
+from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.ownership import Ownership
-from mdb_operator.apps.plan import Step
 from mdb_operator.apps.projection import Address
-from mdb_operator.apps.queue import WakeUps
-from mdb_operator.apps.reconciler import Reconciler, Tools
+from mdb_operator.apps.reconcile import Reconciler
+from mdb_operator.apps.relist import Relist
 from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
-from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
-from mdb_operator.keys.check import KeyCheck
-from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
-from mdb_operator.mongodb.gate import DatabaseGate
-from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
 
 __all__ = ["Controller"]
-
-_KUBERNETES_STEPS = frozenset(
-    {Step.HOLD, Step.PROJECT, Step.RETIRE, Step.RESTART, Step.UNPROJECT, Step.LET_GO}
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -59,96 +47,77 @@ class Controller:
         context, config = factory.context, factory.context.config
         self._context = context
         self._factory = factory
-        self._on_step = on_step
-        self._registry = factory.registry()
-        self.cache = MdbAppCache()
-        mdbapps, secrets = factory.mdbapp_store(), factory.secret_store()
-        guard = factory.installation_guard(self._adopted)
+        guard, events = factory.installation_guard(self._adopted), factory.event_recorder()
+        self.database = SharedDatabase(factory, guard, self._database_changed, self._wake_all)
+        self.gate, self._queue = self.database.gate, self.database.queue
+        self.cache = self.database.apps
+        mdbapps = factory.mdbapp_store()
         self._ownership = Ownership(
             operator_class=config.operator_class,
             guard=guard,
             mdbapps=mdbapps,
             cache=self.cache,
-            events=factory.event_recorder(),
+            events=events,
             metrics=context.metrics,
         )
-        self.gate = DatabaseGate(
-            context.database,
-            self._registry.prepare,
-            self._database_changed,
-            factory.ping_anew,
-            guard.require,
-        )
-        self._wakeups = WakeUps()
-        self._rewrapper = Rewrapper(self._registry, context.metrics.show_rewrap, self._wake_all)
-        service = DatabaseUserService(context.database)
-        users: DatabaseUsers = service if config.isolation == "database" else RetiringUsers(service)
-        self._sweeper = Sweeper(
-            users, self._registry, self.gate, context.metrics, config.resync_seconds
-        )
+        self._sweeper = Sweeper(self.database, mdbapps, context.metrics)
         self._reconciler = Reconciler(
-            Tools(
-                cache=self.cache,
-                ownership=self._ownership,
-                gate=self.gate,
-                observer=Observer(self._registry, self.gate),
-                applier=Applier(
-                    registry=self._registry,
-                    users=users,
-                    keys=KeyCheck(self._registry, context.master_keys.encryption),
-                    address=Address.parse(
-                        config.read_mongodb_uri(),
-                        config.mongodb_apps_uri,
-                        config.mongodb_database,
-                        config.isolation,
-                    ),
-                    certificates=CertificateFiles(config).read,
-                    objects=Objects(mdbapps, secrets, factory.workload_restarter()),
-                    cache=self.cache,
-                    observer=self._did,
+            self.database,
+            ownership=self._ownership,
+            binding=Binding(
+                self.database,
+                factory.secret_store(),
+                factory.workload_restarter(),
+                Address.parse(
+                    config.read_mongodb_uri(),
+                    config.mongodb_apps_uri,
+                    config.mongodb_database,
+                    config.isolation,
                 ),
-                deletion=Deletion(
-                    registry=self._registry,
-                    users=users,
-                    mdbapps=mdbapps,
-                    secrets=secrets,
-                    gate=self.gate,
-                    observer=self._did,
-                ),
-                mdbapps=mdbapps,
-                events=factory.event_recorder(),
-                wakeups=self._wakeups,
-                metrics=context.metrics,
-                isolation=config.isolation,
-                resync_seconds=config.resync_seconds,
-            )
+                CertificateFiles(config).read,
+            ),
+            mdbapps=mdbapps,
+            events=events,
+            isolation=config.isolation,
+            metrics=context.metrics,
+            observer=on_step,
         )
+        self._relist = Relist(
+            mdbapps,
+            self.cache,
+            self._forget,
+            context.heartbeat,
+            interval=config.relist_seconds,
+            limit=config.watch_limit_seconds,
+        )
+        self.started = asyncio.Event()
+        """Set once everything runs that notices changes, but for the watch of MdbApps."""
         self.reconcile = self._reconciler.reconcile
         self.sweep = self._sweeper.sweep
 
     def see(self, kind: str | None, body: Mapping[str, Any]) -> None:
         """Take in an event of the watch of MdbApps."""
         resource = MdbAppResource.from_body(body)
+        known = self.cache.get(resource.key)
         if kind == "DELETED":
+            self._relist.forget(resource.uid)
             self._ownership.forget(resource)
-            if self.cache.get(resource.key) is None:
-                return  # another installation's, or told of before
-            self._forget(resource)
-        elif not self._ownership.admits(resource) or not self.cache.update(resource):
+            if known is not None:  # else another installation's, or told of before
+                self._forget(resource)
             return
-        self._wakeups.wake(resource.key)
-
-    def listed(self, namespace: str, uids: Collection[str]) -> None:
-        """Take in which MdbApps a namespace has: those that went while it was not watched."""
-        for app in self.cache:
-            if app.key.namespace == namespace and app.uid not in uids:
-                self._forget(app)
-                self._wakeups.wake(app.key)
+        self._relist.shown(resource.uid, resource.resource_version)
+        if not self._ownership.admits(resource) or not self.cache.update(resource):
+            return
+        # What somebody changes is what somebody waits for; new apps come in their hundreds.
+        urgent = known is not None and not known.asks_the_same_as(resource)
+        self._queue.wake(resource.key, urgent=urgent)
 
     def _forget(self, app: MdbAppResource) -> None:
+        """Take in that an MdbApp is gone, and have its traces looked for."""
         self.cache.remove(app)
         self._context.metrics.forget_app(app.key)
-        self._wakeups.forget(app.key)
+        self._queue.forget(app.key)
+        self._queue.wake(app.key, urgent=True)
 
     async def wait_for_database(self, stop: asyncio.Event) -> None:
         """Return once the database is not another installation's, or at the event.
@@ -167,43 +136,49 @@ class Controller:
             context.metrics.show_holder(by_other.holder)
             _log.error("The database is another installation's", error=by_other.message)
 
-    async def run(self, watch: Callable[[], Awaitable[None]]) -> None:
-        """Work until the watch of MdbApps ends, which calls `see` for every event.
-
-        `wait_for_database` comes before.
-        """
+    async def run(self) -> None:
+        """Work until cancelled; `wait_for_database` comes before, and calls of `see` meanwhile."""
         context = self._context
         context.master_keys.on_change = self._keys_changed
-        workers = Workers(self._wakeups, self.reconcile, count=context.config.concurrency)
-        watchers = self._factory.secret_watchers(self._projected, self._secret_changed)
+        workers = self.database.workers(self.reconcile, context.config.concurrency)
+        watchers = self._factory.secret_watchers(
+            self._projected, self._secret_changed, self._has_app
+        )
         context.metrics.show_database(up=self.gate.up)
-        endless = [workers.run(), self.gate.run(), self._rewrapper.run(), self._sweeper.run()]
-        endless.append(self._report())
-        endless += [watcher.run() for watcher in watchers]
         try:
+            await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(work) for work in endless]
+                for work in (
+                    *(
+                        workers.run(),
+                        self.gate.run(),
+                        self.database.rewrapper.run(),
+                        self._sweeper.run(),
+                    ),
+                    *(self._relist.run(), self._report()),
+                    *(watcher.run() for watcher in watchers),
+                ):
+                    group.create_task(work)
                 await asyncio.gather(*(watcher.wait_synced() for watcher in watchers))
                 context.readiness.hold(READY_CONTROLLER)
                 _log.info("The controller has started", isolation=context.config.isolation)
-                try:
-                    await watch()
-                finally:
-                    for task in tasks:
-                        task.cancel()
+                self.started.set()
         finally:
             context.master_keys.on_change = None
-            self._wakeups.close()
+            await self.database.close()
 
     def _projected(self) -> Iterable[SecretKey]:
         return [(app.key.namespace, app.secret_name) for app in self.cache if not app.deleting]
 
+    def _has_app(self, namespace: str, uid: str) -> bool:
+        key = self.cache.key_of(uid)
+        return (key is not None and key.namespace == namespace) or self._relist.has(namespace, uid)
+
     def _secret_changed(self, change: SecretChange) -> None:
-        for app in self.cache:
-            # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
-            if app.uid == change.owner_uid and app.key.namespace == change.namespace:
-                self._wakeups.wake(app.key)
-                return
+        key = self.cache.key_of(change.owner_uid)
+        # A label with the UID of an app elsewhere wakes nobody: its Secret is where it is.
+        if key is not None and key.namespace == change.namespace:
+            self._queue.wake(key)
 
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
         self._context.metrics.show_database(up=up)
@@ -211,26 +186,17 @@ class Controller:
 
     def _adopted(self) -> None:
         for key in self._ownership.reconsider():
-            self._wakeups.wake(key)
+            self._queue.wake(key)
 
     def _keys_changed(self) -> None:
-        self._rewrapper.request()
+        self.database.rewrapper.request()
         self._wake_all()
 
     def _wake_all(self) -> None:
         for app in self.cache:
-            self._wakeups.wake(app.key)
-
-    def _did(self, step: Step, wrote: bool) -> None:  # noqa: FBT001 - an observer's argument
-        if wrote:
-            in_kubernetes = step in _KUBERNETES_STEPS
-            self._context.metrics.count_write(
-                "kubernetes" if in_kubernetes else "mongodb", step.value
-            )
-        if self._on_step is not None:
-            self._on_step(step, wrote)
+            self._queue.wake(app.key)
 
     async def _report(self) -> None:
         while True:
-            self._context.metrics.queue_length.set(len(self._wakeups))
+            self._context.metrics.queue_length.set(len(self._queue))
             await asyncio.sleep(1)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from pydantic import SecretStr
 
 from mdb_engine.models.secret import RevealedSecrets
-from mdb_operator.apps.outcome import Isolation
+from mdb_operator.apps.conditions import Isolation
 from mdb_operator.constants import MANAGER
 from mdb_operator.mongodb.certificates import Certificates
 

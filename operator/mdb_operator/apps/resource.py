@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mdb_engine.models.app import Owner
 from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS
 from mdb_operator.constants import FINALIZER, GROUP
 from mdb_operator.kubernetes.resources import AppKey
@@ -68,6 +69,11 @@ class MdbAppResource:
         )
 
     @property
+    def owner(self) -> Owner:
+        """Whom the registry and the stores of Kubernetes objects know it as."""
+        return Owner(self.key.namespace, self.key.name, self.uid)
+
+    @property
     def slug(self) -> str:
         """The slug that the resource asks for; the API server has checked it."""
         return str(self.spec.get("slug", ""))
@@ -99,14 +105,20 @@ class MdbAppResource:
         """Whether our finalizer holds it."""
         return FINALIZER in self.finalizers
 
-    def means_the_same_as(self, other: MdbAppResource) -> bool:
-        """Whether nothing differs that a reconcile would look at."""
+    def asks_the_same_as(self, other: MdbAppResource) -> bool:
+        """Whether nothing differs that a person may have changed."""
         return (
             self.uid == other.uid
             and self.generation == other.generation
             and self.deleting == other.deleting
-            and self.finalizers == other.finalizers
             and self.annotations == other.annotations
             and self.spec == other.spec
+        )
+
+    def means_the_same_as(self, other: MdbAppResource) -> bool:
+        """Whether nothing differs that a reconcile would look at."""
+        return (
+            self.asks_the_same_as(other)
+            and self.finalizers == other.finalizers
             and self.status == other.status
         )

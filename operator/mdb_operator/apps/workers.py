@@ -2,7 +2,7 @@
 
 The bound on work that runs at once stands here, as a number of workers, and nowhere in kopf:
 limiting kopf's own workers makes a sleeping retry hold its slot. `WakeUps` hands no app out twice
-at once, which is the lock per object.
+at once, which is the lock per object. One worker more takes urgent apps only.
 """
 
 from __future__ import annotations
@@ -81,14 +81,15 @@ class Workers:
         async with asyncio.TaskGroup() as group:
             for number in range(self._count):
                 group.create_task(self._work(), name=f"reconcile worker {number}")
+            group.create_task(self._work(only_urgent=True), name="reconcile worker, urgent")
 
-    async def _work(self) -> None:
+    async def _work(self, *, only_urgent: bool = False) -> None:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
         # Asked for, because the driver turns a cancellation that hits it at the wrong moment into
         # an error of its own, and the worker would go on for good.
         while not task.cancelling():
-            key = await self._wakeups.take()
+            key = await self._wakeups.take(only_urgent=only_urgent)
             try:
                 again = await self._reconcile(key)
             except Exception:  # noqa: BLE001 - one app must not stop the others

@@ -65,11 +65,9 @@ def crds(*, write: bool) -> None:
 @main.command()
 def run() -> None:
     """Run the operator until it is told to stop."""
-    from mdb_operator.handlers.mdbapps import run_controller  # noqa: PLC0415 - kopf takes half a second
-    from mdb_operator.process.runner import run as run_process  # noqa: PLC0415
+    from mdb_operator.handlers.operator import run as run_operator  # noqa: PLC0415 - kopf takes half a second
 
-    config = _config()
-    _finish(run_process(config, run_controller))
+    _finish(run_operator(_config()))
 
 
 @main.command("rotate-master-key")

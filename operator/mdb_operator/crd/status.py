@@ -1,6 +1,6 @@
 """The status of an MdbApp as a pydantic model: the CRD's schema is generated from it.
 
-The operator builds the status as plain data (`models.view`), because it compares what it would
+The operator builds the status as plain data (`apps.status`), because it compares what it would
 write with what stands there; this model bounds and describes it, and a test validates one with the
 other.
 """
@@ -34,7 +34,7 @@ class ConditionStatusModel(_Part):
         max_length=316,
         pattern=r"^[A-Za-z][A-Za-z0-9]*$",
         description="What the condition is about: Ready, Registered, GrantsResolved,"
-        " SecretProjected or DatabaseUserReady.",
+        " SecretProjected, DatabaseUserReady, WorkloadsRestarted or CollectionsReady.",
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds; Unknown where it could not be found out."
@@ -44,8 +44,8 @@ class ConditionStatusModel(_Part):
         max_length=64,
         pattern=r"^[A-Z][A-Za-z]*$",
         description="Why, as one word: Provisioned, DatabaseUnavailable, SecretConflict,"
-        " SlugTaken, CollectionTaken, GrantPending, NotGranted, KeyUnavailable, Suspended or"
-        " Deleting.",
+        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, GrantPending, NotGranted,"
+        " KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended or Deleting.",
     )
     message: str = Field(
         max_length=1024,

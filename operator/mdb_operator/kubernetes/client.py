@@ -37,6 +37,7 @@ __all__ = [
     "LEASES",
     "MDBAPPS",
     "MERGE_PATCH",
+    "PAGE_SIZE",
     "SECRETS",
     "KubeClient",
     "KubeObject",
@@ -63,7 +64,17 @@ METADATA_ONLY_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.i
 """The same for lists; data of Secrets then never enters this process."""
 
 PAGE_SIZE = 500
-"""Objects in one page of a list: what client-go asks for."""
+"""Objects in one page of a list: what client-go asks for, while they are as small as usual."""
+
+PAGE_BYTES = 4 << 20
+"""No page is read beyond this; it is asked for again in smaller ones.
+
+Anybody who may write an object may put 256 KiB of annotations on it, which metadata-only lists hold
+too: a page of 500 is then 122 MiB, and several times that once it is parsed.
+"""
+
+SMALLER_PAGE = 4
+"""What a page that is too large is divided by: 125, 31, then 7 objects, which always fit."""
 
 REQUEST_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=10)
 """No single request may hold a reconcile for longer."""
@@ -210,22 +221,28 @@ class KubeClient:
         *,
         label_selector: str | None = None,
         metadata_only: bool = False,
+        limit: int = PAGE_SIZE,
     ) -> AsyncIterator[KubeObject]:
         """Yield a list page by page, so that no answer grows with the cluster."""
         token: str | None = None
         while True:
-            query: dict[str, str] = {"limit": str(PAGE_SIZE)}
+            query: dict[str, str] = {"limit": str(limit)}
             if label_selector:
                 query["labelSelector"] = label_selector
             if token:
                 query["continue"] = token
-            page = await self._send(
-                "list",
-                resource,
-                resource.path(namespace),
-                query=query,
-                accept=METADATA_ONLY_LIST if metadata_only else None,
-            )
+            try:
+                page = await self._send(
+                    "list",
+                    resource,
+                    resource.path(namespace),
+                    query=query,
+                    accept=METADATA_ONLY_LIST if metadata_only else None,
+                    most_bytes=PAGE_BYTES if limit > 1 else None,
+                )
+            except _TooLarge:
+                limit = max(1, limit // SMALLER_PAGE)
+                continue
             page["items"] = page.get("items") or []  # an empty metadata-only list has a null there
             yield page
             token = metadata_of(page).get("continue")
@@ -297,6 +314,7 @@ class KubeClient:
         body: Any = None,
         content_type: str = "application/json",
         accept: str | None = None,
+        most_bytes: int | None = None,
     ) -> KubeObject:
         method = _METHODS[verb]
         what = f"{verb} {path}"
@@ -305,12 +323,14 @@ class KubeClient:
                 method, path, query=query, body=body, content_type=content_type, accept=accept
             )
             async with response:
-                payload = await response.read()
+                payload = await _read(response, most_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._observe(verb, resource, 0)
             # Neither the text of the error nor its cause is shown: both may quote the request.
             raise KubernetesUnavailable(f"{what}: no answer ({type(error).__name__})") from error
         self._observe(verb, resource, response.status)
+        if payload is None:
+            raise _TooLarge
         if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's classes
             raise answer_error(what, response, payload, resource)
         result: KubeObject = json.loads(payload)
@@ -355,6 +375,23 @@ _METHODS = {
     "patch": "PATCH",
     "delete": "DELETE",
 }
+
+
+class _TooLarge(Exception):
+    """An answer has more bytes than were asked for."""
+
+
+async def _read(response: aiohttp.ClientResponse, most_bytes: int | None) -> bytes | None:
+    """Return the answer, or None as soon as it has too many bytes."""
+    if most_bytes is None:
+        return await response.read()
+    payload = bytearray()
+    async for part in response.content.iter_any():
+        payload += part
+        if len(payload) > most_bytes:
+            response.close()
+            return None
+    return bytes(payload)
 
 
 @asynccontextmanager

@@ -10,7 +10,14 @@ from typing import Any
 
 from mdb_engine.models.app import Owner
 from mdb_operator.exceptions import Conflict, Invalid, NotFound
-from mdb_operator.kubernetes.client import JSON_PATCH, MDBAPPS, KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.client import (
+    JSON_PATCH,
+    MDBAPPS,
+    PAGE_SIZE,
+    KubeClient,
+    KubeObject,
+    metadata_of,
+)
 
 __all__ = ["MdbAppStore", "app_ref"]
 
@@ -48,6 +55,13 @@ class MdbAppStore:
             async for page in self._client.pages(MDBAPPS, scope):
                 for item in page["items"]:
                     yield item
+
+    async def metadata_pages(
+        self, namespace: str | None, *, limit: int = PAGE_SIZE
+    ) -> AsyncIterator[KubeObject]:
+        """Yield the pages of a list, one at least, of what is in the metadata alone."""
+        async for page in self._client.pages(MDBAPPS, namespace, metadata_only=True, limit=limit):
+            yield page
 
     async def get(self, namespace: str, name: str) -> KubeObject | None:
         """Read an MdbApp; None if there is none."""

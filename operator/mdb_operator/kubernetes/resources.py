@@ -16,7 +16,17 @@ __all__ = [
     "SECRETS",
     "AppKey",
     "Resource",
+    "older",
 ]
+
+
+def older(version: str, than: str) -> bool:
+    """Compare two resource versions, which grow with every write of a cluster.
+
+    Kubernetes has them comparable as decimal numbers (KEP-5504); where a server's are not numbers,
+    nothing is taken for older.
+    """
+    return version.isdigit() and than.isdigit() and int(version) < int(than)
 
 
 class AppKey(NamedTuple):

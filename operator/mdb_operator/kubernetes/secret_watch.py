@@ -4,6 +4,10 @@ Our own watch, not kopf's: kopf lists every Secret of the cluster with its data 
 annotations. This one asks for metadata only and only for Secrets that carry our label, so no value
 ever enters this process on this way. It tells which app to look at and decides nothing itself.
 
+Anybody who may write a Secret can put our label on it, and 256 KiB of annotations. So lists come in
+pages of a bounded size, and of a Secret whose owner is no MdbApp that there is nothing is kept; of
+the others, a version and who owns them.
+
 With ``secretWatch: false`` the operator has no right to list Secrets; `SecretPoll` then asks for
 each one by name, which finds the same changes later and costs a request per app and round.
 """
@@ -14,7 +18,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from http.client import TOO_MANY_REQUESTS
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
 import structlog
 
@@ -24,7 +28,16 @@ from mdb_operator.exceptions import Expired, Forbidden, KubernetesError
 from mdb_operator.kubernetes.client import SECRETS, KubeClient, metadata_of
 from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore
 
-__all__ = ["OwnWrites", "SecretChange", "SecretKey", "SecretPoll", "SecretWatch", "Watcher"]
+__all__ = [
+    "IsApp",
+    "OnChange",
+    "OwnWrites",
+    "SecretChange",
+    "SecretKey",
+    "SecretPoll",
+    "SecretWatch",
+    "Watcher",
+]
 
 SecretKey: TypeAlias = tuple[str, str]
 """A Secret's namespace and name."""
@@ -60,6 +73,16 @@ class SecretChange:
 
 OnChange: TypeAlias = Callable[[SecretChange], None]
 """Called in the watch's event loop; must not block."""
+
+IsApp: TypeAlias = Callable[[str, str], bool]
+"""Tells whether a namespace has an MdbApp of a UID."""
+
+
+class _Seen(NamedTuple):
+    """What is kept of a Secret: its version, and the UIDs and names of the MdbApps that own it."""
+
+    version: str
+    owners: dict[str, str | None]
 
 
 class Watcher(Protocol):
@@ -103,6 +126,8 @@ class SecretWatch:
         Told of every change that was not our own write.
     own_writes
         What we wrote ourselves.
+    is_app
+        Whose Secrets are followed.
     on_restart
         Told the reason whenever the watch had to start anew, for a metric.
     """
@@ -113,14 +138,16 @@ class SecretWatch:
         namespace: str | None,
         on_change: OnChange,
         own_writes: OwnWrites,
+        is_app: IsApp,
         on_restart: Callable[[str], None] | None = None,
     ) -> None:
         self._client = client
         self._namespace = namespace
         self._on_change = on_change
         self._own_writes = own_writes
+        self._is_app = is_app
         self._on_restart = on_restart
-        self._known: dict[SecretKey, SecretMetadata] = {}
+        self._known: dict[SecretKey, _Seen] = {}
         self._first_list = True
         self._synced = asyncio.Event()
 
@@ -147,7 +174,8 @@ class SecretWatch:
                     obj = event["object"]
                     version = metadata_of(obj)["resourceVersion"]
                     if event["type"] != "BOOKMARK":
-                        self._see(SecretMetadata.parse(obj), gone=event["type"] == "DELETED")
+                        secret = SecretMetadata.parse(obj)
+                        self._see(secret, self._seen(secret), gone=event["type"] == "DELETED")
                     backoff.reset()
                 # The server ended the watch in good order. A server that ends it at once each
                 # time must not be asked in a tight loop, so this counts as an attempt too.
@@ -177,42 +205,52 @@ class SecretWatch:
                 await asyncio.sleep(backoff.next())
 
     async def _list(self) -> str:
-        seen: dict[SecretKey, SecretMetadata] = {}
-        version = ""
+        left, version = set(self._known), ""
         async for page in self._client.pages(
             SECRETS, self._namespace, label_selector=LABEL_OWNER_UID, metadata_only=True
         ):
             version = metadata_of(page)["resourceVersion"]
             for item in page["items"]:
                 secret = SecretMetadata.parse(item)
-                seen[secret.namespace, secret.name] = secret
-        if self._first_list:
-            # Every app is reconciled at start anyway.
-            self._known = seen
-            self._first_list = False
-        else:
-            for key in self._known.keys() - seen.keys():
-                self._see(self._known[key], gone=True)
-            for secret in seen.values():
-                self._see(secret, gone=False)
+                key = (secret.namespace, secret.name)
+                left.discard(key)
+                now = self._seen(secret)
+                if not self._first_list:
+                    self._see(secret, now, gone=False)
+                elif now.owners:
+                    # Nobody is told: every app is reconciled at start anyway.
+                    self._known[key] = now
+        self._first_list = False
+        for key in left:
+            before = self._known.pop(key, None)
+            if before is not None:
+                self._tell(key, before.owners, gone=True)
         self._synced.set()
         return version
 
-    def _see(self, secret: SecretMetadata, *, gone: bool) -> None:
+    def _seen(self, secret: SecretMetadata) -> _Seen:
+        owners = {
+            uid: name
+            for uid, name in _owners(secret).items()
+            if self._is_app(secret.namespace, uid)
+        }
+        return _Seen(secret.resource_version, owners)
+
+    def _see(self, secret: SecretMetadata, now: _Seen, *, gone: bool) -> None:
         key = (secret.namespace, secret.name)
-        before = self._known.get(key)
-        if gone:
-            self._known.pop(key, None)
-        else:
-            self._known[key] = secret
-            if before is not None and before.resource_version == secret.resource_version:
+        before = self._known.pop(key, None)
+        if not gone:
+            if now.owners:
+                self._known[key] = now
+            if before is not None and before.version == now.version:
                 return
             if self._own_writes.made(secret):
                 return
-        for owner in _owners(before, secret):
-            self._on_change(
-                SecretChange(secret.namespace, secret.name, owner[0], owner[1], gone=gone)
-            )
+        self._tell(key, _both(before, now), gone=gone)
+
+    def _tell(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
+        for uid, name in owners.items():
+            self._on_change(SecretChange(*key, uid, name, gone=gone))
 
     def _restarting(self, reason: str) -> None:
         if self._on_restart is not None:
@@ -249,7 +287,7 @@ class SecretPoll:
         self._on_change = on_change
         self._own_writes = own_writes
         self._interval = interval
-        self._known: dict[SecretKey, SecretMetadata] = {}
+        self._known: dict[SecretKey, _Seen] = {}
 
     async def wait_synced(self) -> None:
         """Return at once: a change is noticed in the next round, whenever it was made."""
@@ -272,32 +310,35 @@ class SecretPoll:
         except KubernetesError as error:
             _log.info("A Secret could not be looked at", secret=key[1], error=error.message)
             return
-        before = self._known.get(key)
-        if secret is None:
-            if before is None:
-                return
-            del self._known[key]
-        else:
-            self._known[key] = secret
-            if before is None or before.resource_version == secret.resource_version:
+        before = self._known.pop(key, None)
+        now: _Seen | None = None
+        if secret is not None:
+            now = self._known[key] = _Seen(secret.resource_version, _owners(secret))
+            if before is not None and before.version == now.version:
                 return
             if self._own_writes.made(secret):
                 return
-        for owner in _owners(before, secret or before):
-            self._on_change(SecretChange(key[0], key[1], owner[0], owner[1], gone=secret is None))
+        if before is None:
+            return
+        for uid, name in _both(before, now).items():
+            self._on_change(SecretChange(*key, uid, name, gone=now is None))
 
 
-def _owners(
-    before: SecretMetadata | None, now: SecretMetadata | None
-) -> list[tuple[str, str | None]]:
-    """Return every app that the Secret belonged to before or belongs to now: UID and name."""
+def _owners(secret: SecretMetadata) -> dict[str, str | None]:
+    """Return the UIDs of the MdbApps that the Secret says it belongs to, with their names."""
     owners: dict[str, str | None] = {}
-    for secret in (before, now):
-        if secret is None:
-            continue
-        if secret.owner_uid is not None:
-            owners.setdefault(secret.owner_uid, None)
-        for ref in secret.owner_references:
-            if ref.get("kind") == KIND and ref.get("uid"):
-                owners[ref["uid"]] = ref.get("name")
-    return list(owners.items())
+    if secret.owner_uid is not None:
+        owners[secret.owner_uid] = None
+    for ref in secret.owner_references:
+        if ref.get("kind") == KIND and ref.get("uid"):
+            owners[ref["uid"]] = ref.get("name")
+    return owners
+
+
+def _both(before: _Seen | None, now: _Seen | None) -> dict[str, str | None]:
+    """Return every app that the Secret belonged to before or belongs to now."""
+    owners: dict[str, str | None] = {}
+    for seen in (before, now):
+        for uid, name in (seen.owners if seen is not None else {}).items():
+            owners[uid] = name or owners.get(uid)
+    return owners

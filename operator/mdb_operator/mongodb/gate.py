@@ -13,17 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pymongo
 import structlog
 
 from mdb_engine.constants import APPS_COLLECTION
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.storage.base import translated
 from mdb_operator.exceptions import DatabaseHeld, OperatorError
 
-__all__ = ["DatabaseGate"]
+__all__ = ["DatabaseClock", "DatabaseGate"]
 
 LOOK_SECONDS = 3.0
 """Seconds between two looks."""
@@ -34,7 +36,52 @@ ANSWER_SECONDS = 3.0
 FAILURES_BEFORE_DOWN = 2
 """Two in a row, about 9 s: a failover of a replica set is usually over by then."""
 
+CLOCKS_AGREE = timedelta(seconds=0.5)
+"""A lesser difference may be the network's, and changes nothing that is said in seconds."""
+
 _log = structlog.get_logger(__name__)
+
+
+class DatabaseClock:
+    """The time by MongoDB's clock, so that the end of an overlap does not move with the leader.
+
+    It goes with the operator's own clock and is set anew at each look of the gate.
+
+    Parameters
+    ----------
+    database
+        The driver's database.
+    own
+        The operator's clock.
+    """
+
+    def __init__(self, database: Any, own: Clock = utcnow) -> None:
+        self._database = database
+        self._own = own
+        self._ahead = timedelta(0)
+
+    def __call__(self) -> datetime:
+        """Return the time now, aware, in whole milliseconds."""
+        return self._own() + self._ahead
+
+    async def set(self) -> None:
+        """Ask MongoDB for the time."""
+        before = self._own()
+        reply = await self._database.command("hello")
+        after = self._own()
+        told: datetime = reply["localTime"]
+        if told.tzinfo is None:
+            told = told.replace(tzinfo=UTC)
+        ahead = told - (before + (after - before) / 2)
+        if abs(ahead - self._ahead) <= CLOCKS_AGREE:
+            return
+        ahead = timedelta(0) if abs(ahead) <= CLOCKS_AGREE else ahead
+        if abs(ahead - self._ahead) > CLOCKS_AGREE:
+            _log.warning(
+                "The operator's clock and MongoDB's differ; MongoDB's counts",
+                ahead_seconds=round(ahead.total_seconds(), 1),
+            )
+        self._ahead = timedelta(milliseconds=round(ahead / timedelta(milliseconds=1)))
 
 
 class DatabaseGate:
@@ -69,6 +116,7 @@ class DatabaseGate:
         interval: float = LOOK_SECONDS,
         patience: float = ANSWER_SECONDS,
     ) -> None:
+        self.clock = DatabaseClock(database)
         self._database = database
         self._prepare = prepare
         self._on_change = on_change
@@ -103,6 +151,7 @@ class DatabaseGate:
             with translated("answer the operator"):
                 found = await self._identity()
                 with pymongo.timeout(self._patience):
+                    await self.clock.set()
                     await self._guard()
                 if found is None or found != self._known:
                     await self._prepare()

@@ -19,6 +19,7 @@ DATA_ACTIONS: Final = (
     "update",
     "remove",
     "createCollection",
+    "collMod",
     "dropCollection",
     "listCollections",
     "createIndex",

@@ -40,6 +40,9 @@ class DatabaseUsers(Protocol):
             If MongoDB refuses or cannot be reached.
         """
 
+    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+        """Drop the users of all versions but the valid ones; whether there were any."""
+
     async def refresh_roles(self, slugs: Iterable[str]) -> bool:
         """Bring the roles of apps up to their published grants; whether something was written."""
 
@@ -73,6 +76,12 @@ class RetiringUsers:
         """Let the app's users end, if it has any."""
         del grants, credentials
         return await self._where_allowed(lambda: self._service.retire(app), otherwise=False)
+
+    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+        """Drop the users of versions that ended, if any are left."""
+        return await self._where_allowed(
+            lambda: self._service.drop_ended(slug, valid), otherwise=False
+        )
 
     async def refresh_roles(self, slugs: Iterable[str]) -> bool:
         """Bring the roles that are left up to the published grants."""

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.services.registry import Registry
 from mdb_engine.storage.base import control_view
 from mdb_engine.storage.installation import InstallationStore
@@ -20,6 +21,7 @@ from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.leases import LeaseStore
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.secret_watch import (
+    IsApp,
     OnChange,
     SecretKey,
     SecretPoll,
@@ -56,10 +58,10 @@ class Factory:
         finally:
             await context.driver.close(client)
 
-    def registry(self) -> Registry:
-        """Return the engine's registry over the shared database."""
+    def registry(self, clock: Clock = utcnow) -> Registry:
+        """Return the engine's registry over the shared database, which goes by a clock."""
         context = self.context
-        return Registry(context.database, context.driver, context.master_keys.encryption)
+        return Registry(context.database, context.driver, context.master_keys.encryption, clock)
 
     def installation_guard(
         self, on_adoption: Callable[[], None] = lambda: None
@@ -111,7 +113,7 @@ class Factory:
         return SecretKeySource(self.secret_store(), config.namespace, config.master_key_secret)
 
     def secret_watchers(
-        self, targets: Callable[[], Iterable[SecretKey]], on_change: OnChange
+        self, targets: Callable[[], Iterable[SecretKey]], on_change: OnChange, is_app: IsApp
     ) -> list[Watcher]:
         """Return what notices changes of projected Secrets, by the settings; run them all.
 
@@ -121,6 +123,8 @@ class Factory:
             Returns which Secrets there should be; only polling needs to know.
         on_change
             Told of every change that was not our own write.
+        is_app
+            Whose Secrets are followed; only the watch needs to know.
         """
         context = self.context
         if not context.config.secret_watch:
@@ -134,6 +138,7 @@ class Factory:
                 namespace,
                 on_change,
                 context.own_writes,
+                is_app,
                 context.metrics.count_watch_restart,
             )
             for namespace in context.config.watch_namespaces or (None,)

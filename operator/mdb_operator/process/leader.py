@@ -8,6 +8,10 @@ and woke up as a former leader changes nothing that its successor wrote.
 
 Clocks of different nodes are never compared. A replica measures with its own monotonic clock for
 how long it has not *seen* the Lease change, as client-go does.
+
+A Lease that somebody deletes has a holder that does not know it yet. It makes the Lease anew when
+it renews, and whoever saw it before waits as for one that is silent. Only a process that has never
+seen it takes it at once, since a first start has nobody to wait for.
 """
 
 from __future__ import annotations
@@ -20,15 +24,16 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import structlog
 
 from mdb_operator.constants import EXIT_LEASE_LOST
-from mdb_operator.exceptions import AlreadyExists, Conflict, KubernetesError
+from mdb_operator.exceptions import AlreadyExists, Conflict, KubernetesError, NotFound
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.leases import LeaseRecord, LeaseStore
+from mdb_operator.kubernetes.resources import older
 
 __all__ = ["ElectionTimes", "LeaderElection", "LeaderThread", "Term", "end_process"]
 
@@ -141,7 +146,6 @@ class LeaderElection:
             try:
                 async with asyncio.timeout(left):
                     if not await self._renew():
-                        _log.error("Another process took the Lease", lease=self._name)
                         return
             except TimeoutError:
                 _log.error("The Lease was not renewed in time", lease=self._name)
@@ -153,7 +157,7 @@ class LeaderElection:
         if held is None:
             return
         try:
-            async with asyncio.timeout(self._times.retry):
+            async with asyncio.timeout(self._times.renew_deadline):
                 await self._leases.replace(held.released())
         except (KubernetesError, TimeoutError) as error:
             _log.info("The Lease was not released and runs out instead", error=str(error))
@@ -170,23 +174,33 @@ class LeaderElection:
         return max(1, -int(-self._times.lease // 1))
 
     async def _try_acquire(self) -> LeaseRecord | None:
-        record = await self._leases.get()
-        if record is None:
-            return await self._leases.create(LeaseRecord.first(self._identity, self._duration))
+        found = await self._leases.get()
+        if found is not None and found.holder == self._identity:
+            # Taken by a request of ours whose answer got lost.
+            return await self._leases.replace(found.renewed())
         now = self._clock()
-        if self._seen is None or self._seen.resource_version != record.resource_version:
+        record = found
+        if record is None and self._seen is not None:
+            record = replace(self._seen, resource_version=None)  # deleted, with a holder at work
+        if record != self._seen:
             self._seen, self._seen_at = record, now
-        if record.holder and now - self._seen_at < record.duration_seconds:
+        if record is not None and record.holder and now - self._seen_at < record.duration_seconds:
             return None
-        return await self._leases.replace(record.taken_by(self._identity, self._duration))
+        if found is None:
+            return await self._leases.create(LeaseRecord.first(self._identity, self._duration))
+        return await self._leases.replace(found.taken_by(self._identity, self._duration))
 
     async def _renew(self) -> bool:
         """Renew once; False if another holds the Lease, True otherwise, even after an error."""
         assert self._held is not None  # noqa: S101 - `keep` follows `acquire`
-        started = self._clock()
+        started, held = self._clock(), self._held.renewed()
         try:
-            self._held = await self._leases.replace(self._held.renewed())
-        except Conflict:
+            try:
+                held = await self._leases.replace(held)
+            except NotFound:
+                _log.warning("The Lease was deleted and is made anew", lease=self._name)
+                held = await self._leases.create(replace(held, resource_version=None))
+        except (Conflict, AlreadyExists):
             # Somebody wrote the Lease: another holder, a person's annotation, or we ourselves in a
             # request whose answer got lost.
             return await self._reread()
@@ -194,7 +208,7 @@ class LeaderElection:
             _log.warning("The Lease could not be renewed yet", error=error.message)
             return True
         self._renewed_at = started
-        return True
+        return self._keeps(held)
 
     async def _reread(self) -> bool:
         try:
@@ -202,10 +216,26 @@ class LeaderElection:
         except KubernetesError as error:
             _log.warning("The Lease could not be read", error=error.message)
             return True
-        if record is None or record.holder != self._identity:
+        if record is None:
+            return True  # deleted in between: the next attempt makes it anew
+        if record.holder != self._identity:
+            _log.error("Another process took the Lease", lease=self._name)
             return False
-        self._held = record
-        return True
+        return self._keeps(record)
+
+    def _keeps(self, record: LeaseRecord) -> bool:
+        """Go on with the record, unless it is older than what we held.
+
+        Then the API server was restored. Every version that this process has seen is one of the
+        future, and a watch from there shows nothing; a new process starts from what there is.
+        """
+        before, self._held = self._held, record
+        if before is None or not older(
+            record.resource_version or "", before.resource_version or ""
+        ):
+            return True
+        _log.error("The API server was restored to an older state; the process starts anew")
+        return False
 
 
 def end_process(term: Term) -> NoReturn:

@@ -44,6 +44,8 @@ class Heartbeat:
         self._limit = limit
         self._clock = clock
         self._last = clock()
+        self.problem: str | None = None
+        """What else only a new process would mend, None while nothing is wrong."""
 
     def beat(self) -> None:
         """Show a sign of life."""
@@ -56,8 +58,8 @@ class Heartbeat:
 
     @property
     def alive(self) -> bool:
-        """Whether the loop still turns."""
-        return self.age <= self._limit
+        """Whether the loop still turns and nothing else is wrong."""
+        return self.age <= self._limit and self.problem is None
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -145,7 +147,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _health(self) -> None:
         heartbeat = self.server.heartbeat
         status = HTTPStatus.OK if heartbeat.alive else HTTPStatus.SERVICE_UNAVAILABLE
-        self._json(status, {"heartbeat_age_seconds": round(heartbeat.age, 1)})
+        age = round(heartbeat.age, 1)
+        self._json(status, {"heartbeat_age_seconds": age, "problem": heartbeat.problem})
 
     def _ready(self) -> None:
         failures = self.server.readiness.failures()

@@ -1,18 +1,17 @@
-"""The life of the operator's process: probes, then the Lease, then the controller, then the end.
+"""The life of the operator's process: probes, then the Lease, and at the end all that backwards.
 
 The order matters. Probes answer before anything can fail, so that a failing start is seen as *not
-ready* with a reason. The controller starts only as the leader. At the end the controller has
-stopped writing before the Lease is given back.
+ready* with a reason. Whoever works does so as the leader, and has stopped writing before the Lease
+is given back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 
@@ -34,33 +33,62 @@ from mdb_operator.process.leader import LeaderThread
 from mdb_operator.process.metrics import Metrics
 from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness
 
-__all__ = ["Controller", "run"]
-
-Controller: TypeAlias = Callable[[Factory, asyncio.Event], Awaitable[None]]
-"""Handles MdbApps until the event is set. It marks `READY_CONTROLLER` once it has started."""
+__all__ = ["Background", "lead"]
 
 _log = structlog.get_logger(__name__)
 
 
-async def run(config: Config, controller: Controller) -> None:
-    """Run the operator until SIGTERM or SIGINT.
+class Background:
+    """Endless work beside kopf; the first that fails ends the process.
 
-    Parameters
+    No task group: one would cancel the task that it was made in, which is kopf's.
+
+    Attributes
     ----------
-    config
-        The settings.
-    controller
-        What to do as the leader.
+    stop
+        Set when the process has to end; kopf waits for it.
+    failure
+        Why, None where nothing failed.
+    """
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.failure: BaseException | None = None
+
+    @asynccontextmanager
+    async def running(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+        """Run the work until the end of the block."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        failure = task.exception()
+        while isinstance(failure, BaseExceptionGroup):
+            # One failed first; whoever maps errors to exit codes asks for that one.
+            failure = failure.exceptions[0]
+        self.failure = self.failure or failure
+        self.stop.set()
+
+
+@asynccontextmanager
+async def lead(config: Config, background: Background) -> AsyncIterator[Factory]:
+    """Open what the process works with, and wait until it is the leader.
+
+    Waiting here is the standby: nothing of kopf has begun, but probes answer, and the connections
+    stand. At the end of the block the Lease is given back and everything is closed.
 
     Raises
     ------
     ConfigurationInvalid
         If the process cannot work with its settings.
     """
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     metrics = Metrics()
     heartbeat = Heartbeat(config.heartbeat_limit_seconds)
     readiness = Readiness(READY_KUBERNETES, READY_MASTER_KEY, READY_CONTROLLER)
@@ -72,49 +100,42 @@ async def run(config: Config, controller: Controller) -> None:
     try:
         files = ConnectionFiles(config)
         async with (
-            _background(heartbeat.run()),
-            _background(files.end_when_changed()),
+            background.running(heartbeat.run()),
+            background.running(files.end_when_changed()),
             open_context(
                 config, metrics=metrics, heartbeat=heartbeat, readiness=readiness
             ) as context,
+            background.running(_look_at_master_key(context)),
         ):
-            await _run_in(context, controller, stop)
+            factory = Factory(context)
+            await _until_reachable(context, factory)
+            async with _holding_lease(context, factory):
+                yield factory
     finally:
         server.stop()
-    _log.info("Stopped")
 
 
-async def _run_in(context: ProcessContext, controller: Controller, stop: asyncio.Event) -> None:
-    factory = Factory(context)
-    async with _background(_look_at_master_key(context)):
-        if not await _unless(stop, _until_reachable(context, factory)):
-            return
-        if not context.config.leader_election:
-            _log.warning("Leader election is off: nothing keeps a second operator from working")
-            await _lead(context, controller, factory, stop)
-            return
-        thread = LeaderThread(
-            partial(KubeClient.connect, kubeconfig=context.config.kubeconfig), factory.election
-        )
-        thread.start()
-        try:
-            context.readiness.hold(READY_CONTROLLER)
-            _log.info("Waiting for the Lease", lease=context.config.lease_name)
-            if await _unless(stop, thread.wait_leading()):
-                context.readiness.fail(READY_CONTROLLER, "the controller is starting")
-                await _lead(context, controller, factory, stop)
-        finally:
-            await thread.stop()
-
-
-async def _lead(
-    context: ProcessContext, controller: Controller, factory: Factory, stop: asyncio.Event
-) -> None:
-    context.metrics.leader.set(1)
+@asynccontextmanager
+async def _holding_lease(context: ProcessContext, factory: Factory) -> AsyncIterator[None]:
+    if not context.config.leader_election:
+        _log.warning("Leader election is off: nothing keeps a second operator from working")
+        context.metrics.leader.set(1)
+        yield
+        return
+    thread = LeaderThread(
+        partial(KubeClient.connect, kubeconfig=context.config.kubeconfig), factory.election
+    )
+    thread.start()
     try:
-        await controller(factory, stop)
+        context.readiness.hold(READY_CONTROLLER)
+        _log.info("Waiting for the Lease", lease=context.config.lease_name)
+        await thread.wait_leading()
+        context.readiness.fail(READY_CONTROLLER, "the controller is starting")
+        context.metrics.leader.set(1)
+        yield
     finally:
         context.metrics.leader.set(0)
+        await thread.stop()
 
 
 async def _until_reachable(context: ProcessContext, factory: Factory) -> None:
@@ -141,11 +162,10 @@ async def _list_one(store: MdbAppStore) -> None:
     *others, last = store.scopes
     for scope in others:
         with suppress(KubernetesError):
-            async for _ in store.list_all(scope):
-                break
-            return
-    async for _ in store.list_all(last):
-        break
+            async for _ in store.metadata_pages(scope, limit=1):
+                return
+    async for _ in store.metadata_pages(last, limit=1):
+        return
 
 
 async def _look_at_master_key(context: ProcessContext) -> None:
@@ -161,40 +181,3 @@ async def _look_at_master_key(context: ProcessContext) -> None:
             break
     context.readiness.hold(READY_MASTER_KEY)
     await context.master_keys.run()
-
-
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work; return False if the stop came first."""
-    task = asyncio.ensure_future(work)
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return False
-        task.result()
-        return not stop.is_set()
-    finally:
-        for one in (task, stopped):
-            one.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Run endless work beside the body; if it fails, the body is cancelled and fails with it."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            task = group.create_task(work)
-            try:
-                yield
-            finally:
-                task.cancel()
-    except BaseExceptionGroup as failures:
-        # One failed first; whoever maps errors to exit codes asks for that one, not for a group.
-        raise _first(failures) from None
-
-
-def _first(failure: BaseException) -> BaseException:
-    while isinstance(failure, BaseExceptionGroup):
-        failure = failure.exceptions[0]
-    return failure

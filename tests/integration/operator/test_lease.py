@@ -124,6 +124,31 @@ def test_a_leader_that_lost_its_lease_ends_at_once_even_with_a_blocked_loop(
     assert "controller stopped" not in leader.text()
 
 
+def test_a_lease_that_is_deleted_is_made_anew_by_its_holder_and_taken_by_nobody_else(
+    control_plane: Cluster, namespace: str, start: Start
+) -> None:
+    leader = start("leader")
+    leader.wait_for("controller works")
+    other = start("other")
+    other.wait_for(WAITS)
+    uids = set()
+    for _ in range(3):
+        found = control_plane.api.get("Lease", LEASE, namespace)
+        assert found is not None
+        uids.add(found["metadata"]["uid"])
+        control_plane.api.delete("Lease", LEASE, namespace)
+        wait_until(
+            lambda: control_plane.api.get("Lease", LEASE, namespace) is not None,
+            message="the Lease is there again",
+        )
+        assert lease(control_plane, namespace)["holderIdentity"].startswith("leader_")
+    assert len(uids) == 3
+    assert LEADS not in other.text()
+    leader.popen.send_signal(signal.SIGTERM)
+    assert leader.wait_end() == 0, leader.text()
+    other.wait_for("controller works")
+
+
 def test_a_leader_that_may_not_renew_any_more_ends(
     control_plane: Cluster, namespace: str, start: Start
 ) -> None:

@@ -12,9 +12,9 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
 from support.operator_edge import Request, writes
 
+from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
-from mdb_operator.apps.outcome import Isolation
-from mdb_operator.apps.plan import Step
+from mdb_operator.apps.status import Step
 from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
 from mdb_operator.keys.source import MissingKeyring
@@ -146,7 +146,7 @@ async def test_killed_after_any_step_the_next_process_finishes(
         installation.apply("whole", collections=SPEC["collections"], restart=SPEC["restart"])
         await operator.look(namespace, "whole")
         steps = list(operator.steps)
-    assert len(steps) == 8, steps
+    assert len(steps) == 9, steps
     wanted = outcome(installation, "whole")
     for index in range(len(steps)):
         name = f"killed-{index}"
@@ -222,7 +222,8 @@ async def lose_the_master_key(_installation: Installation, operator: Operator) -
 
 
 async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
-    installation.mongo["owner_clicks"].insert_many([{"user": "same"}, {"user": "same"}])
+    same = {"app_id": "owner", "user": "same"}
+    installation.mongo["owner_clicks"].insert_many([{**same}, {**same}])
     installation.apply("owner", **{**CLOSED, "collections": [UNIQUE]})
 
 

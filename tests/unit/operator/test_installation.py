@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -215,7 +216,7 @@ class Database:
             if self.refused > 3:
                 self.was_refused.set()
             raise ConnectionError
-        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}}
+        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}, "localTime": datetime.now(UTC)}
 
 
 class Look:

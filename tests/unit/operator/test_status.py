@@ -17,11 +17,11 @@ from mdb_engine.exceptions import (
     VersionConflict,
 )
 from mdb_engine.models.app import DeniedScope, GrantOutcome, Owner
+from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
 from mdb_operator.apps.conditions import ConditionType, Reason
-from mdb_operator.apps.describe import describe
-from mdb_operator.apps.failures import failure_for
-from mdb_operator.apps.outcome import Failure, Outcome, SecretFacts
+from mdb_operator.apps.failures import Failure, failure_for
 from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.apps.status import Report, describe
 from mdb_operator.crd.status import MdbAppStatus
 from mdb_operator.exceptions import Conflict, Forbidden, KubernetesUnavailable
 
@@ -29,7 +29,25 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 LATER = datetime(2026, 3, 1, 13, 0, tzinfo=UTC)
 
 GRANTS = GrantOutcome("orders", ("orders",), (), 1, changed=False)
-FACTS = SecretFacts(version=3, key_id="k1", rotated_at=NOW, previous_expires_at=LATER)
+SECRETS = SecretRecord(
+    slug="orders",
+    incarnation="i",
+    current=SealedVersion(3, Envelope("k1", "d", b"", {}), b"", NOW),
+    previous=(SealedVersion(2, Envelope("k1", "d", b"", {}), b"", NOW, LATER),),
+    rotation_count=2,
+    created_at=NOW,
+    updated_at=NOW,
+)
+HOLDING = dict.fromkeys(
+    (
+        ConditionType.REGISTERED,
+        ConditionType.SECRET_PROJECTED,
+        ConditionType.DATABASE_USER_READY,
+        ConditionType.WORKLOADS_RESTARTED,
+        ConditionType.COLLECTIONS_READY,
+    ),
+    "It holds.",
+)
 
 
 def app(status: dict[str, Any] | None = None, generation: int = 4) -> MdbAppResource:
@@ -47,17 +65,28 @@ def app(status: dict[str, Any] | None = None, generation: int = 4) -> MdbAppReso
     )
 
 
-def reached(**changes: Any) -> Outcome:
+def reached(seen: MdbAppResource | None = None, *without: ConditionType, **changes: Any) -> Report:
     values: dict[str, Any] = {
         "isolation": "database",
-        "registered": True,
         "grants": GRANTS,
-        "secret": FACTS,
-        "database_user": True,
+        "secrets": SECRETS,
         "binding": "orders-mdb",
+        "holding": {kind: text for kind, text in HOLDING.items() if kind not in without},
         **changes,
     }
-    return Outcome(**values)
+    return Report(seen or app(), **values)
+
+
+def told(report: Report, status: dict[str, Any] | None = None, runs: int = 0) -> dict[str, Any]:
+    return describe(report, status or {}, NOW, runs)
+
+
+def failed(kind: ConditionType, error: Exception, seen: MdbAppResource | None = None) -> Report:
+    """Return the report of a run in which one line failed and all that follow it."""
+    report = Report(seen or app(), "database")
+    with report.line(kind):
+        raise error
+    return report
 
 
 def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -69,12 +98,8 @@ def message(status: dict[str, Any], kind: str = "Ready") -> str:
     return next(str(row["message"]) for row in status["conditions"] if row["type"] == kind)
 
 
-def failed(error: Exception, **changes: Any) -> Outcome:
-    return reached(failure=failure_for(error), **changes)
-
-
 def test_what_works_is_provisioned_and_says_what_to_mount() -> None:
-    status = describe(app(), reached(), NOW)
+    status = told(reached())
     assert set(conditions(status).values()) == {("True", "Provisioned")}
     assert list(conditions(status)) == [kind.value for kind in ConditionType]
     assert message(status) == "Mount the Secret orders-mdb."
@@ -87,9 +112,9 @@ def test_what_works_is_provisioned_and_says_what_to_mount() -> None:
     assert status["binding"] == {"name": "orders-mdb"}
 
 
-def test_the_same_outcome_later_is_the_same_status() -> None:
-    first = describe(app(), reached(), NOW)
-    assert describe(app(first), reached(), LATER) == first
+def test_the_same_report_later_is_the_same_status() -> None:
+    first = told(reached())
+    assert describe(reached(), first, LATER) == first
 
 
 @pytest.mark.parametrize(
@@ -107,7 +132,7 @@ def test_a_denied_scope_is_told_and_the_app_stays_ready(
     denied: list[DeniedScope], reason: str
 ) -> None:
     grants = GrantOutcome("orders", ("orders",), tuple(denied), 1, changed=False)
-    status = describe(app(), reached(grants=grants), NOW)
+    status = told(reached(grants=grants))
     assert conditions(status)["GrantsResolved"] == ("False", reason)
     assert conditions(status)["Ready"] == ("True", "Provisioned")
     assert all(scope.slug in message(status, "GrantsResolved") for scope in denied)
@@ -116,9 +141,7 @@ def test_a_denied_scope_is_told_and_the_app_stays_ready(
 
 def test_a_taken_slug_leaves_nothing_else_to_tell() -> None:
     error = SlugTaken("Slug 'orders' is taken", holder=Owner("x", "y", "z"))
-    before = describe(app(), reached(), NOW)
-    outcome = Outcome(isolation="database", failure=failure_for(error))
-    status = describe(app(before), outcome, NOW)
+    status = told(failed(ConditionType.REGISTERED, error), told(reached()))
     assert set(conditions(status).values()) == {("False", "SlugTaken")}
     assert not {"binding", "secret", "grantedScopes", "deniedScopes"} & set(status)
     assert "another slug" in message(status)
@@ -126,11 +149,9 @@ def test_a_taken_slug_leaves_nothing_else_to_tell() -> None:
 
 
 def test_with_the_database_down_what_was_known_stays() -> None:
-    before = describe(app(), reached(), NOW)
-    outcome = Outcome(
-        isolation="database", failure=failure_for(DatabaseUnavailable("MongoDB is away"))
-    )
-    status = describe(app(before), outcome, LATER)
+    before = told(reached())
+    error = DatabaseUnavailable("MongoDB is away")
+    status = describe(failed(ConditionType.REGISTERED, error), before, LATER)
     found = conditions(status)
     assert found.pop("Ready") == ("False", "DatabaseUnavailable")
     assert set(found.values()) == {("Unknown", "DatabaseUnavailable")}
@@ -138,62 +159,111 @@ def test_with_the_database_down_what_was_known_stays() -> None:
         assert status[fact] == before[fact]
 
 
-def test_without_the_master_key_registration_and_grants_hold() -> None:
-    status = describe(
-        app(),
-        failed(MasterKeyError("Key 'k9' is missing"), secret=None, binding=None,
-               database_user=False),
-        NOW,
-    )  # fmt: skip
+def test_without_the_master_key_all_that_needs_none_holds() -> None:
+    report = reached(
+        None,
+        ConditionType.SECRET_PROJECTED,
+        ConditionType.DATABASE_USER_READY,
+        ConditionType.WORKLOADS_RESTARTED,
+        binding=None,
+    )
+    with report.line(ConditionType.SECRET_PROJECTED):
+        raise MasterKeyError("Key 'k9' is missing")
+    status = told(report)
     assert conditions(status) == {
         "Ready": ("False", "KeyUnavailable"),
         "Registered": ("True", "Provisioned"),
         "GrantsResolved": ("True", "Provisioned"),
         "SecretProjected": ("False", "KeyUnavailable"),
         "DatabaseUserReady": ("False", "KeyUnavailable"),
+        "WorkloadsRestarted": ("False", "KeyUnavailable"),
+        "CollectionsReady": ("True", "Provisioned"),
     }
     assert "'k9'" in message(status)
 
 
 def test_a_foreign_secret_is_no_binding() -> None:
-    before = describe(app(), reached(), NOW)
-    failure = Failure(ConditionType.SECRET_PROJECTED, Reason.SECRET_CONFLICT, "Not ours.")
-    status = describe(app(before), reached(failure=failure, binding=None), NOW)
+    report = reached(None, ConditionType.SECRET_PROJECTED, binding=None, unbound=True)
+    report.fail(ConditionType.SECRET_PROJECTED, Failure(Reason.SECRET_CONFLICT, "Not ours."))
+    status = told(report, told(reached()))
     assert conditions(status)["Ready"] == ("False", "SecretConflict")
     assert conditions(status)["DatabaseUserReady"] == ("True", "Provisioned")
     assert "binding" not in status
 
 
-def test_suspension_keeps_what_was_known_and_says_that_nobody_looks() -> None:
-    before = describe(app(), reached(), NOW)
-    status = describe(
-        app(before, generation=5), Outcome(isolation="database", suspended=True), LATER
+def test_a_bad_index_spoils_ready_and_nothing_that_pods_need() -> None:
+    report = reached(None, ConditionType.COLLECTIONS_READY)
+    report.fail(ConditionType.COLLECTIONS_READY, Failure(Reason.INDEX_CONFLICT, "No index."))
+    status = told(report)
+    found = conditions(status)
+    assert found.pop("Ready") == ("False", "IndexConflict")
+    assert found.pop("CollectionsReady") == ("False", "IndexConflict")
+    assert set(found.values()) == {("True", "Provisioned")}
+    assert status["binding"] == {"name": "orders-mdb"}
+    assert message(status) == "No index."
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (ConditionType.COLLECTIONS_READY, Reason.INDEX_BUILDING),
+        (ConditionType.WORKLOADS_RESTARTED, Reason.RESTART_FAILED),
+    ],
+)
+def test_what_the_app_can_be_used_without_does_not_spoil_ready(
+    kind: ConditionType, reason: Reason
+) -> None:
+    report = reached(None, kind)
+    report.fail(kind, Failure(reason, "It is said."))
+    status = told(report)
+    assert conditions(status)["Ready"] == ("True", "Provisioned")
+    assert conditions(status)[kind.value] == ("False", reason.value)
+
+
+def test_what_passes_changes_nothing_until_it_does_not_pass() -> None:
+    before = told(reached())
+    seen = app(before, generation=5)
+    report = reached(
+        seen,
+        ConditionType.SECRET_PROJECTED,
+        ConditionType.WORKLOADS_RESTARTED,
+        binding=None,
     )
+    with report.line(ConditionType.SECRET_PROJECTED):
+        raise KubernetesUnavailable("create secrets: 429")
+    status = told(report, before, runs=1)
+    generations = {row["type"]: row["observedGeneration"] for row in status["conditions"]}
+    assert conditions(status) == conditions(before)
+    assert status["observedGeneration"] == 5
+    assert generations["SecretProjected"] == generations["Ready"] == 4, "of what was applied"
+    assert generations["Registered"] == 5
+    assert status["binding"] == before["binding"]
+    later = told(report, before, runs=3)
+    assert conditions(later)["SecretProjected"] == ("Unknown", "KubernetesUnavailable")
+    assert conditions(later)["Ready"][0] == "False"
+    assert "429" in message(later)
+    assert later["binding"] == before["binding"]
+
+
+def test_suspension_keeps_what_was_known_and_says_that_nobody_looks() -> None:
+    before = told(reached())
+    suspended = Report(app(before, generation=5), "database", suspended=True)
+    status = describe(suspended, before, LATER)
     found = conditions(status)
     assert found.pop("Ready") == ("False", "Suspended")
     assert set(found.values()) == {("True", "Provisioned")}
     assert status["binding"] == before["binding"]
     assert {row["observedGeneration"] for row in status["conditions"]} == {5}
-    fresh = conditions(describe(app(), Outcome(isolation="database", suspended=True), NOW))
+    fresh = conditions(told(Report(app(), "database", suspended=True)))
     assert set(fresh.values()) == {("False", "Suspended"), ("Unknown", "Suspended")}
 
 
 def test_a_reason_that_this_operator_does_not_know_stops_no_suspension() -> None:
-    before = describe(app(), reached(), NOW)
+    before = told(reached())
     for row in before["conditions"]:
         row["reason"] = "OfALaterVersion"
-    status = describe(app(before), Outcome(isolation="database", suspended=True), LATER)
+    status = describe(Report(app(before), "database", suspended=True), before, LATER)
     assert {reason for _, reason in conditions(status).values()} == {"Suspended"}
-
-
-def test_what_a_person_has_to_do_is_said() -> None:
-    waiting = describe(app(), reached(waiting_until=LATER), NOW)
-    assert "2026-03-01T13:00:00Z" in message(waiting, "SecretProjected")
-    assert "revoke-previous" in message(waiting, "SecretProjected")
-    missing = describe(app(), reached(missing_targets=("Deployment/x",)), NOW)
-    assert "Deployment/x" in message(missing, "SecretProjected")
-    library = describe(app(), reached(isolation="library"), NOW)
-    assert "isolation: database" in message(library, "DatabaseUserReady")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +282,7 @@ def test_errors_become_conditions_in_one_table(
 ) -> None:
     failure = failure_for(error)
     assert failure is not None
-    assert (failure.reason, failure.retry) == (reason, retry)
+    assert (failure.reason, failure.retry_seconds is not None) == (reason, retry)
     assert failure.message.count(". ") >= 1, "what is wrong, then what to do"
 
 
@@ -227,3 +297,7 @@ def test_a_password_in_an_error_does_not_get_into_a_message() -> None:
     failure = failure_for(DatabaseUnavailable("cannot reach mongodb://root:hunter22@db:27017/x"))
     assert failure is not None
     assert "hunter22" not in failure.message
+    report = Report(app(), "database")
+    with report.line(ConditionType.REGISTERED):
+        raise KubernetesUnavailable("no answer from https://u:hunter22@api/x")
+    assert "hunter22" not in str(told(report, runs=3))
