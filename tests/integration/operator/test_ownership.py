@@ -27,8 +27,8 @@ def second(
     """Give an installation that watches the apps of the first one as well."""
     directory = tmp_path / "second"
     directory.mkdir()
-    shared = (installation.apps,)
-    with installed(control_plane, mongo_auth_server, directory, shared=shared) as found:
+    apps = installation.apps
+    with installed(control_plane, mongo_auth_server, directory, shared=apps) as found:
         yield found
 
 
