@@ -39,7 +39,7 @@ test: lint unit integration ## Lint, types, unit, integration and e2e tests: wha
 lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: uv run ruff rule CODE)
-	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
+	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator tests/cluster/devcluster charts/mdb-operator/files,uv run mypy PATH)
 	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e support bench) docs/generator,MYPYPATH=docs uv run mypy PATH)
 	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app,MYPYPATH=examples/multi_app:examples/multi_app/demo uv run mypy examples/multi_app)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
