@@ -142,7 +142,10 @@ class LayoutStore:
         with translated(f"look through {physical!r}"):
             try:
                 found = await self._database[physical].find_one(
-                    {APP_ID_FIELD: condition}, {"_id": 1}, max_time_ms=int(seconds * 1000)
+                    {APP_ID_FIELD: condition},
+                    {"_id": 1},
+                    collation={"locale": "simple"},
+                    max_time_ms=int(seconds * 1000),
                 )
             except ExecutionTimeout:
                 return None
