@@ -27,6 +27,7 @@ __all__ = [
     "NotInitialized",
     "NotRegistered",
     "QueryRefused",
+    "RowDamaged",
     "ScopeDenied",
     "SlugTaken",
     "TokenRequired",
@@ -180,3 +181,9 @@ class DatabaseUnavailable(MdbEngineError):
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class RowDamaged(DatabaseUnavailable):
+    """A document of the engine's own is not as the engine wrote it: restored in part, or edited."""
+
+    code = "row_damaged"

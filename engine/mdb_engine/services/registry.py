@@ -259,10 +259,10 @@ class Registry:
         NotRegistered
             If there is no active app of that slug.
         """
-        readers = [reader.slug for reader in await self._apps.naming([slug])]
-        outcomes = await self.grants.publish([slug, *readers])
+        outcomes = await self.grants.publish([slug, *await self._apps.slugs_naming([slug])])
         if slug not in outcomes:
-            raise NotRegistered(f"There is no app {slug!r}")
+            await self._active(slug)
+            raise NotRegistered(f"There is no app {slug!r} any more")
         return outcomes[slug]
 
     async def neighbours(self, slug: str) -> list[AppRecord]:
