@@ -70,7 +70,8 @@ def refuse_stamping(
     """
     if name in {"$set", "$addFields", "$project"} and isinstance(body, dict):
         for field, value in body.items():
-            if name != "$project" and field == APP_ID_FIELD and value == stamp:
+            is_stamp = field == APP_ID_FIELD and stamp is not None and value == stamp
+            if is_stamp and name != "$project":
                 continue  # as it was read, and is
             shows = name == "$project" and _is_flag(value) and (not writes or bool(value))
             if not shows:
@@ -81,7 +82,8 @@ def refuse_stamping(
                 refuse_app_id(name, field, path)
     elif writes and name in {"$replaceWith", "$replaceRoot"}:
         root = body.get("newRoot") if name == "$replaceRoot" and isinstance(body, dict) else body
-        if isinstance(root, dict) and root.get(APP_ID_FIELD, stamp) != stamp:
+        named = isinstance(root, dict) and APP_ID_FIELD in root
+        if named and (stamp is None or root[APP_ID_FIELD] != stamp):
             refuse_app_id(name, APP_ID_FIELD, f"{path}.{APP_ID_FIELD}")
 
 

@@ -543,3 +543,17 @@ def test_change_stream_sees_events_that_the_stamp_allows() -> None:
             "fullDocumentBeforeChange.app_id": {"$in": ["stock", None]},
         }
     }
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"$set": {"app_id": None}},
+        {"$addFields": {"app_id": None}},
+        {"$replaceWith": {"app_id": None}},
+        {"$replaceRoot": {"newRoot": {"app_id": None}}},
+    ],
+)
+def test_null_is_no_stamp(stage: dict[str, Any]) -> None:
+    with pytest.raises(QueryRefused, match="app_id"):
+        scope_pipeline([stage, {"$out": "copies"}], ORDERS, access(), LIMITS)
