@@ -37,6 +37,9 @@ __all__ = ["Applier", "Objects", "Run", "StepObserver"]
 StepObserver = Callable[[Step, bool], None]
 """Told after every step, with whether it wrote something; a test kills the process here."""
 
+BUILD_SECONDS = 30.0
+"""How long a run waits for one index."""
+
 SECRET_CONFLICT_RETRY_SECONDS = 15.0
 """A foreign Secret carries no label of ours, so nobody tells when it goes away."""
 
@@ -241,7 +244,8 @@ class Applier:
     async def _collections(self, run: Run) -> bool:
         before = run.record
         made = await self._registry.ensure_collections(run.slug)
-        built = await self._registry.ensure_indexes(run.slug)
+        # No longer than any answer is waited for: a worker is held meanwhile.
+        built = await self._registry.ensure_indexes(run.slug, seconds=BUILD_SECONDS)
         run.record = built.record
         for conflict in made.conflicts:
             _log.warning(conflict.message, slug=run.slug, reason=conflict.reason)

@@ -354,3 +354,16 @@ async def test_a_crash_between_validator_and_look_does_not_count_as_looked_throu
             await registry.ensure_collections("a")
     made = await registry.ensure_collections("a")
     assert made.record.stamped == frozenset()
+
+
+async def test_a_build_may_take_longer_than_any_answer(registries: Registries) -> None:
+    registry = registries.connect(socketTimeoutMS=500)
+    await registry.claim(with_indexes(PLAIN), OWNER)
+    await registry.ensure_collections("a")
+    with registries.slow_index_builds(1.5):
+        with pytest.raises(DatabaseUnavailable, match="build the index 'i' of 'a_c'"):
+            await registry.ensure_indexes("a", seconds=0.5)
+        assert (await registry.plan_indexes("a")).changes != ()
+        done = await registry.ensure_indexes("a")
+    assert [change.name for change in done.changes] == ["i"]
+    assert indexes(registries).keys() == {"i"}
