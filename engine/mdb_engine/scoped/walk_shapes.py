@@ -82,8 +82,8 @@ def refuse_stamping(
                 refuse_app_id(name, field, path)
     elif writes and name in {"$replaceWith", "$replaceRoot"}:
         root = body.get("newRoot") if name == "$replaceRoot" and isinstance(body, dict) else body
-        named = isinstance(root, dict) and APP_ID_FIELD in root
-        if named and (stamp is None or root[APP_ID_FIELD] != stamp):
+        given = root if isinstance(root, dict) else {}
+        if APP_ID_FIELD in given and (stamp is None or given[APP_ID_FIELD] != stamp):
             refuse_app_id(name, APP_ID_FIELD, f"{path}.{APP_ID_FIELD}")
 
 
