@@ -243,9 +243,10 @@ class Applier:
 
     async def _collections(self, run: Run) -> bool:
         before = run.record
-        made = await self._registry.ensure_collections(run.slug)
+        assert before is not None  # noqa: S101 - the claim came before
+        made = await self._registry.ensure_collections(before)
         # No longer than any answer is waited for: a worker is held meanwhile.
-        built = await self._registry.ensure_indexes(run.slug, seconds=BUILD_SECONDS)
+        built = await self._registry.ensure_indexes(made.record, seconds=BUILD_SECONDS)
         run.record = built.record
         for conflict in made.conflicts:
             _log.warning(conflict.message, slug=run.slug, reason=conflict.reason)

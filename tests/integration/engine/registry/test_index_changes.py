@@ -240,11 +240,11 @@ async def test_a_later_spec_stops_a_build_that_is_under_way(
 ) -> None:
     await registry.register(with_indexes(PLAIN, {"name": "gone", "keys": {"g": 1}}))
     await registry.claim(with_indexes(PLAIN, {"name": "new", "keys": {"n": 1}}), OWNER)
-    layout = registry._layout
-    stale = await registry._active("a")
+    stale = await registry.get("a")
+    assert stale is not None
     await registry.claim(with_indexes(PLAIN, {"name": "gone", "keys": {"g": 1}}), OWNER)
     with pytest.raises(VersionConflict):
-        await layout.ensure_indexes(stale)
+        await registry.ensure_indexes(stale)
     assert "gone" in indexes(registries)
     assert (await registry.ensure_indexes("a")).conflicts == ()
     assert indexes(registries).keys() == {"i", "gone"}
