@@ -29,7 +29,7 @@ class Verifier:
         When this version stops being accepted (UTC, aware), or None for the current one.
     """
 
-    sha256: bytes
+    sha256: bytes = field(repr=False)
     version: int
     not_after: datetime | None = None
 

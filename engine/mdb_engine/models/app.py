@@ -76,6 +76,9 @@ class AppRecord:
         Physical names of all collections it ever declared; they stay its own while it exists.
     managed_indexes
         The indexes that the registry made, by logical collection.
+    secret_names
+        Names under which a Kubernetes Secret of the app may stand, the present one included: known
+        before the Secret is written, so that none is forgotten when the name changes.
     stamped
         Logical names of the declared collections in which MongoDB holds the stamp: a validator
         refuses documents of another one, and none was there when it was put.
@@ -99,6 +102,7 @@ class AppRecord:
     created_at: datetime
     updated_at: datetime
     managed_indexes: Mapping[str, frozenset[ManagedName]] = field(default_factory=dict)
+    secret_names: frozenset[str] = frozenset()
     stamped: frozenset[str] = frozenset()
     secret_floor: int = 0
     epoch_floor: int = 0
@@ -146,6 +150,10 @@ class GrantOutcome:
         The epoch of its row of grants, or 0 where it has none (no secret, or not active).
     changed
         Whether this publication wrote the row.
+    readers
+        The active apps that name it in their read scopes, sorted.
+    readers_changed
+        Those of them whose rows this publication wrote.
     """
 
     slug: str
@@ -153,3 +161,5 @@ class GrantOutcome:
     denied: tuple[DeniedScope, ...]
     epoch: int
     changed: bool
+    readers: tuple[str, ...] = ()
+    readers_changed: tuple[str, ...] = ()

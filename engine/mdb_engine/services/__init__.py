@@ -2,7 +2,7 @@
 
 What the operator and the standalone engine call, in the order of a reconcile::
 
-    registry = Registry(client[db_name], get_driver("motor"), EnvelopeEncryptionService(keyring))
+    registry = Registry(client[db_name], get_driver("pymongo"), EnvelopeEncryptionService(keyring))
     await registry.prepare()                              # once: the engine's own collections
     record = await registry.claim(spec, owner, generation=3)   # SlugTaken, CollectionTaken
     made = await registry.ensure_collections(record)      # and validators; conflicts are data

@@ -7,7 +7,12 @@ import secrets
 
 from mdb_engine.constants import APP_ID_FIELD, MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
-from mdb_engine.exceptions import CollectionTaken, SlugTaken, VersionConflict
+from mdb_engine.exceptions import (
+    CollectionTaken,
+    OutdatedGeneration,
+    SlugTaken,
+    VersionConflict,
+)
 from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.naming import is_engine_collection, physical_name
 from mdb_engine.models.spec import MdbAppSpec
@@ -38,7 +43,9 @@ class ClaimService:
         self._removal = removal
         self._layout = layout
 
-    async def claim(self, spec: MdbAppSpec, owner: Owner, *, generation: int) -> AppRecord:
+    async def claim(
+        self, spec: MdbAppSpec, owner: Owner, *, generation: int, restored: bool = False
+    ) -> AppRecord:
         """Do what `Registry.claim` says."""
         spec = spec.normalised()
         _refuse_engine_names(spec)
@@ -48,7 +55,7 @@ class ClaimService:
                 if found is not None and _began_to_end_itself(found, owner):
                     await self._removal.bury(found.slug, owner)
                     continue
-                return await self._write(spec, owner, generation, found)
+                return await self._write(spec, owner, generation, found, restored=restored)
             except ClaimConflictError as conflict:
                 holder = await self._apps.holder_of(conflict.name)
                 raise CollectionTaken(
@@ -61,7 +68,13 @@ class ClaimService:
         raise VersionConflict(f"App {spec.slug!r} changes faster than it can be read")
 
     async def _write(
-        self, spec: MdbAppSpec, owner: Owner, generation: int, found: AppRecord | None
+        self,
+        spec: MdbAppSpec,
+        owner: Owner,
+        generation: int,
+        found: AppRecord | None,
+        *,
+        restored: bool,
     ) -> AppRecord:
         now = utcnow()
         names = frozenset(physical_name(spec.slug, name) for name in spec.collection_names)
@@ -75,6 +88,7 @@ class ClaimService:
                 generation=generation,
                 incarnation=secrets.token_hex(_INCARNATION_BYTES),
                 claims=names,
+                secret_names=_secret_names(spec, owner),
                 created_at=now,
                 updated_at=now,
             )
@@ -82,8 +96,8 @@ class ClaimService:
                 return made
             raise _Lost
         _refuse_taken(spec, owner, found)
-        if found.active and generation < found.generation:
-            raise VersionConflict(
+        if found.active and generation < found.generation and not restored:
+            raise OutdatedGeneration(
                 f"Generation {found.generation} of app {spec.slug!r} is registered already, "
                 f"and this is {generation}"
             )
@@ -94,6 +108,7 @@ class ClaimService:
             spec=spec,
             generation=generation,
             claims=found.claims | names,
+            secret_names=found.secret_names | _secret_names(spec, owner),
             incarnation=(
                 found.incarnation if found.active else secrets.token_hex(_INCARNATION_BYTES)
             ),
@@ -120,6 +135,13 @@ class ClaimService:
 
 class _Lost(Exception):
     """Somebody else wrote first: look again."""
+
+
+def _secret_names(spec: MdbAppSpec, owner: Owner) -> frozenset[str]:
+    """Return the name of the app's Secret in Kubernetes, or nothing for one without."""
+    if owner.is_standalone:
+        return frozenset()
+    return frozenset({spec.secret.name or f"{owner.name}-mdb"})
 
 
 def _refuse_engine_names(spec: MdbAppSpec) -> None:

@@ -238,6 +238,7 @@ class LayoutService:
         """Drop an app's collections, and its documents in collections that it never declared."""
         slugs = [other.slug for other in await self._apps.all()]
         for physical in sorted(await self._store.names(f"{app.slug}_")):
+            await self._fence(app)
             if physical in app.claims:
                 await self._store.drop(physical)
             elif not is_engine_collection(physical):
@@ -249,6 +250,17 @@ class LayoutService:
                     and await self._store.is_empty([physical])
                 ):
                     await self._store.drop(physical)
+
+    async def _fence(self, app: AppRecord) -> None:
+        """Raise `VersionConflict` unless the row is still the one of the app that is removed.
+
+        MongoDB cannot drop a collection on a condition. Looked at before each one, the time in
+        which a process that was suspended could drop what a successor of the app has made meanwhile
+        is that of one command.
+        """
+        found = await self._apps.get(app.slug)
+        if found is None or (found.incarnation, found.state) != (app.incarnation, app.state):
+            raise VersionConflict(f"App {app.slug!r} was registered anew; nothing more is dropped")
 
     async def _plan(self, app: AppRecord) -> tuple[list[IndexChange], list[LayoutConflict]]:
         changes: list[IndexChange] = []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import NotRegistered, VersionConflict
@@ -19,6 +21,7 @@ from mdb_engine.services.master_key import MasterKeyRotation
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.services.secrets import SecretService
 from mdb_engine.storage.apps import AppStore
+from mdb_engine.storage.audit import AuditStore
 from mdb_engine.storage.base import control_view
 from mdb_engine.storage.grants import GrantStore
 from mdb_engine.storage.layout import LayoutStore
@@ -60,6 +63,8 @@ class Registry:
         The driver that it is of.
     encryption
         The keys for the apps' credentials.
+    clock
+        The time by which versions of credentials begin and end.
 
     Attributes
     ----------
@@ -72,13 +77,17 @@ class Registry:
     """
 
     def __init__(
-        self, database: RawDatabase, driver: Driver, encryption: EnvelopeEncryptionService
+        self,
+        database: RawDatabase,
+        driver: Driver,
+        encryption: EnvelopeEncryptionService,
+        clock: Clock = utcnow,
     ) -> None:
         view = control_view(database)
         secret_store, grant_store = SecretStore(view), GrantStore(view)
         self._apps = AppStore(view)
-        self.secrets = SecretService(secret_store, encryption)
-        self.grants = GrantService(self._apps, secret_store, grant_store)
+        self.secrets = SecretService(secret_store, encryption, clock)
+        self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption)
         self._layout = LayoutService(self._apps, LayoutStore(view, driver))
         self._removal = RemovalService(
@@ -89,6 +98,7 @@ class Registry:
             grants=self.grants,
         )
         self._claims = ClaimService(self._apps, self._removal, self._layout)
+        self._audit = AuditStore(database, driver)
         self._prepared = False
 
     async def prepare(self) -> None:
@@ -96,16 +106,29 @@ class Registry:
         await self._layout.ensure_engine()
         self._prepared = True
 
+    async def trim_audit(self) -> int:
+        """Keep the audit trail under its bound; return how many events were removed.
+
+        To be called from time to time by whoever registers apps.
+        """
+        return await self._audit.trim()
+
     async def get(self, slug: str) -> AppRecord | None:
         """Return what is registered under a slug, tombstones included, or None."""
         app = await self._apps.get(slug)
         return app if app and app.slug == slug else None
 
+    async def holder(self, slug: str) -> AppRecord | None:
+        """Return what holds a slug: maybe under its other spelling, as ``-`` and ``_`` are one."""
+        return await self._apps.get(slug)
+
     async def all(self) -> list[AppRecord]:
         """Return everything that is registered, tombstones included, by slug."""
         return await self._apps.all()
 
-    async def claim(self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0) -> AppRecord:
+    async def claim(
+        self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0, restored: bool = False
+    ) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
         It makes and changes no collection and no index. Slug and collections are claimed in one
@@ -121,6 +144,9 @@ class Registry:
             For whom.
         generation
             The generation of the MdbApp that the spec is from.
+        restored
+            Take the spec although a later generation is registered: the caller has made sure that
+            the API server itself has this one, from a backup.
 
         Raises
         ------
@@ -131,12 +157,30 @@ class Registry:
         CollectionTaken
             If a physical name is the engine's own or already another app's, or holds documents of
             another stamp.
+        OutdatedGeneration
+            If a later generation was registered.
         VersionConflict
-            If a later generation was registered, or the row changes faster than it can be read.
+            If the row changes faster than it can be read.
         """
         if not self._prepared:  # without the unique index nothing would guard the claims
             await self.prepare()
-        return await self._claims.claim(spec, owner, generation=generation)
+        return await self._claims.claim(spec, owner, generation=generation, restored=restored)
+
+    async def forget_secret_names(self, slug: str, names: Collection[str]) -> AppRecord:
+        """Note that no Secret of an app stands under these names any more.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        VersionConflict
+            If the app was changed meanwhile.
+        """
+        app = await self._active(slug)
+        left = app.secret_names - frozenset(names)
+        if left == app.secret_names:
+            return app
+        return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
 
     async def ensure_collections(
         self, app: str | AppRecord, *, seconds: float = LOOK_SECONDS
@@ -261,11 +305,14 @@ class Registry:
         NotRegistered
             If there is no active app of that slug.
         """
-        outcomes = await self.grants.publish([slug, *await self._apps.slugs_naming([slug])])
+        naming = set(await self._apps.slugs_naming([slug]))
+        outcomes = await self.grants.publish([slug, *naming])
         if slug not in outcomes:
-            await self._active(slug)
+            await self._active(slug)  # which says why
             raise NotRegistered(f"There is no app {slug!r} any more")
-        return outcomes[slug]
+        readers = tuple(sorted(naming & outcomes.keys() - {slug}))
+        changed = tuple(reader for reader in readers if outcomes[reader].changed)
+        return replace(outcomes[slug], readers=readers, readers_changed=changed)
 
     async def neighbours(self, slug: str) -> list[AppRecord]:
         """Return the active apps that name an app in their read scopes or that it names."""

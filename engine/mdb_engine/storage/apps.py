@@ -177,6 +177,7 @@ def _document(record: AppRecord) -> dict[str, Any]:
             {"collection": name, "indexes": [index._asdict() for index in sorted(indexes)]}
             for name, indexes in sorted(record.managed_indexes.items())
         ],
+        "secret_names": sorted(record.secret_names),
         "stamped": sorted(record.stamped),
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
@@ -200,6 +201,7 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
             for entry in document["managed_indexes"]
             if "indexes" in entry
         },
+        secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
         stamped=frozenset(document.get("stamped", ())),
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],

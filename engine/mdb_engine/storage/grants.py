@@ -5,20 +5,25 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from datetime import datetime
+from types import UnionType
+from typing import Any, Final
 
 from pymongo.errors import DuplicateKeyError
 
 from mdb_engine.constants import GRANTS_COLLECTION
 from mdb_engine.driver import RawDatabase
-from mdb_engine.exceptions import RowDamaged, VersionConflict
+from mdb_engine.exceptions import GrantMalformed, VersionConflict
 from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.naming import app_key
-from mdb_engine.storage.base import parsed, translated
+from mdb_engine.storage.base import translated
 
 __all__ = ["GrantStore", "grant_from_document"]
 
 _log = logging.getLogger(__name__)
+
+_LONGEST_KEY: Final = 100
+"""How much of a row's key an error repeats; a slug has at most 48 characters."""
 
 
 class GrantStore:
@@ -69,18 +74,18 @@ class GrantStore:
 
 def _read(document: Mapping[str, Any]) -> Grant:
     try:
-        return parsed(GRANTS_COLLECTION, document, grant_from_document)
-    except RowDamaged as error:
+        return grant_from_document(document)
+    except GrantMalformed as error:
         _log.error("%s", error.message)
-    key, epoch = str(document["_id"]), document.get("epoch")
-    return Grant(
-        slug=str(document.get("slug", key)),
-        verifiers=(),
-        read_scopes=frozenset(),
-        write_scope="",
-        collections=frozenset(),
-        epoch=epoch if isinstance(epoch, int) and epoch > 0 else 0,
-    )
+        key = str(document["_id"])
+        return Grant(
+            slug=str(document.get("slug", key)),
+            verifiers=(),
+            read_scopes=frozenset(),
+            write_scope="",
+            collections=frozenset(),
+            epoch=max(error.epoch or 0, 0),
+        )
 
 
 def _changed(slug: str) -> str:
@@ -107,20 +112,55 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
     ----------
     document
         As MongoDB gives it to a client whose dates are aware (``tz_aware=True``).
+
+    Raises
+    ------
+    GrantMalformed
+        If it is not what the registry writes; the message names the row, and no value of it.
     """
-    return Grant(
-        slug=document["slug"],
-        verifiers=tuple(
-            Verifier(
-                sha256=bytes(entry["sha256"]),
-                version=entry["version"],
-                not_after=entry["not_after"],
-            )
-            for entry in document["verifiers"]
-        ),
-        read_scopes=frozenset(document["read_scopes"]),
-        write_scope=document["write_scope"],
-        collections=frozenset(document["collections"]),
-        epoch=document["epoch"],
-        stamped=frozenset(document.get("stamped", ())),
-    )
+    epoch = document.get("epoch")
+    field = "epoch"
+
+    def take(source: Mapping[str, Any], name: str, kind: type | UnionType) -> Any:
+        nonlocal field
+        field = name
+        value = source[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise TypeError
+        return value
+
+    def texts(name: str) -> frozenset[str]:
+        entries = take(document, name, list)
+        if not all(isinstance(entry, str) for entry in entries):
+            raise TypeError
+        return frozenset(entries)
+
+    try:
+        grant = Grant(
+            slug=take(document, "slug", str),
+            verifiers=tuple(
+                Verifier(
+                    sha256=bytes(take(entry, "sha256", bytes)),
+                    version=take(entry, "version", int),
+                    not_after=take(entry, "not_after", datetime | None),
+                )
+                for entry in take(document, "verifiers", list)
+            ),
+            read_scopes=texts("read_scopes"),
+            write_scope=take(document, "write_scope", str),
+            collections=texts("collections"),
+            epoch=take(document, "epoch", int),
+            stamped=texts("stamped") if "stamped" in document else frozenset(),
+        )
+        field = "_id"
+        if app_key(grant.slug) != document["_id"]:
+            raise ValueError  # noqa: TRY301 - as the wrong types above
+    except (KeyError, TypeError, ValueError):
+        # `from None`: what the row holds instead is nobody's business.
+        raise GrantMalformed(
+            f"row {str(document.get('_id'))[:_LONGEST_KEY]!r} of {GRANTS_COLLECTION} is malformed "
+            f"(field {field!r}); remove it, and the next reconcile of the app (without Kubernetes: "
+            "its next start) writes it anew",
+            epoch=epoch if isinstance(epoch, int) else None,
+        ) from None
+    return grant
