@@ -64,6 +64,10 @@ integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods incl
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
 
+.PHONY: soak
+soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
+	@PYTHONPATH=tests $(RUN) python -m support.lifetime 2000
+
 .PHONY: crds
 crds: setup ## Write the CRD from the models
 	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.models.crd import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
