@@ -92,8 +92,7 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
     GrantMalformed
         If it is not what the registry writes; the message names the row, and no value of it.
     """
-    epoch = document.get("epoch")
-    field = "epoch"
+    field = ""
 
     def take(source: Mapping[str, Any], name: str, kind: type | UnionType) -> Any:
         nonlocal field
@@ -133,7 +132,6 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
         raise GrantMalformed(
             f"row {str(document.get('_id'))[:_LONGEST_KEY]!r} of {GRANTS_COLLECTION} is malformed "
             f"(field {field!r}); remove it, and the next reconcile of the app (without Kubernetes: "
-            "its next start) writes it anew",
-            epoch=epoch if isinstance(epoch, int) else None,
+            "its next start) writes it anew"
         ) from None
     return grant
