@@ -72,6 +72,10 @@ test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its 
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
 
+.PHONY: soak
+soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
+	@PYTHONPATH=tests $(RUN) python -m support.lifetime 2000
+
 .PHONY: crds
 crds: setup ## Write the CRD from the models
 	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.crd.render import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)

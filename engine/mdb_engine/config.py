@@ -97,7 +97,10 @@ class EngineSettings(BaseSettings):
         le=100_000,
         validation_alias="MDB_AUDIT_QUEUE_SIZE",
         title="Audit queue",
-        description="Different audit events that may wait to be written before some are dropped.",
+        description=(
+            "Different audit events that may wait to be written before some are dropped; each "
+            "kind has an equal share."
+        ),
     )
     session_lifetime: int = Field(
         default=8 * 3600,

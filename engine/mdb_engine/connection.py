@@ -203,7 +203,7 @@ class Connections:
         connection = self._connect(settings)
         try:
             await _ping(connection.database)
-            self._driver.bound_selection(connection.client)
+            self._driver.bound_selection(connection.client)  # what the ping resolved, it may be
             if verify is not None:
                 await verify(connection.database)
         except BaseException:

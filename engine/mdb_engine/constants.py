@@ -12,7 +12,7 @@ GRANTS_COLLECTION = "_mdb_engine_grants"
 """One document per app: verifiers, granted scopes, collections. Pods read, the operator writes."""
 
 AUDIT_COLLECTION = "_mdb_engine_audit"
-"""One document per access event. Pods insert; a TTL index caps it."""
+"""One document per access event. Pods insert; a TTL index and a bound in bytes cap it."""
 
 INSTALLATION_COLLECTION = "_mdb_engine_installation"
 """One document: which installation of the operator the database is managed by."""

@@ -70,7 +70,7 @@ class Driver(abc.ABC):
         """Return PyMongo's client, which does the work under either driver's."""
 
     def bound_selection(self, client: Any) -> None:
-        """Let no operation of a connected client look for a server longer than the client may.
+        """Let no operation of a client look for a server longer than the client may.
 
         PyMongo looks for one for as long as ``pymongo.timeout`` gives the whole operation, although
         the lesser of that and ``serverSelectionTimeoutMS`` is what is specified
@@ -79,6 +79,8 @@ class Driver(abc.ABC):
         others after 30 s.
         """
         topology = self.delegate(client)._topology  # noqa: SLF001 - there is no public way
+        if topology is None:  # of a mongodb+srv URI, before the first operation has resolved it
+            return
         longest: float = topology.get_server_selection_timeout()
         remaining = topology.get_server_selection_timeout
         topology.get_server_selection_timeout = lambda: min(remaining(), longest)
@@ -122,7 +124,9 @@ class _Motor(Driver):
             ) from None
 
     def connect(self, uri: str, **options: Any) -> Any:
-        return self._motor.AsyncIOMotorClient(uri, **options)
+        client = self._motor.AsyncIOMotorClient(uri, **options)
+        self.bound_selection(client)
+        return client
 
     async def close(self, client: Any) -> None:
         with pymongo.timeout(CLOSE_SECONDS):
@@ -158,7 +162,9 @@ class _PyMongo(Driver):
     name = "pymongo"
 
     def connect(self, uri: str, **options: Any) -> Any:
-        return AsyncMongoClient[dict[str, Any]](uri, **options)
+        client = AsyncMongoClient[dict[str, Any]](uri, **options)
+        self.bound_selection(client)
+        return client
 
     async def close(self, client: Any) -> None:
         with pymongo.timeout(CLOSE_SECONDS):

@@ -233,18 +233,6 @@ class RowDamaged(DatabaseUnavailable):
 
 
 class GrantMalformed(DatabaseUnavailable):
-    """An app's row of the grants collection cannot be understood, so the app has no access.
-
-    Parameters
-    ----------
-    message
-        Which row it is, and what is wrong with it.
-    epoch
-        Of the row, or None where that cannot be told either.
-    """
+    """An app's row of the grants collection cannot be understood, so the app has no access."""
 
     code = "grant_malformed"
-
-    def __init__(self, message: str, *, path: str | None = None, epoch: int | None = None) -> None:
-        super().__init__(message, path=path)
-        self.epoch = epoch

@@ -1,6 +1,6 @@
 """Start and stop engines, cancelled at random points, and see what is left of them.
 
-``python -m support.lifetime URI CYCLES`` (``make soak``) does it for as long as is wanted.
+``python -m support.lifetime CYCLES`` (``make soak``) does it for as long as is wanted.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import random
 import sys
 import time
@@ -19,6 +18,7 @@ from typing import Any, Self
 
 from pymongo import AsyncMongoClient, MongoClient
 
+from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import MongoDBEngine
 from mdb_engine.connection import Connections
 from mdb_engine.driver import DriverName
@@ -137,14 +137,13 @@ async def _soak(mongo: Database, cycles: int) -> int:
 
 
 def main() -> int:
-    uri, cycles = sys.argv[1], int(sys.argv[2])
+    cycles = int(sys.argv[1])
     client: Client
-    with MongoClient(uri) as client:
-        name = f"soak_{os.getpid()}"
-        try:
-            return asyncio.run(_soak(Database(uri, name, client), cycles))
-        finally:
-            client.drop_database(name)
+    with (
+        MongoServer(MongoConfig(die_with_parent=True)) as server,
+        MongoClient(server.uri) as client,
+    ):
+        return asyncio.run(_soak(Database(server.uri, "soak", client), cycles))
 
 
 if __name__ == "__main__":

@@ -249,11 +249,9 @@ class GrantCache:
 
     def learn(self, grant: Grant) -> None:
         """Take a row that was read elsewhere, unless a newer one is held."""
-        self._learn(app_key(grant.slug), grant)
-
-    def _learn(self, key: str, row: Row) -> None:
+        key = app_key(grant.slug)
         held = self._rows.get(key)
-        newer = row if held is None else _newer(row, held)
+        newer = grant if held is None else _newer(grant, held)
         self._learned.add(key)
         if newer != held:
             self._rows = {**self._rows, key: newer}
@@ -329,10 +327,10 @@ class GrantCache:
         row that is not held may be from before that row was deleted.
         """
         row, held = change.row, self._rows.get(change.key)
-        if row is None or held is None or row.epoch is None or held.epoch is None:
-            await self.refresh({change.key})
+        if isinstance(row, Grant) and isinstance(held, Grant):
+            self.learn(row)
         else:
-            self._learn(change.key, row)
+            await self.refresh({change.key})
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError), self._rest.here():
@@ -369,12 +367,12 @@ class GrantCache:
 
 
 def _newer(one: Row, other: Row | None) -> Row:
-    """Return the row of the higher epoch; the second of equal ones, the malformed if it has none.
+    """Return the row of the higher epoch, the second of equal ones.
 
-    Without an epoch there is no telling which is the newer, and no access is the safer answer.
+    A malformed one has none; as long as it is not read again, no access is the safer answer.
     """
-    if other is None or one.epoch is None:
+    if other is None or isinstance(one, GrantMalformed):
         return one
-    if other.epoch is None or other.epoch >= one.epoch:
+    if isinstance(other, GrantMalformed) or other.epoch >= one.epoch:
         return other
     return one

@@ -77,14 +77,14 @@ def _read(document: Mapping[str, Any]) -> Grant:
         return grant_from_document(document)
     except GrantMalformed as error:
         _log.error("%s", error.message)
-        key = str(document["_id"])
+        key, epoch = str(document["_id"]), document.get("epoch")
         return Grant(
             slug=str(document.get("slug", key)),
             verifiers=(),
             read_scopes=frozenset(),
             write_scope="",
             collections=frozenset(),
-            epoch=max(error.epoch or 0, 0),
+            epoch=epoch if isinstance(epoch, int) and epoch > 0 else 0,
         )
 
 
@@ -118,8 +118,7 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
     GrantMalformed
         If it is not what the registry writes; the message names the row, and no value of it.
     """
-    epoch = document.get("epoch")
-    field = "epoch"
+    field = ""
 
     def take(source: Mapping[str, Any], name: str, kind: type | UnionType) -> Any:
         nonlocal field
@@ -160,7 +159,6 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
         raise GrantMalformed(
             f"row {str(document.get('_id'))[:_LONGEST_KEY]!r} of {GRANTS_COLLECTION} is malformed "
             f"(field {field!r}); remove it, and the next reconcile of the app (without Kubernetes: "
-            "its next start) writes it anew",
-            epoch=epoch if isinstance(epoch, int) else None,
+            "its next start) writes it anew"
         ) from None
     return grant

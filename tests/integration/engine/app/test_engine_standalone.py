@@ -80,6 +80,20 @@ async def test_handles_only_ever_narrow(mongo: Database, driver_name: DriverName
             await engine.get_scoped_db("dashboard", read_only=True).reports.insert_one({})
 
 
+async def test_scopes_that_are_none_are_refused_in_words(
+    mongo: Database, driver_name: DriverName
+) -> None:
+    async with standalone_engine(mongo, driver_name) as engine:
+        await engine.register_app("shop", manifest("shop", "orders"))
+        wrong: list[Any] = [7, "shop", [7], [["shop"]], [None], {"shop": 1, 7: 2}, object(), True]
+        for scopes in wrong:
+            with pytest.raises(ScopeDenied, match="read_scopes= is a list of slugs"):
+                engine.get_scoped_db("shop", read_scopes=scopes)
+        for scope in (7, ["shop"], object()):
+            with pytest.raises(ScopeDenied, match="write_scope="):
+                engine.get_scoped_db("shop", write_scope=scope)  # type: ignore[arg-type]
+
+
 async def test_a_token_comes_from_the_argument_the_environment_or_the_database(
     mongo: Database, driver_name: DriverName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
