@@ -60,6 +60,14 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
+# Of the tests' own tools the newest, so that only what the library itself declares is old.
+LOWEST := .tools/lowest
+LOWEST_NEEDS := -e 'engine[casbin,motor]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml
+.PHONY: minimums
+minimums: setup ## Unit tests of the library on the lowest versions that it declares
+	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
+	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
+
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
