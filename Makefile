@@ -63,10 +63,19 @@ integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods incl
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
 	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 uv run pytest -x --lf tests/integration/operator/test_faults.py)
+
 .PHONY: test-kind
 test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
 	@DEVCLUSTER=kind $(RUN) devcluster prepare
 	$(call step,Run the e2e tests on kind,DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind uv run pytest -x --lf tests/e2e; and: DEVCLUSTER=kind uv run devcluster status)
+
+# Of the tests' own tools the newest, so that only what the library itself declares is old.
+LOWEST := .tools/lowest
+LOWEST_NEEDS := -e 'engine[casbin,fastapi,motor]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml
+.PHONY: minimums
+minimums: setup ## Unit tests of the library on the lowest versions that it declares
+	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
+	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
 
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
