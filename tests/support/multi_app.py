@@ -28,11 +28,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
 EXAMPLE = ROOT / "examples" / "multi_app"
 
-RELEASE = "mdb"
-"""The Helm release."""
-
-OPERATOR = "mdb-mdb-operator"
-"""What its objects are called."""
+OPERATOR = RELEASE = "mdb-operator"
+"""The Helm release, and what its objects are called; as in the demo."""
 
 TRIAL = f"{OPERATOR}-trial-mongodb"
 """The StatefulSet of its MongoDB, its Service, and the Secret with its passwords."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +55,29 @@ class Installation:
             "KUBECONFIG": str(self.provider.kubeconfig()),
             "PATH": f"{tools}{os.pathsep}{path}" if tools else path,
         }
+
+    def write_environment(self) -> Path:
+        """Write what a shell needs to look at the demo, and return the file to ``source``.
+
+        It is a file rather than a command: this project's programs are on nobody's PATH. On PATH
+        come only links to those that are needed, since the virtual environment has a Python, too.
+        """
+        programs = [Path(sys.executable).with_name("kubectl-mdb")]
+        tools = self.provider.tools()
+        if tools is not None:
+            programs += [tools / "kubectl", tools / "helm"]
+        shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
+        links = settings.DIRECTORY / "bin"
+        links.mkdir(mode=0o700, parents=True)
+        for program in programs:
+            (links / program.name).symlink_to(program)
+        environment = settings.DIRECTORY / "env"
+        environment.write_text(
+            "# kubectl, kubectl mdb and helm for the demo's cluster\n"
+            f"export KUBECONFIG={shlex.quote(str(self.provider.kubeconfig()))}\n"
+            f"export PATH={shlex.quote(str(links))}:$PATH\n"
+        )
+        return environment
 
     def run(self, *command: str, timeout: float = 300) -> str:
         """Run kubectl or helm and return what it prints.
@@ -191,6 +217,7 @@ class Installation:
         with tempfile.TemporaryDirectory(prefix="mdb-demo-") as name:
             base = os.path.relpath(manifests, Path(name).resolve())  # kustomize takes no other
             overlay = {
+                "namespace": settings.SHOP,
                 "resources": [base],
                 "images": [{"name": "mdb-example", "newName": repository, "newTag": tag}],
                 "patches": [{"target": {"kind": "Deployment"}, "patch": json.dumps(patch)}],

@@ -12,14 +12,17 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 CLUSTER: Final = os.environ.get("DEMO_CLUSTER", "mdb-demo")
 """Its own cluster, so that tests can run beside it."""
 
+DIRECTORY: Final = ROOT / ".demo"
+"""What the demo writes for its user's shell."""
+
 PORT: Final = int(os.environ.get("DEMO_PORT", "8000"))
 """ClickTracker's on this machine; Dashboard has the next."""
 
-SYSTEM: Final = "mdb-system"
+SYSTEM: Final = os.environ.get("DEMO_SYSTEM", "mdb-system")
 """The operator's namespace."""
 
-SHOP: Final = "shop"
-"""The apps' namespace, as in ``k8s/``."""
+SHOP: Final = os.environ.get("DEMO_SHOP", "shop")
+"""The apps' namespace; the default is that in ``k8s/``."""
 
 RELEASE: Final = "mdb-operator"
 """The Helm release, and so the name of the operator's Deployment."""

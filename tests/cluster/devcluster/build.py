@@ -180,7 +180,7 @@ def _compile(program: Program, go: Path, directory: Path, progress: Progress) ->
     if not (module / "go.mod").exists():
         raise DevclusterError(
             f"The sources of {program.name} are not at {module}",
-            "Run devcluster from a checkout of the repository, as `uv run devcluster`.",
+            "Run devcluster from a checkout of the repository, as `.venv/bin/devcluster`.",
         )
     work = Path(tempfile.mkdtemp(dir=directory.parent))
     try:

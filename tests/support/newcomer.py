@@ -1,0 +1,176 @@
+"""A newcomer: a fresh checkout, and a shell that has just what the README lists.
+
+What a document says to type is pasted into one shell, line by line, as from a page into a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from unit.docs.pages import inline_code, snippets
+
+ROOT = Path(__file__).parents[2]
+
+SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin")
+
+INSTALLED_BY_HAND = {"go", "helm", "kind", "kubectl", "kubectl-mdb", "uv", "uvx"}
+"""What no system brings along, and no document of ours says to install first."""
+
+OF_THE_TESTS = ("KUBECONFIG", "UV", "VIRTUAL_ENV", "DEVCLUSTER_NAME", "MDB_", "PYTEST_", "PYTHON")
+"""Beginnings of variables that the tests' own processes have, and a newcomer does not."""
+
+MARK = "::ended::"
+
+
+_AMID_TEXT = re.compile(r"(?:[A-Z_]+=\S+ )*(?:docker|git|helm|kubectl|make|python3?|source|uv)\b")
+"""How code within a paragraph begins that is a command."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one command.
+
+    Parameters
+    ----------
+    command
+        As it was pasted.
+    code
+        Its exit code.
+    output
+        What it printed, errors included.
+    """
+
+    command: str
+    code: int
+    output: str
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """Somebody who has just cloned the repository.
+
+    Parameters
+    ----------
+    checkout
+        The clone.
+    path
+        The only directory on PATH.
+    settings
+        Variables that are set beforehand.
+    """
+
+    checkout: Path
+    path: Path
+    settings: Mapping[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of the shell."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(OF_THE_TESTS)
+        }
+        return {**kept, **self.settings, "PATH": str(self.path)}
+
+    def paste(
+        self, commands: Sequence[str], *, directory: Path | None = None, timeout: float = 120
+    ) -> list[Outcome]:
+        """Paste commands into one shell and return what came of each; none may fail.
+
+        Parameters
+        ----------
+        commands
+            One or more lines each.
+        directory
+            Where the shell is opened; the top of the checkout unless given.
+        timeout
+            Seconds for all of them.
+        """
+        shell = subprocess.run(
+            ["/bin/bash", "--noprofile", "--norc", "-s"],
+            input="".join(f"{command}\nprintf '\\n{MARK}%s\\n' $?\n" for command in commands),
+            cwd=directory or self.checkout,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        printed = re.split(rf"\n{MARK}(\d+)\n", shell.stdout)
+        outcomes = [
+            Outcome(command, int(code), output)
+            for command, output, code in zip(commands, printed[::2], printed[1::2], strict=False)
+        ]
+        failed = [
+            f"$ {one.command}\n{one.output}\nexit code {one.code}" for one in outcomes if one.code
+        ]
+        assert not failed, "\n\n".join(failed)
+        assert len(outcomes) == len(commands), shell.stdout
+        return outcomes
+
+
+def arrive(directory: Path, **settings: str) -> Newcomer:
+    """Give a newcomer a checkout of this state of the repository, and a PATH.
+
+    Parameters
+    ----------
+    directory
+        Where both are made.
+    settings
+        Variables that are set in the shell.
+    """
+    checkout, path = directory / "mdb", directory / "bin"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        if (ROOT / name).exists():  # it may be removed and not committed yet
+            (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, checkout / name)
+    path.mkdir()
+    programs = {
+        program.name: program
+        for system in SYSTEM_DIRECTORIES
+        for program in Path(system).glob("*")
+        if program.name not in INSTALLED_BY_HAND
+    }
+    programs["python3"] = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    docker = shutil.which("docker")
+    if docker:
+        programs["docker"] = Path(docker)
+    for name, program in programs.items():
+        (path / name).symlink_to(program)
+    return Newcomer(checkout, path, settings)
+
+
+def commands_of(page: str) -> list[str]:
+    """Return every command of a page, once: those of its blocks, then those amid the text."""
+    found = [
+        line.removeprefix("$ ")
+        for one in snippets("sh", "console")
+        if one.where.startswith(f"{page}:")
+        for line in one.code.splitlines()
+        if one.language == "sh" or line.startswith("$ ")
+    ]
+    found += [code for code in inline_code(page) if _AMID_TEXT.match(code)]
+    return list(dict.fromkeys(line.partition("  #")[0].strip() for line in found))
+
+
+def commands_in(printed: str) -> list[str]:
+    """Return every command that the demo prints at its end, in the order in which it does."""
+    _, found, around = printed.partition("Look around")
+    assert found, printed
+    indented = [line.strip() for line in around.splitlines() if line.startswith("  ")]
+    *_, last = around.strip().splitlines()
+    return [*indented, last.partition(": ")[2]]
