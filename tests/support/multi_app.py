@@ -267,6 +267,25 @@ def run_click_tracker(world: World, namespace: str) -> None:
     world.cluster.kubectl("-n", namespace, *rollout)
 
 
+def run_simple_app(world: World) -> None:
+    """Run the smallest app in the shop until it is ready, from its own manifest."""
+    image = world.cluster.provide_image(
+        ImageSpec(
+            tag="localhost/mdb-simple:test",
+            context=ROOT,
+            dockerfile=ROOT / "examples" / "simple_app" / "Dockerfile",
+        )
+    )
+    manifest = (ROOT / "examples" / "simple_app" / "k8s.yaml").read_text()
+    kubectl = world.cluster.kubectl
+    kubectl(
+        *("-n", world.shop, "apply", "-f", "-"),
+        manifest=manifest.replace("mdb-simple:dev", image),
+    )
+    world.await_app(world.shop, "simple-app")
+    kubectl("-n", world.shop, "rollout", "status", "deployment/simple-app", "--timeout=50s")
+
+
 def install_release(
     world: World, system: str, apps: str, directory: Path, mongodb: Mapping[str, Any]
 ) -> None:

@@ -19,7 +19,7 @@ router = APIRouter(tags=["health"])
 @router.get("/health", summary="Whether the process lives")
 async def health(request: Request) -> dict[str, str]:
     """Answer without a look at MongoDB: restarting the process would not mend that."""
-    return {"status": "ok", "slug": context_of(request).slug}
+    return {"status": "healthy", "slug": context_of(request).slug}
 
 
 @router.get("/ready", summary="Whether the app can serve")
