@@ -12,6 +12,7 @@ import click
 
 from devcluster import detect, paths
 from devcluster.base_image import ensure_base
+from devcluster.engine.cli import engine
 from devcluster.errors import DevclusterError
 from devcluster.image_cli import image
 from devcluster.mongo_cli import mongo
@@ -115,6 +116,7 @@ def env(name: str) -> None:
         click.echo(f"export PATH={shlex.quote(str(tools))}{os.pathsep}$PATH")
 
 
+cli.add_command(engine)
 cli.add_command(image)
 cli.add_command(mongo)
 
