@@ -40,7 +40,7 @@ lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: $(RUN) ruff rule CODE)
 	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine operator/mdb_operator tests/cluster/devcluster,$(RUN) mypy PATH)
-	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e support bench) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
+	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e journeys support bench) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
 	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app && $(RUN) mypy --no-error-summary examples/simple_app,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy examples/multi_app)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
 
@@ -59,6 +59,10 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 .PHONY: integration
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+
+.PHONY: test-journeys
+test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
+	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
 
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone

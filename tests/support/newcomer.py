@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,8 @@ OF_THE_TESTS = ("KUBECONFIG", "UV", "VIRTUAL_ENV", "DEVCLUSTER_NAME", "MDB_", "P
 """Beginnings of variables that the tests' own processes have, and a newcomer does not."""
 
 MARK = "::ended::"
+
+Enter = Callable[[Sequence[str]], Sequence[str]]
 
 
 _AMID_TEXT = re.compile(r"(?:[A-Z_]+=\S+ )*(?:docker|git|helm|kubectl|make|python3?|source|uv)\b")
@@ -64,11 +67,14 @@ class Newcomer:
         The only directory on PATH.
     settings
         Variables that are set beforehand.
+    enter
+        Returns a command that runs another where ports of containers are on localhost.
     """
 
     checkout: Path
     path: Path
     settings: Mapping[str, str]
+    enter: Enter
 
     @property
     def environment(self) -> dict[str, str]:
@@ -92,10 +98,10 @@ class Newcomer:
         timeout
             Seconds for all of them.
         """
+        script = "".join(f"{command}\nprintf '\\n{MARK}%s\\n' $?\n" for command in commands)
         shell = subprocess.run(
-            ["/bin/bash", "--noprofile", "--norc", "-s"],
-            input="".join(f"{command}\nprintf '\\n{MARK}%s\\n' $?\n" for command in commands),
-            cwd=directory or self.checkout,
+            self.enter(["/bin/bash", "--noprofile", "--norc", "-s"]),
+            input=f"cd {shlex.quote(str(directory or self.checkout))}\n{script}",
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,13 +122,23 @@ class Newcomer:
         return outcomes
 
 
-def arrive(directory: Path, **settings: str) -> Newcomer:
+def arrive(
+    directory: Path,
+    *,
+    programs: Mapping[str, Path] | None = None,
+    enter: Enter = lambda command: command,
+    **settings: str,
+) -> Newcomer:
     """Give a newcomer a checkout of this state of the repository, and a PATH.
 
     Parameters
     ----------
     directory
         Where both are made.
+    programs
+        Programs on PATH beside the system's, by their names.
+    enter
+        As for `Newcomer`.
     settings
         Variables that are set in the shell.
     """
@@ -139,32 +155,32 @@ def arrive(directory: Path, **settings: str) -> Newcomer:
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, checkout / name)
     path.mkdir()
-    programs = {
+    found = {
         program.name: program
         for system in SYSTEM_DIRECTORIES
         for program in Path(system).glob("*")
         if program.name not in INSTALLED_BY_HAND
     }
-    programs["python3"] = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    found["python3"] = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
     docker = shutil.which("docker")
     if docker:
-        programs["docker"] = Path(docker)
-    for name, program in programs.items():
+        found["docker"] = Path(docker)
+    for name, program in {**found, **(programs or {})}.items():
         (path / name).symlink_to(program)
-    return Newcomer(checkout, path, settings)
+    return Newcomer(checkout, path, settings, enter)
 
 
 def commands_of(page: str) -> list[str]:
-    """Return every command of a page, once: those of its blocks, then those amid the text."""
-    found = [
-        line.removeprefix("$ ")
+    """Return every command of a page: those of its blocks as they follow, then those amid text."""
+    in_blocks = [
+        line.removeprefix("$ ").partition("  #")[0].strip()
         for one in snippets("sh", "console")
         if one.where.startswith(f"{page}:")
-        for line in one.code.splitlines()
+        for line in re.sub(r"\\\n\s*", "", one.code).splitlines()
         if one.language == "sh" or line.startswith("$ ")
     ]
-    found += [code for code in inline_code(page) if _AMID_TEXT.match(code)]
-    return list(dict.fromkeys(line.partition("  #")[0].strip() for line in found))
+    amid = dict.fromkeys(code for code in inline_code(page) if _AMID_TEXT.match(code))
+    return [*filter(None, in_blocks), *(code for code in amid if code not in in_blocks)]
 
 
 def commands_in(printed: str) -> list[str]:
