@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from devcluster import detect, paths
+from devcluster import detect, kind, paths
 from devcluster.base_image import ensure_base
 from devcluster.engine.cli import engine
 from devcluster.errors import DevclusterError
@@ -78,7 +78,10 @@ def prepare() -> None:
     """
     progress = Progress()
     find_mongod(progress.note)
-    if detect.choose() is not detect.Choice.NODE:
+    choice = detect.choose()
+    if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
+        kind.prepare(progress)
+    if choice is not detect.Choice.NODE:
         return
     pods = os.geteuid() == 0
     launch.provide(Kind.NODE if pods else Kind.CONTROL_PLANE, progress)

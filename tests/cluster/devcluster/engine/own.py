@@ -73,6 +73,16 @@ def environment() -> dict[str, str]:
     }
 
 
+def adopt() -> None:
+    """Make this process and what it starts use the engine."""
+    os.environ.update(environment())
+
+
+def in_use() -> bool:
+    """Say whether this process uses the engine, rather than the machine's."""
+    return os.environ.get("DOCKER_HOST") == environment()["DOCKER_HOST"]
+
+
 def runs() -> bool:
     """Say whether the engine takes requests."""
     try:
