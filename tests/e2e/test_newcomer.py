@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from support.multi_app import World
-from support.newcomer import Newcomer, arrive, commands_in, commands_of
-
-from devcluster.errors import DevclusterError
-from devcluster.node.addresses import check_port, free_port
+from support.newcomer import Newcomer, arrive, commands_in, commands_of, two_free_ports
 
 pytestmark = pytest.mark.root
 
@@ -64,10 +60,3 @@ def test_what_the_readme_and_the_demo_print_works_in_a_shell_with_little_on_its_
     assert down.endswith(" make demo-down")
     assert f"DEMO_CLUSTER={newcomer.settings['DEMO_CLUSTER']} " in down
     newcomer.paste(around)
-
-
-def two_free_ports() -> int:
-    """Return the first of two neighbouring ports; the Dashboard has the second."""
-    while True:
-        with suppress(DevclusterError):
-            return check_port(free_port() + 1) - 1

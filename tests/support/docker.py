@@ -1,8 +1,8 @@
 """A Docker engine with Compose and the images that documents name, with or without a registry.
 
 It is the machine's engine, or devcluster's own where there is none. What such an engine cannot pull
-is made here: from the base image of devcluster and the ``mongod`` of the tests. Nothing made so ever
-takes a known name in somebody's own engine.
+is made here: from the base image of devcluster and the ``mongod`` of the tests. Nothing made so
+ever takes a known name in somebody's own engine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import ssl
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from devcluster import build, detect
-from devcluster.base_image import CERTIFICATES, ensure_base
+from devcluster.base_image import ensure_base
 from devcluster.engine import own
-from devcluster.image_builders import BuildahBuilder, ImageSpec
+from devcluster.image_builders import BuildahBuilder, ImageSpec, host_files
 from devcluster.mongod_binary import find_mongod
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
@@ -120,8 +119,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """Give an engine with Compose and the images."""
     progress = Progress()
     if detect.docker_answers():
-        owned = os.environ.get("DOCKER_HOST") == own.environment()["DOCKER_HOST"]
         settings, client = {}, Path(shutil.which("docker") or "docker")
+        owned = own.in_use()
     else:
         reason = own.why_not()
         if reason:
@@ -147,11 +146,11 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
 
 def _python_context(directory: Path) -> None:
     """Bring what lets a build trust, and find, the package index that this host does."""
-    trusted = ssl.get_default_verify_paths().cafile or CERTIFICATES
-    for source, target in ((trusted, CERTIFICATES), ("/etc/pip.conf", "/etc/pip.conf")):
+    (directory / "etc").mkdir()
+    for target, source in host_files().items():
         copy = directory / target.lstrip("/")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        copy.write_bytes(Path(source).read_bytes() if Path(source).exists() else b"")
+        shutil.copy(source, copy)
 
 
 def _mongo_context(directory: Path) -> None:

@@ -12,10 +12,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from unit.docs.pages import inline_code, snippets
+
+from devcluster.errors import DevclusterError
+from devcluster.node.addresses import check_port, free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,6 +32,9 @@ OF_THE_TESTS = ("KUBECONFIG", "UV", "VIRTUAL_ENV", "DEVCLUSTER_NAME", "MDB_", "P
 """Beginnings of variables that the tests' own processes have, and a newcomer does not."""
 
 MARK = "::ended::"
+
+END = "kill $(jobs -p) 2> /dev/null\n"
+"""What was put into the background ends with the shell."""
 
 Enter = Callable[[Sequence[str]], Sequence[str]]
 
@@ -101,7 +108,7 @@ class Newcomer:
         script = "".join(f"{command}\nprintf '\\n{MARK}%s\\n' $?\n" for command in commands)
         shell = subprocess.run(
             self.enter(["/bin/bash", "--noprofile", "--norc", "-s"]),
-            input=f"cd {shlex.quote(str(directory or self.checkout))}\n{script}",
+            input=f"cd {shlex.quote(str(directory or self.checkout))}\n{script}{END}",
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -190,3 +197,10 @@ def commands_in(printed: str) -> list[str]:
     indented = [line.strip() for line in around.splitlines() if line.startswith("  ")]
     *_, last = around.strip().splitlines()
     return [*indented, last.partition(": ")[2]]
+
+
+def two_free_ports() -> int:
+    """Return the first of two neighbouring ports; the demo's Dashboard has the second."""
+    while True:
+        with suppress(DevclusterError):
+            return check_port(free_port() + 1) - 1

@@ -35,7 +35,7 @@ Look around, from the top of the checkout:
 When you have seen enough: {again}make demo-down
 """
 
-CHOICES = ("DEVCLUSTER", "DEMO_CLUSTER", "DEMO_SYSTEM", "DEMO_SHOP")
+CHOICES = ("DEVCLUSTER", "DEMO_CLUSTER", "DEMO_REGISTRY", "DEMO_SYSTEM", "DEMO_SHOP")
 """Variables that say which demo is meant: whoever set one needs it for ``make demo-down``, too."""
 
 
@@ -90,7 +90,7 @@ def down() -> None:
     progress = Progress()
     forwarding.stop()
     shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
-    if not Installation(progress).provider.down():
+    if not Installation(progress).remove():
         progress.note("The demo does not run")
 
 
