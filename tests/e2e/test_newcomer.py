@@ -29,10 +29,12 @@ def newcomer(world: World, tmp_path: Path) -> Iterator[Newcomer]:
     """Give somebody whose demo is the tests' installation: it runs already."""
     newcomer = arrive(
         tmp_path,
-        DEMO_CLUSTER=world.cluster.name,
-        DEMO_SYSTEM=world.system,
-        DEMO_SHOP=world.shop,
-        DEMO_PORT=str(two_free_ports()),
+        {
+            "DEMO_CLUSTER": world.cluster.name,
+            "DEMO_SYSTEM": world.system,
+            "DEMO_SHOP": world.shop,
+            "DEMO_PORT": str(two_free_ports()),
+        },
     )
     yield newcomer
     newcomer.paste([END_FORWARDS])

@@ -26,10 +26,10 @@ def somebody(docker: Docker, tmp_path: Path) -> Iterator[Newcomer]:
     """Give somebody with Docker; their containers go at the end, whatever has happened."""
     somebody = arrive(
         tmp_path,
+        # Under a name of its own: what somebody runs already is left alone.
+        {**docker.settings, "COMPOSE_PROJECT_NAME": f"test-{secrets.token_hex(4)}"},
         programs={"docker": docker.client},
         enter=docker.enter,
-        COMPOSE_PROJECT_NAME=f"test-{secrets.token_hex(4)}",  # somebody's own is left alone
-        **docker.settings,
     )
     yield somebody
     down = "docker compose --profile casbin down --volumes"

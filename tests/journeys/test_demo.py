@@ -16,8 +16,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
 def newcomer(tmp_path: Path) -> Iterator[Newcomer]:
     newcomer = arrive(
         tmp_path,
-        DEMO_CLUSTER=f"demo-{secrets.token_hex(4)}",
-        DEMO_PORT=str(two_free_ports()),
+        {"DEMO_CLUSTER": f"demo-{secrets.token_hex(4)}", "DEMO_PORT": str(two_free_ports())},
     )
     yield newcomer
     newcomer.paste(["make demo-down"])  # where the test did not come to it

@@ -14,8 +14,13 @@ from support.image_registry import image_registry
 from support.mongo import Database
 from support.newcomer import ROOT, Newcomer, arrive, commands_in, commands_of, two_free_ports
 
+from devcluster.base_image import ensure_base
+from devcluster.image_builders import BuildahBuilder, ImageSpec
+from devcluster.images import load
+from devcluster.mongod_binary import find_mongod
 from devcluster.node.addresses import free_port
 from devcluster.paths import cache_dir, state_root
+from devcluster.progress import Progress
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
 
@@ -37,36 +42,49 @@ def registry(tmp_path: Path, docker: Docker, cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture
+def trial_mongodb(docker: Docker, cluster: Cluster) -> None:
+    """See to it that the node has ``mongo:8`` where it cannot pull it."""
+    if docker.owned:
+        spec = ImageSpec(
+            tag="docker.io/library/mongo:8",
+            context=find_mongod(print).parent,
+            dockerfile=ROOT / "tests" / "cluster" / "images" / "mongod" / "Dockerfile",
+        )
+        builder = BuildahBuilder(ensure_base(Progress()))
+        builder.build(spec)
+        load(spec.tag, cluster.provider.load_image, Progress(), builder)
+
+
+@pytest.fixture
 def owner(tmp_path: Path, docker: Docker, cluster: Cluster) -> Newcomer:
     """Give somebody with a cluster, kubectl, helm and Docker."""
-    (tmp_path / "home").mkdir()
     programs = {name: Path(cluster.program(name)) for name in ("kubectl", "helm")}
     return arrive(
         tmp_path,
+        {**at_home(tmp_path), **docker.settings, "KUBECONFIG": str(cluster.kubeconfig)},
         programs={**programs, "docker": docker.client},
         enter=docker.enter,
-        KUBECONFIG=str(cluster.kubeconfig),
-        HOME=str(tmp_path / "home"),
-        **{name: str(path) for name, path in caches().items()},
-        **docker.settings,
     )
 
 
-def caches() -> dict[str, Path]:
-    """Return where what was downloaded before is, for somebody with another home."""
-    return {"XDG_CACHE_HOME": cache_dir().parent, "XDG_STATE_HOME": state_root().parent}
+def at_home(directory: Path) -> dict[str, str]:
+    """Give a home of one's own, with the caches of what was downloaded and compiled before."""
+    home = directory / "home"
+    home.mkdir()
+    caches = {"XDG_CACHE_HOME": cache_dir().parent, "XDG_STATE_HOME": state_root().parent}
+    return {"HOME": str(home), **{name: str(path) for name, path in caches.items()}}
 
 
 def file_in_the_page(name: str) -> str:
     """Return a file that the page says to save: the block after the first mention of its name."""
     text = (ROOT / PAGE).read_text()
-    found = re.search(
-        rf"`{re.escape(name)}`[^`]*?:\n+```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE
-    )
+    block = rf"`{re.escape(name)}`(?:(?!```).)*```\w*\n(.*?)^```"
+    found = re.search(block, text, re.DOTALL | re.MULTILINE)
     assert found is not None, f"{PAGE} does not show {name}"
     return found[1]
 
 
+@pytest.mark.usefixtures("trial_mongodb")
 def test_the_quickstart_leads_from_a_build_to_an_answer(owner: Newcomer, registry: str) -> None:
     orders = Path(owner.settings["HOME"]) / "orders"
     orders.mkdir()
@@ -137,10 +155,7 @@ def test_a_namespace_of_somebody_elses_is_left_alone(
 def test_without_kubernetes_it_runs_with_uvicorn(
     tmp_path: Path, mongo: Database, page: str, directory: str
 ) -> None:
-    (tmp_path / "home").mkdir()
-    somebody = arrive(
-        tmp_path, HOME=str(tmp_path / "home"), **{k: str(v) for k, v in caches().items()}
-    )
+    somebody = arrive(tmp_path, at_home(tmp_path))
     here = somebody.checkout / "examples" / "simple_app"
     commands = commands_of(page)
     first = next(n for n, one in enumerate(commands) if "pip install" in one and "motor" in one)

@@ -131,10 +131,10 @@ class Newcomer:
 
 def arrive(
     directory: Path,
+    settings: Mapping[str, str] | None = None,
     *,
     programs: Mapping[str, Path] | None = None,
     enter: Enter = lambda command: command,
-    **settings: str,
 ) -> Newcomer:
     """Give a newcomer a checkout of this state of the repository, and a PATH.
 
@@ -142,12 +142,10 @@ def arrive(
     ----------
     directory
         Where both are made.
+    settings, enter
+        As for `Newcomer`.
     programs
         Programs on PATH beside the system's, by their names.
-    enter
-        As for `Newcomer`.
-    settings
-        Variables that are set in the shell.
     """
     checkout, path = directory / "mdb", directory / "bin"
     listed = subprocess.run(
@@ -174,7 +172,7 @@ def arrive(
         found["docker"] = Path(docker)
     for name, program in {**found, **(programs or {})}.items():
         (path / name).symlink_to(program)
-    return Newcomer(checkout, path, settings, enter)
+    return Newcomer(checkout, path, settings or {}, enter)
 
 
 def commands_of(page: str) -> list[str]:

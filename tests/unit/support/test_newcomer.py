@@ -10,7 +10,7 @@ from support import newcomer
 
 @pytest.fixture
 def somebody(tmp_path: Path) -> newcomer.Newcomer:
-    return newcomer.arrive(tmp_path, GREETING="hello")
+    return newcomer.arrive(tmp_path, {"GREETING": "hello"})
 
 
 def test_one_shell_runs_all_commands_in_the_checkout(somebody: newcomer.Newcomer) -> None:
