@@ -13,7 +13,7 @@ from support.newcomer import ROOT, Newcomer, arrive, commands_of
 
 from devcluster.mongod_binary import find_mongod
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1200, func_only=True)]
 
 PAGE = "examples/multi_app/README.md"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.newcomer import Newcomer, arrive, commands_in, commands_of, two_free_ports
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500, func_only=True)]
 
 
 @pytest.fixture

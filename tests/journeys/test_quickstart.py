@@ -22,7 +22,7 @@ from devcluster.node.addresses import free_port
 from devcluster.paths import cache_dir, state_root
 from devcluster.progress import Progress
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(1500, func_only=True)]
 
 PAGE = "docs/quickstart.md"
 
