@@ -51,10 +51,10 @@ class EngineSettings(BaseSettings):
         description="The directory below which bindings are mounted, one directory each.",
     )
     driver: Literal["motor", "pymongo"] = Field(
-        default="motor",
+        default="pymongo",
         validation_alias="MDB_DRIVER",
         title="Driver",
-        description="The MongoDB driver: motor, or PyMongo's own async client.",
+        description="The MongoDB driver: PyMongo's own async client, or motor (an extra).",
     )
     grant_ttl: float = Field(
         default=GRANT_TTL_SECONDS,

@@ -55,6 +55,9 @@ MAX_SECRET_VERSIONS = 5
 AUDIT_TTL_SECONDS = 30 * 24 * 3600
 """How long an audit event is kept: a month, the usual window of an incident's review."""
 
+AUDIT_MAX_BYTES = 256 * 1024**2
+"""How large the audit trail may get: about half a million events, and no month of a flood's."""
+
 AUDIT_TIME_FIELD = "at"
 """The field of an audit event that its TTL index reads; a date."""
 

@@ -7,6 +7,7 @@ do, and never holds a secret: everything that is put into one is a name, a path 
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -19,6 +20,7 @@ __all__ = [
     "DatabaseForbidden",
     "DatabaseUnavailable",
     "Fault",
+    "GrantMalformed",
     "InvalidToken",
     "LimitExceeded",
     "ManifestInvalid",
@@ -53,6 +55,11 @@ class MdbEngineError(Exception):
         super().__init__(message)
         self.message = message
         self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by calling the class with `args`, as exceptions do: some take other arguments.
+        make = copyreg.__newobj__  # type: ignore[attr-defined]
+        return (make, (type(self), *self.args), self.__dict__)
 
     def __str__(self) -> str:
         if self.path and self.path not in self.message:
@@ -160,6 +167,10 @@ class VersionConflict(MdbEngineError):
     code = "version_conflict"
 
 
+class OutdatedGeneration(VersionConflict):
+    """A later generation of the MdbApp is registered; only a restored API server has an earlier."""
+
+
 class MasterKeyError(MdbEngineError, ValueError):
     """A master key is missing, malformed or not the one that wrapped a secret."""
 
@@ -180,3 +191,21 @@ class DatabaseUnavailable(MdbEngineError):
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class GrantMalformed(DatabaseUnavailable):
+    """An app's row of the grants collection cannot be understood, so the app has no access.
+
+    Parameters
+    ----------
+    message
+        Which row it is, and what is wrong with it.
+    epoch
+        Of the row, or None where that cannot be told either.
+    """
+
+    code = "grant_malformed"
+
+    def __init__(self, message: str, *, path: str | None = None, epoch: int | None = None) -> None:
+        super().__init__(message, path=path)
+        self.epoch = epoch

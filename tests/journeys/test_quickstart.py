@@ -29,7 +29,7 @@ PAGE = "docs/quickstart.md"
 REGISTRY = "registry.example.com/mdb"
 """The documents' own; a reader puts another in its place."""
 
-STANDALONE = "~/.mdb/bin/pip install './engine[motor]'"
+STANDALONE = "~/.mdb/bin/pip install './engine[fastapi]'"
 """The first command for those without Kubernetes."""
 
 FILES = ("orders.yaml", "main.py", "manifest.json", "Dockerfile", "deployment.yaml")
@@ -158,7 +158,7 @@ def test_without_kubernetes_it_runs_with_uvicorn(
     somebody = arrive(tmp_path, at_home(tmp_path))
     here = somebody.checkout / "examples" / "simple_app"
     commands = commands_of(page)
-    first = next(n for n, one in enumerate(commands) if "pip install" in one and "motor" in one)
+    first = next(n for n, one in enumerate(commands) if "pip install" in one and "[fastapi]" in one)
     last = next(n for n, one in enumerate(commands) if "/uvicorn " in one)
     chosen = commands[first - (page != PAGE) : last + 1]
     if directory:

@@ -24,13 +24,14 @@ from typing import NoReturn
 import pytest
 
 from devcluster import detect, images
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.paths import NAME_VARIABLE, state_root
 from devcluster.progress import Progress
 from devcluster.provider import Provider
 from devcluster.providers import select
-from support.api import Api, close_connections, connection
+from support.api import Api, ApiError, close_connections, connection
 from support.shared import TestRun, is_worker
 from support.waiting import wait_until
 
@@ -220,9 +221,22 @@ def provide_crd(cluster: Cluster) -> None:
 
     def install() -> None:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        # Asked here, because `kubectl wait` fails at once where there is no condition yet.
+        wait_until(
+            lambda: _answers(cluster.api),
+            deadline=30,
+            message="the API server's knowledge of MdbApps",
+        )
 
     cluster.run.once("mdbapps-crd", install)
+
+
+def _answers(api: Api) -> bool:
+    try:
+        api.objects("MdbApp", "default")
+    except ApiError:
+        return False
+    return True
 
 
 def cannot_test(reason: str) -> NoReturn:
@@ -243,6 +257,8 @@ def why_no_pods() -> str:
             "pods without a Docker engine need root on Linux (run the tests as root, start a"
             " Docker engine, or set DEVCLUSTER=kubeconfig to use a cluster of yours)"
         )
+    if choice is detect.Choice.KIND and not detect.docker_answers() and own.why_not():
+        return f"no Docker engine answers `docker info`, and {own.why_not()}"
     return ""
 
 

@@ -54,7 +54,7 @@ def make_authorizer(policy: Policy, custom: Authorizer | None = None) -> Authori
         raise _invalid(
             "provider",
             f"{policy.provider} is not installed (no module {error.name}); install "
-            f"mdb-engine[{policy.provider}]",
+            f"mdbapp-engine[{policy.provider}]",
         ) from None
     try:
         settings = getattr(module, settings_name).model_validate(policy.authorization)

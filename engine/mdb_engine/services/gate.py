@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from mdb_engine.exceptions import InvalidToken, NotRegistered, TokenRequired
+from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
 from mdb_engine.models.access import Access, Verifier
 from mdb_engine.services.access import GrantedAccess, NameIndex
 from mdb_engine.services.audit import AuditTrail
@@ -120,11 +120,16 @@ class TokenGate:
 
     def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
         """Note an access for the audit trail; never blocks and never raises."""
-        self._audit.access(self._slug, operation, collection, owner, denied)
+        self._audit.access(
+            self._slug, operation, collection, owner, denied, known=self._cache.registered
+        )
 
     def _verify(self, index: NameIndex, token: PresentedToken | None) -> None:
         grant = index.grants.get(self._slug)
         if grant is None:
+            malformed = self._cache.malformed(self._slug)
+            if malformed is not None:
+                raise GrantMalformed(malformed.message)
             raise NotRegistered(f"app {self._slug!r} is not registered, or not any more")
         if token is None:
             raise TokenRequired(

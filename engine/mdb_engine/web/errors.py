@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
@@ -53,7 +53,7 @@ STATUS: Final[dict[type[MdbEngineError], int]] = {
 RETRY_AFTER_SECONDS: Final = 2
 """What a 503 tells a client: the time in which a primary is usually elected."""
 
-_logger = structlog.get_logger("mdb_engine.web")
+_logger = logging.getLogger("mdb_engine.web")
 
 
 def status_of(error: MdbEngineError) -> int:
@@ -73,8 +73,8 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, MdbEngineError):  # pragma: no cover - Starlette looks at the class
         raise error
     status = status_of(error)
-    report = _logger.error if status >= 500 else _logger.info  # noqa: PLR2004 - the class of 5xx
-    report("request_refused", code=error.code, status=status, route=_route(request))
+    level = logging.ERROR if status >= 500 else logging.INFO  # noqa: PLR2004 - the class of 5xx
+    _logger.log(level, "%s: refused with %s (%s)", _route(request), status, error.code)
     headers = {}
     if status == 401:  # noqa: PLR2004 - RFC 9110 wants a challenge with this one
         headers["WWW-Authenticate"] = "Bearer"
@@ -88,7 +88,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 
 async def _answer_lost_connection(request: Request, error: Exception) -> JSONResponse:
     """Answer for a driver's error that reached the app past the scoped database."""
-    _logger.error("mongodb_lost", kind=type(error).__name__, route=_route(request))
+    _logger.error("%s: MongoDB was lost (%s)", _route(request), type(error).__name__)
     return await _answer(
         request, DatabaseUnavailable("MongoDB cannot be reached or changes its primary; try again")
     )
@@ -96,16 +96,14 @@ async def _answer_lost_connection(request: Request, error: Exception) -> JSONRes
 
 async def _answer_duplicate(request: Request, _error: Exception) -> JSONResponse:
     """Answer without the driver's message, which repeats the key."""
-    _logger.info("request_refused", code="duplicate_key", status=409, route=_route(request))
+    _logger.info("%s: refused with 409 (duplicate_key)", _route(request))
     message = "there is a document with this key already"
     return JSONResponse({"error": "duplicate_key", "message": message}, 409)
 
 
 async def _answer_driver(request: Request, error: Exception) -> JSONResponse:
     """Answer for what MongoDB said of the app's own data: a fault of the app, so it is a 500."""
-    _logger.error(
-        "mongodb_refused", kind=type(error).__name__, route=_route(request), exc_info=error
-    )
+    _logger.error("%s: MongoDB refused the operation", _route(request), exc_info=error)
     message = f"MongoDB refused the operation ({type(error).__name__}); the app's log says more"
     return JSONResponse({"error": "database_error", "message": message}, 500)
 

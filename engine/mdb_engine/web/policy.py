@@ -10,7 +10,7 @@ from starlette.requests import HTTPConnection
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mdb_engine.authz.authorizer import AuthorizerUnavailable, authorize
+from mdb_engine.authz.authorizer import AuthorizerUnavailable, PolicyDenied, authorize
 from mdb_engine.exceptions import TokenRequired
 from mdb_engine.sessions import Session, cookie_name
 from mdb_engine.web.context import context_of
@@ -143,4 +143,9 @@ async def _enforce(connection: HTTPConnection, resource: str) -> None:
         raise TokenRequired("this app needs a user; log in first")
     subject = ANONYMOUS if session is None else session.subject
     action = "read" if connection.scope.get("method", "") in READING else "write"
-    await ask_authorizer(connection, subject, action, resource)
+    try:
+        await ask_authorizer(connection, subject, action, resource)
+    except PolicyDenied as error:
+        context = context_of(connection)
+        context.engine.record_denied(context.slug, "policy", error)
+        raise

@@ -9,6 +9,7 @@ engine (kind, kubectl, helm) is compiled; and where kind is insisted on, so are 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from devcluster.provider import ComponentStatus, Status
 
 KIND_VERSION = "v0.30.0"
 """Compiled where there is no ``kind`` on PATH."""
+
+KIND_MODULE = "sigs.k8s.io/kind"
 
 NODE_IMAGE = "kindest/node:v1.34.0"
 """What this version of kind was released with: the Kubernetes minor version of the single node."""
@@ -115,10 +118,28 @@ def prepare(progress: Progress) -> None:
     with own.using():
         ensure_kind(progress)
         node_image(progress)
-        for name, program in TOOLS.items():
-            if shutil.which(name) is None:
-                build.ensure(program, progress)
+        list(missing_tools(progress))
     own.down_if_unused()
+
+
+def missing_tools(progress: Progress) -> Iterator[tuple[str, Path]]:
+    """Compile what is used with a cluster and not on PATH.
+
+    Yields
+    ------
+    tuple
+        The name of a tool and the directory that it is in.
+    """
+    for name, tool in TOOLS.items():
+        if shutil.which(name) is None:
+            # Where the node image was made, kubectl is there already: all are one program.
+            of_node = tool is build.KUBECTL and build.KUBERNETES.directory.exists()
+            program = build.KUBERNETES if of_node else tool
+            if not program.directory.exists():
+                progress.note(
+                    f"{name} is not on PATH: compiling it from its Go module {program.package}"
+                )
+            yield name, build.ensure(program, progress)
 
 
 def _is_there(image: str, run: Run) -> bool:
@@ -173,11 +194,12 @@ class KindProvider:
         kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         waiting = "Another devcluster is at work on this cluster; waiting for it"
         with own.using(), hold(self._lock(), lambda: self.progress.note(waiting)):
-            self._provide_tools()
             if self._exists():
                 self._export(kubeconfig)
+                self._provide_tools()
                 return
             image = node_image(self.progress, self.run)
+            self._provide_tools()
             configuration = kubeconfig.parent / "kind.yaml"
             configuration.write_text(yaml.safe_dump(CONFIGURATION | _networking()))
             with self.progress.step(f"Creating the kind cluster {self.name}"):
@@ -249,16 +271,11 @@ class KindProvider:
         )
 
     def _provide_tools(self) -> None:
-        """Compile what is missing on PATH; kubectl is there already where a node has been."""
-        for name, program in TOOLS.items():
-            if shutil.which(name) is not None:
-                continue
-            if program is build.KUBECTL and build.KUBERNETES.directory.exists():
-                program = build.KUBERNETES  # noqa: PLW2901
+        for name, directory in missing_tools(self.progress):
             link = self._tools() / name
             link.parent.mkdir(mode=0o700, exist_ok=True)
             link.unlink(missing_ok=True)
-            link.symlink_to(build.ensure(program, self.progress) / name)
+            link.symlink_to(directory / name)
 
     def _tools(self) -> Path:
         return self._kubeconfig().parent / "tools"
@@ -314,9 +331,10 @@ def ensure_kind(progress: Progress, run: Run = run) -> Path:
     program = directory / "kind"
     if not program.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        progress.note(f"kind is not on PATH: compiling it from its Go module {KIND_MODULE}")
         with hold(directory / "lock"), progress.step(f"Compiling kind {KIND_VERSION}"):
             run(
-                [find_go(progress), "install", f"sigs.k8s.io/kind@{KIND_VERSION}"],
+                [find_go(progress), "install", f"{KIND_MODULE}@{KIND_VERSION}"],
                 what="Compiling kind",
                 timeout=CREATE_DEADLINE_SECONDS,
                 hint="Install kind by hand, or run with a network.",

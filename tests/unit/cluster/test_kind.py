@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.recording import RecordingRun
+from support.recording import Answer, RecordingRun
 
 from devcluster import build, kind, kind_node_image
 from devcluster.engine import own
@@ -204,7 +204,7 @@ def test_the_node_image_is_kinds_own_where_it_can_be_had(
 ) -> None:
     monkeypatch.setattr(kind_node_image, "_sources", lambda: "sources")
     monkeypatch.setattr(kind_node_image, "ensure", lambda *_arguments: "ours")
-    answers = {
+    answers: dict[str, Answer] = {
         "docker image inspect": DevclusterError("No such image"),
         "docker images": "",
         "docker pull": DevclusterError("no such host"),

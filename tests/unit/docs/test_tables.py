@@ -13,9 +13,9 @@ from unit.docs.pages import PAGES, ROOT, read
 
 from mdb_engine.config import EngineSettings
 from mdb_operator import constants
+from mdb_operator.apps.conditions import ConditionType, Reason
 from mdb_operator.config import ENV_PREFIX, Config
-from mdb_operator.metrics import Metrics
-from mdb_operator.models.conditions import ConditionType, Reason
+from mdb_operator.process.metrics import Metrics
 
 DOCUMENTS = sorted(path.name for path in DOCS.glob("*.md"))
 

@@ -94,5 +94,5 @@ def test_a_provider_that_is_not_installed_refuses_the_start(
 ) -> None:
     monkeypatch.delitem(sys.modules, f"mdb_engine.authz.{provider}", raising=False)
     monkeypatch.setitem(sys.modules, provider, None)
-    with pytest.raises(ManifestInvalid, match=rf"install mdb-engine\[{provider}\]"):
+    with pytest.raises(ManifestInvalid, match=rf"install mdbapp-engine\[{provider}\]"):
         make_authorizer(Policy.model_validate({"provider": provider}))

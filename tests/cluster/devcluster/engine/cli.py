@@ -7,6 +7,7 @@ import shlex
 
 import click
 
+from devcluster.detect import docker_answers
 from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.progress import Progress
@@ -34,6 +35,13 @@ def down() -> None:
     """Remove the engine, its containers and their volumes; images stay in the cache."""
     if not own.down():
         Progress().note("The Docker engine did not run")
+
+
+@engine.command()
+def check() -> None:
+    """Fail, with the reason, where no engine answers and none can be started."""
+    if not docker_answers() and (reason := own.why_not()):
+        raise DevclusterError(f"No Docker engine answers `docker info`, and {reason}")
 
 
 @engine.command()

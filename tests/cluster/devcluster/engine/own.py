@@ -174,7 +174,10 @@ def inside(command: Sequence[str]) -> list[str]:
 
 
 def _start(layout: Layout) -> None:
-    (layout.tools / "docker").symlink_to("/usr/bin/docker")
+    # The client that came with the engine: another on PATH may be years newer.
+    packaged = Path("/usr/bin/docker")
+    client = packaged if packaged.exists() else Path(packages.find("docker") or packaged)
+    (layout.tools / "docker").symlink_to(client)
     cgroup = cgroups.name_of(layout.root)
     cgroups.create(cgroup)
     dockerd = [
