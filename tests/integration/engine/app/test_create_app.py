@@ -105,7 +105,7 @@ async def test_an_app_of_its_own_from_start_to_shutdown(
     add_routes(app)
     async with serving(app) as http:
         assert app.version == "7"
-        assert (await http.get("/health")).json() == {"status": "ok", "slug": "click_tracker"}
+        assert (await http.get("/health")).json() == {"status": "healthy", "slug": "click_tracker"}
         ready = await http.get("/ready")
         assert (ready.status_code, ready.json()["ready"]) == (200, True)
         tracked = await http.post("/track")
