@@ -463,7 +463,8 @@ class MongoDBEngine:
 
     def _database_check(self, cache: GrantCache) -> Check:
         """Say whether MongoDB answers, by when grants were last known to be current."""
-        patience = max(2 * self._settings.grant_ttl, SILENCE_SECONDS)
+        settings = self._settings
+        patience = min(max(2 * settings.grant_ttl, SILENCE_SECONDS), settings.grant_max_age)
         if cache.age is not None and cache.age <= patience:
             return Check("database", ok=True)
         since = "yet" if cache.age is None else f"for {cache.age:.0f} s"

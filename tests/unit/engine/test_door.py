@@ -26,6 +26,7 @@ from unit.docs.pages import read
 from mdb_engine import MongoDBEngine
 from mdb_engine.config import EngineSettings
 from mdb_engine.dependencies import current_user
+from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError, ScopeDenied
 from mdb_engine.sessions import SessionKeys
 from mdb_engine.web import MdbRouter
 
@@ -342,6 +343,36 @@ async def test_a_websocket_is_closed_where_the_server_can_send_no_refusal() -> N
     await app({"type": "websocket", "path": "/a", "headers": []}, receive, send)
     assert [(one["type"], one.get("code")) for one in sent] == [("websocket.close", 1008)]
     assert shop.served == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ScopeDenied("no"), 1008), (DatabaseUnavailable("no"), 1011)]
+)
+async def test_a_websocket_that_is_open_is_closed_when_its_endpoint_fails(
+    error: MdbEngineError, code: int
+) -> None:
+    shop = Shop()
+    app = shop.app()
+
+    @app.websocket("/a")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise error
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    headers = [(b"authorization", f"Bearer {shop.session('ada')}".encode())]
+    extensions: dict[str, Any] = {"websocket.http.response": {}}
+    scope = {"type": "websocket", "path": "/a", "query_string": b"", "headers": headers}
+    await app({**scope, "extensions": extensions}, receive, send)
+    assert [one["type"] for one in sent] == ["websocket.accept", "websocket.close"]
+    assert sent[1]["code"] == code
 
 
 SPELLINGS = {
