@@ -39,7 +39,7 @@ test: lint unit integration ## Lint, types, unit, integration and e2e tests: wha
 lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: uv run ruff rule CODE)
-	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
+	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
 	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e support bench) docs/generator,MYPYPATH=docs uv run mypy PATH)
 	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app,MYPYPATH=examples/multi_app:examples/multi_app/demo uv run mypy examples/multi_app)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
@@ -60,6 +60,14 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
 	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
 
+.PHONY: test-faults
+test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
+	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 uv run pytest -x --lf tests/integration/operator/test_faults.py)
+.PHONY: test-kind
+test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
+	@DEVCLUSTER=kind $(RUN) devcluster prepare
+	$(call step,Run the e2e tests on kind,DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind uv run pytest -x --lf tests/e2e; and: DEVCLUSTER=kind uv run devcluster status)
+
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
@@ -70,7 +78,7 @@ soak: setup ## 2,000 starts and stops of the library's engine, cancelled at rand
 
 .PHONY: crds
 crds: setup ## Write the CRD from the models
-	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.models.crd import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
+	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.crd.render import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
 
 .PHONY: docs
 docs: setup ## Write the tables of the documentation from the code

@@ -62,6 +62,7 @@ class BindingError(MdbEngineError):
     """A binding is mounted, but it is incomplete, malformed or not the one that is meant."""
 
     code = "binding_invalid"
+    summary = "the credentials of the app are incomplete"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -129,9 +129,19 @@ class EngineSettings(BaseSettings):
         return cls()
 
 
+COMMON: Final = re.compile(
+    r"(API|APP|AUTH|AUTH0|AWS|AZURE|CLIENT|COOKIE|CSRF|GITHUB|GOOGLE|JWT|NEXTAUTH|OAUTH2?|OIDC"
+    r"|SESSION|STRIPE|TOKEN|WEBHOOK)(_CLIENT|_WEBHOOK)?"
+)
+"""Apps whose ``<SLUG>_SECRET`` is the usual name of another secret, which would be taken for the
+app's and so be presented to the database.
+"""
+
+
 def secret_variable(slug: str) -> str:
     """Return the name of the environment variable that holds an app's secret."""
-    return re.sub(r"[^A-Z0-9]", "_", slug.upper()) + "_SECRET"
+    name = re.sub(r"[^A-Z0-9]", "_", slug.upper())
+    return f"MDB_{name}_SECRET" if COMMON.fullmatch(name) else f"{name}_SECRET"
 
 
 def secret_from_environment(slug: str) -> SecretStr | None:

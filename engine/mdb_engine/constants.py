@@ -75,3 +75,6 @@ TOKEN_BYTES = 32
 
 MAX_ATTEMPTS = 8
 """How often a write that lost a race is tried again before `VersionConflict` says so."""
+
+ANONYMOUS = "anonymous"
+"""Who asks without a session; no session is of that name."""

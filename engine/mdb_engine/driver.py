@@ -113,8 +113,8 @@ class _Motor(Driver):
             self._motor = importlib.import_module("motor.motor_asyncio")
         except ModuleNotFoundError:
             raise ModuleNotFoundError(
-                "the driver motor is asked for, but not installed: install mdb-engine[motor], or "
-                "use the driver pymongo (MDB_DRIVER)",
+                "the driver motor is asked for, but not installed: install mdbapp-engine[motor], "
+                "or use the driver pymongo (MDB_DRIVER)",
                 name="motor",
             ) from None
 

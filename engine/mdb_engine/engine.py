@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import pymongo
 from pydantic import SecretStr
@@ -21,6 +21,7 @@ from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.driver import DriverName, get_driver
 from mdb_engine.exceptions import (
+    DatabaseUnavailable,
     Fault,
     InvalidToken,
     ManifestInvalid,
@@ -34,7 +35,7 @@ from mdb_engine.hosting.pod import PodHosting
 from mdb_engine.hosting.runtime import Hosting, Runtime
 from mdb_engine.hosting.standalone import StandaloneHosting
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.readiness import Check, Readiness, differences
+from mdb_engine.readiness import Check, Note, Readiness, differences
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 from mdb_engine.services.audit import AuditTrail
 from mdb_engine.services.gate import PresentedToken, TokenGate
@@ -50,6 +51,9 @@ __all__ = ["ManifestSource", "MongoDBEngine"]
 
 ManifestSource = Manifest | Path | str | Mapping[str, Any]
 """A manifest, the path of its file, or what was read from one."""
+
+SILENCE_SECONDS: Final = 5.0
+"""For how long MongoDB may be silent before ``/ready`` says so, however short the grants' TTL."""
 
 _logger = logging.getLogger("mdb_engine")
 
@@ -432,19 +436,33 @@ class MongoDBEngine:
         """Say whether an app can serve, from memory."""
         runtime, hosting = self._runtime, self._hosting
         if runtime is None or hosting is None:
-            return Readiness((Check("database", ok=False, message="not connected yet"),))
+            waiting = NotInitialized("not connected yet")
+            return Readiness((Check.failed("database", waiting),))
         gate = TokenGate(slug, runtime.cache, runtime.audit, self._presenting(slug, None, runtime))
         try:
             gate.admit()
             grant = Check("grant", ok=True)
         except MdbEngineError as error:
-            grant = Check("grant", ok=False, message=error.message)
-        notes = [*self._differences(slug)]
+            grant = Check.failed("grant", error)
+        notes = [
+            Note(text, "manifest.json differs from what is registered")
+            for text in self._differences(slug)
+        ]
         if hosting.problem:
-            notes.append(f"new credentials are mounted, but not in use: {hosting.problem}")
+            summary = "new credentials are mounted, but not in use"
+            notes.append(Note(f"{summary}: {hosting.problem}", summary))
         if runtime.audit.dropped:
-            notes.append(f"{runtime.audit.dropped} audit events were dropped")
-        return Readiness((Check("database", ok=True), grant), tuple(notes))
+            dropped = f"{runtime.audit.dropped} audit events were dropped"
+            notes.append(Note(dropped, dropped))
+        return Readiness((self._database_check(runtime.cache), grant), tuple(notes))
+
+    def _database_check(self, cache: GrantCache) -> Check:
+        """Say whether MongoDB answers, by when grants were last known to be current."""
+        patience = max(2 * self._settings.grant_ttl, SILENCE_SECONDS)
+        if cache.age is not None and cache.age <= patience:
+            return Check("database", ok=True)
+        since = "yet" if cache.age is None else f"for {cache.age:.0f} s"
+        return Check.failed("database", DatabaseUnavailable(f"MongoDB has not answered {since}"))
 
     def create_app(
         self,
@@ -453,7 +471,7 @@ class MongoDBEngine:
         **options: Any,
     ) -> FastAPI:
         """Make the FastAPI app of a slug; see `mdb_engine.web.app.create_app` for the options."""
-        from mdb_engine.web.app import create_app  # noqa: PLC0415 - it imports this module
+        from mdb_engine.web.app import create_app  # noqa: PLC0415 - for web apps alone
 
         self._slug = self._slug or slug
         return create_app(self, slug, load_manifest(slug, manifest), **options)

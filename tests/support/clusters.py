@@ -24,13 +24,14 @@ from typing import NoReturn
 import pytest
 
 from devcluster import detect, images
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.paths import NAME_VARIABLE, state_root
 from devcluster.progress import Progress
 from devcluster.provider import Provider
 from devcluster.providers import select
-from support.api import Api, close_connections, connection
+from support.api import Api, ApiError, close_connections, connection
 from support.shared import TestRun, is_worker
 from support.waiting import wait_until
 
@@ -45,7 +46,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
 """Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
 
-_FIXTURES = {"cluster", "control_plane", "namespace"}
+_FIXTURES = {"cluster", "control_plane", "namespace", "own_control_plane"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +113,10 @@ class Cluster:
             If it fails; with what it wrote to standard error.
         """
         return self._run("helm", arguments, None, timeout)
+
+    def repair(self) -> None:
+        """Start again what has died of it."""
+        _up(self.run.name, ["--control-plane"])
 
     def provide_image(self, spec: images.ImageSpec) -> str:
         """Build an image and load it, once in a run, and return its tag."""
@@ -186,6 +191,19 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
 
 
 @pytest.fixture
+def own_control_plane() -> Iterator[Cluster]:
+    """Give an API server with its controllers that no other test uses, to be broken."""
+    run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
+    (run.directory / "started").write_text(run.name)
+    try:
+        _up(run.name, ["--control-plane"])
+        provider = select(run.name, Progress(), starting=False)
+        yield Cluster(provider, provider.kubeconfig(), run)
+    finally:
+        _end(run)
+
+
+@pytest.fixture
 def namespace(control_plane: Cluster) -> Iterator[str]:
     """Give a new namespace, ready for pods and removed after the test."""
     name = f"test-{secrets.token_hex(4)}"
@@ -215,9 +233,22 @@ def provide_crd(cluster: Cluster) -> None:
 
     def install() -> None:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        # Asked here, because `kubectl wait` fails at once where there is no condition yet.
+        wait_until(
+            lambda: _answers(cluster.api),
+            deadline=30,
+            message="the API server's knowledge of MdbApps",
+        )
 
     cluster.run.once("mdbapps-crd", install)
+
+
+def _answers(api: Api) -> bool:
+    try:
+        api.objects("MdbApp", "default")
+    except ApiError:
+        return False
+    return True
 
 
 def cannot_test(reason: str) -> NoReturn:
@@ -238,6 +269,8 @@ def why_no_pods() -> str:
             "pods without a Docker engine need root on Linux (run the tests as root, start a"
             " Docker engine, or set DEVCLUSTER=kubeconfig to use a cluster of yours)"
         )
+    if choice is detect.Choice.KIND and not detect.docker_answers() and own.why_not():
+        return f"no Docker engine answers `docker info`, and {own.why_not()}"
     return ""
 
 

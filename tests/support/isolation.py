@@ -13,7 +13,7 @@ from pymongo.uri_parser import parse_uri
 
 from devcluster.filelock import hold
 from devcluster.paths import cache_dir
-from mdb_operator.models.mongodb_rights import OPERATOR_ROLE
+from mdb_operator.mongodb.rights import OPERATOR_ROLE
 from support.clusters import cannot_test
 from support.leakscan import register
 from support.programs import program

@@ -104,13 +104,18 @@ class Machine:
         """Return the directory of a cluster."""
         return self.home / "state" / "devcluster" / f"cluster-{name}"
 
+    @property
+    def engine_root(self) -> Path:
+        """The directory of the Docker engine."""
+        return self.home / "state" / "devcluster" / ".engine"
+
     def snapshot(self) -> dict[str, list[str]]:
         """Return all that a cluster could leave behind on this machine."""
         seen = {what: sorted(self.shell(script).split("\n")) for what, script in _SNAPSHOT.items()}
         seen["cgroups"] = [
             str(path)
-            for name in ("devcluster", "other")
-            for path in cgroups.find(cgroups.name_of(self.root_of(name)))
+            for root in (self.root_of("devcluster"), self.root_of("other"), self.engine_root)
+            for path in cgroups.find(cgroups.name_of(root))
         ]
         return seen
 

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from devcluster import detect
-from devcluster.images import ImageSpec
+from devcluster.images import ImageSpec, can_pull
 from devcluster.mongod_binary import find_mongod
 from support.clusters import Cluster, create_namespace, provide_crd
 
@@ -190,8 +190,8 @@ def _overlay(world: World, directory: Path) -> str:
 
 
 def mongod_image(cluster: Cluster) -> str:
-    """Return the image of the trial MongoDB; without an engine, the binary that tests use."""
-    if detect.docker_answers():
+    """Return the image of the trial MongoDB; without a registry, the binary that tests use."""
+    if detect.docker_answers() and can_pull("mongo:8"):
         return "mongo:8"
     return cluster.provide_image(
         ImageSpec(

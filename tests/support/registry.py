@@ -126,7 +126,9 @@ class Registries:
         return [verifier["version"] for verifier in self.grant(slug)["verifiers"]]
 
     def insert(self, physical: str, *documents: dict[str, Any]) -> None:
-        self.database.client[self.database.name][physical].insert_many(list(documents))
+        """Insert documents whatever a validator says, as an administrator can."""
+        collection = self.database.client[self.database.name][physical]
+        collection.insert_many(list(documents), bypass_document_validation=True)
 
     def collections(self) -> set[str]:
         """Return the names of the apps' collections."""

@@ -22,6 +22,7 @@ class AuthorizerUnavailable(MdbEngineError):
     """The authoriser could not answer, so the answer is no."""
 
     code = "authorizer_unavailable"
+    summary = "it could not be decided whether this is allowed, so it is not"
 
 
 @runtime_checkable
@@ -34,7 +35,7 @@ class Authorizer(Protocol):
         Parameters
         ----------
         subject
-            Who asks: the subject of a session.
+            Who asks: the subject of a session, or ``anonymous``, which no session's subject is.
         action
             What they want to do: ``read``.
         resource

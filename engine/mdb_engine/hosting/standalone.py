@@ -132,6 +132,8 @@ class StandaloneHosting:
         """Register an app, or update what it registered before, and find its token."""
         spec = manifest.to_spec()
         registration = await self.registry.register(spec)
+        for conflict in registration.conflicts:
+            logging.getLogger(__name__).error(conflict.message, extra={"slug": spec.slug})
         for denied in registration.grants.denied:
             _logger.warning("app %s may not read app %s: %s", spec.slug, denied.slug, denied.reason)
         await self._reveal(spec.slug)

@@ -56,6 +56,9 @@ class Grant:
         Logical names of its declared collections.
     epoch
         Grows with every change of the row.
+    stamped
+        Those of the collections in which MongoDB itself refuses documents of another stamp, and
+        which hold none.
     """
 
     slug: str
@@ -64,6 +67,7 @@ class Grant:
     write_scope: str
     collections: frozenset[str]
     epoch: int
+    stamped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,14 @@ class Target:
         The slug of the app that it belongs to; every document in it carries that ``app_id``.
     writable
         Whether it is the asking app's own and its handle may write.
+    stamped
+        Whether MongoDB itself refuses documents of another stamp in it, and it holds none.
     """
 
     physical: str
     owner: str
     writable: bool
+    stamped: bool = field(default=False, compare=False)
 
 
 class Access(Protocol):
@@ -116,7 +123,7 @@ class Access(Protocol):
         ScopeDenied
             If the collection belongs to an app that this handle may not read, or is the engine's.
         QueryRefused
-            If the name is malformed or ambiguous between two apps.
+            If the name is malformed, or it is not declared and could be another app's.
         """
 
 

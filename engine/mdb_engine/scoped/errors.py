@@ -32,6 +32,7 @@ from mdb_engine.exceptions import (
     MdbEngineError,
     QueryRefused,
     ScopeDenied,
+    ServerLimitExceeded,
 )
 
 __all__ = ["AttributeRefused", "OptionRefused", "Translation", "translated"]
@@ -72,8 +73,8 @@ def _is(*kinds: type[PyMongoError]) -> Callable[[PyMongoError], bool]:
     return lambda error: isinstance(error, kinds)
 
 
-def _too_slow(operation: str, seconds: float) -> LimitExceeded:
-    return LimitExceeded(
+def _too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
+    return ServerLimitExceeded(
         f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow the "
         "filter, or add an index for it"
     )
@@ -86,7 +87,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(
         _has_code(146, 292),
-        lambda operation, _: LimitExceeded(
+        lambda operation, _: ServerLimitExceeded(
             f"{operation} needs more memory than MongoDB allows one operation: narrow the filter, "
             "sort by an index, or allow it to use the disk"
         ),

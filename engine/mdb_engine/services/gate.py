@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
+from mdb_engine.config import secret_variable
 from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
 from mdb_engine.models.access import Access, Verifier
 from mdb_engine.services.access import GrantedAccess, NameIndex
@@ -134,7 +135,7 @@ class TokenGate:
         if token is None:
             raise TokenRequired(
                 f"app {self._slug!r} has a secret and none was presented; mount its binding, set "
-                f"{self._slug.upper().replace('-', '_')}_SECRET, or pass app_token="
+                f"{secret_variable(self._slug)}, or pass app_token="
             )
         if accepted_version(token, grant.verifiers, self._clock()) is None:
             raise InvalidToken(

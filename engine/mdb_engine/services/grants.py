@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mdb_engine.constants import MAX_ATTEMPTS
-from mdb_engine.core.clock import utcnow
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.app import AppRecord, GrantOutcome
@@ -45,6 +45,8 @@ class GrantService:
         What grants follow from.
     grants
         Where they are published.
+    clock
+        The time by which verifiers end.
 
     Notes
     -----
@@ -53,10 +55,13 @@ class GrantService:
     wrote looks again: it either sees the withdrawal, or wrote before the one who withdrew looked.
     """
 
-    def __init__(self, apps: AppStore, secrets: SecretStore, grants: GrantStore) -> None:
+    def __init__(
+        self, apps: AppStore, secrets: SecretStore, grants: GrantStore, clock: Clock = utcnow
+    ) -> None:
         self._apps = apps
         self._secrets = secrets
         self._grants = grants
+        self._clock = clock
 
     async def publish(self, slugs: Iterable[str]) -> dict[str, GrantOutcome]:
         """Bring the rows of these apps up to what registry and secrets say now.
@@ -115,7 +120,7 @@ class GrantService:
         }
         if named:
             apps |= {app_key(app.slug): app for app in await self._apps.get_many(named)}
-        now = utcnow()
+        now = self._clock()
         plans = []
         for slug in slugs:
             key = app_key(slug)
@@ -152,5 +157,6 @@ def _grant(
         write_scope=app.slug,
         collections=frozenset(app.spec.collection_names),
         epoch=found.epoch if found else app.epoch_floor,
+        stamped=app.stamped,
     )
     return grant if grant == found else dataclasses.replace(grant, epoch=grant.epoch + 1)

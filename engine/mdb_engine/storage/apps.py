@@ -16,6 +16,7 @@ from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.app import AppRecord, AppState, Owner
+from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.naming import app_key
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.storage.base import translated
@@ -164,9 +165,11 @@ def _document(record: AppRecord) -> dict[str, Any]:
         # A colon stands in no collection's name, so that the key can never collide with one.
         "claims": [f":{key}", *sorted(record.claims)],
         "managed_indexes": [
-            {"collection": name, "names": sorted(names)}
-            for name, names in sorted(record.managed_indexes.items())
+            {"collection": name, "indexes": [index._asdict() for index in sorted(indexes)]}
+            for name, indexes in sorted(record.managed_indexes.items())
         ],
+        "secret_names": sorted(record.secret_names),
+        "stamped": sorted(record.stamped),
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
         "revision": record.revision,
@@ -185,8 +188,12 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         incarnation=document["incarnation"],
         claims=frozenset(name for name in document["claims"] if not name.startswith(":")),
         managed_indexes={
-            entry["collection"]: frozenset(entry["names"]) for entry in document["managed_indexes"]
+            entry["collection"]: frozenset(ManagedName(**index) for index in entry["indexes"])
+            for entry in document["managed_indexes"]
+            if "indexes" in entry
         },
+        secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
+        stamped=frozenset(document.get("stamped", ())),
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],
         revision=document["revision"],

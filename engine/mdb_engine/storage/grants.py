@@ -75,6 +75,7 @@ def _document(grant: Grant) -> dict[str, Any]:
         "read_scopes": sorted(grant.read_scopes),
         "write_scope": grant.write_scope,
         "collections": sorted(grant.collections),
+        "stamped": sorted(grant.stamped),
         "epoch": grant.epoch,
     }
 
@@ -123,6 +124,7 @@ def grant_from_document(document: Mapping[str, Any]) -> Grant:
             write_scope=take(document, "write_scope", str),
             collections=texts("collections"),
             epoch=take(document, "epoch", int),
+            stamped=texts("stamped") if "stamped" in document else frozenset(),
         )
         field = "_id"
         if app_key(grant.slug) != document["_id"]:

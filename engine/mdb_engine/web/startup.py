@@ -91,7 +91,7 @@ async def _be_registered(app: FastAPI, context: AppContext) -> None:
 
 async def _start(app: FastAPI, context: AppContext, on_startup: Hook | None) -> None:
     """Run the app's hook, once, for as long as it takes: that is the app's own affair."""
-    context.problem = "on_startup of the app has not ended yet"
+    context.problem = context.summary = "on_startup of the app has not ended yet"
     scopes = sorted(context.engine.read_scopes(context.slug))
     await _call(on_startup, app)
     context.started = True
@@ -113,7 +113,7 @@ async def _start_late(
         await registering
         await _start(app, context, on_startup)
     except Exception:
-        context.problem = "the start failed; the process ends"
+        context.problem = context.summary = "the start failed; the process ends"
         _logger.exception("app %s could not be started; the process ends", context.slug)
         # What a server takes for the request to end in an orderly way.
         signal.raise_signal(signal.SIGTERM)
@@ -133,7 +133,7 @@ async def _until(context: AppContext, step: Callable[[], Awaitable[Any]]) -> Non
                 raise
             if context.problem != error.message:
                 _logger.info("app %s waits: %s", context.slug, error.message)
-            context.problem = error.message
+            context.problem, context.summary = error.message, error.summary
         else:
             return
         await asyncio.sleep(RETRY_SECONDS)

@@ -14,7 +14,13 @@ from pathlib import Path
 from devcluster.commands import Run, run
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
-from devcluster.image_builders import STORE_DEADLINE_SECONDS, TIMESTAMP, buildah
+from devcluster.image_builders import (
+    STORE_DEADLINE_SECONDS,
+    TIMESTAMP,
+    BuildahBuilder,
+    buildah,
+    host_files,
+)
 from devcluster.packages import Requirement, require
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
@@ -42,7 +48,7 @@ _RECIPE = 1
 _BOOTSTRAP_DEADLINE_SECONDS = 900.0
 """It takes 20 s here; a slow mirror takes minutes."""
 
-_LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
 _SOURCES = Path("/etc/apt")
 _KEYRING = "debian-archive-keyring"
 
@@ -56,7 +62,7 @@ def ensure_base(progress: Progress, run: Run = run) -> str:
         If a tool is missing and cannot be installed, or Debian's packages cannot be fetched.
     """
     sources = apt_sources(_SOURCES)
-    inputs = repr((_RECIPE, SUITE, PACKAGES, _LEFT_OUT, TIMESTAMP, CERTIFICATES, sources))
+    inputs = repr((_RECIPE, SUITE, PACKAGES, LEFT_OUT, TIMESTAMP, CERTIFICATES, sources))
     tag = f"{NAME}:{SUITE}-{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
     require(TOOLS, progress)
     waiting = "Another process makes the base image; waiting for it"
@@ -64,6 +70,51 @@ def ensure_base(progress: Progress, run: Run = run) -> str:
         if not _exists(tag, run):
             with progress.step("Making the base image from Debian's packages"):
                 _make(tag, sources, run)
+    return tag
+
+
+def ensure_engine_base(progress: Progress, run: Run = run) -> str:
+    """Return the name of the base image in the Docker engine, bringing it there if it must be.
+
+    A build by an engine mounts nothing of this host. So what lets it find the package index is
+    in the image; it is for this machine alone.
+
+    Raises
+    ------
+    DevclusterError
+        As `ensure_base`, or if the engine refuses.
+    """
+    base = ensure_base(progress, run)
+    files = host_files()
+    digest = hashlib.sha256(base.encode())
+    for path, file in files.items():
+        digest.update(path.encode() + file.read_bytes())
+    tag = f"{NAME}-here:{digest.hexdigest()[:12]}"
+
+    def docker(*arguments: str | Path) -> str:
+        return run(
+            ["docker", *arguments],
+            what="Bringing the base image to the Docker engine",
+            timeout=STORE_DEADLINE_SECONDS,
+        )
+
+    with hold(cache_dir() / "engine-base.lock"):
+        if docker("images", "--quiet", tag).strip():
+            return tag
+        with (
+            progress.step("Bringing the base image to the Docker engine"),
+            tempfile.TemporaryDirectory(prefix="base-", dir=cache_dir()) as name,
+        ):
+            work = Path(name)
+            BuildahBuilder(base, run).save(base, work / "image.tar")
+            docker("load", "--quiet", "--input", work / "image.tar")
+            (work / "image.tar").unlink()
+            lines = [f"FROM {base}"]
+            for number, (path, file) in enumerate(files.items()):
+                (work / str(number)).write_bytes(file.read_bytes())
+                lines.append(f"COPY {number} {path}")
+            (work / "Dockerfile").write_text("\n".join(lines) + "\n")
+            docker("build", "--quiet", "--tag", tag, work)
     return tag
 
 
@@ -147,7 +198,7 @@ def _make(tag: str, sources: str, run: Run) -> None:
                     "--variant=essential",
                     f"--include={','.join(PACKAGES)}",
                 ),
-                *(f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT),
+                *(f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT),
                 '--customize-hook=rm -rf "$1"/etc/apt/sources.list* "$1"/var/lib/apt/lists/*',
                 *(SUITE, work / "root.tar", work / "debian.sources"),
             ],

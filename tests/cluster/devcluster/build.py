@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
@@ -47,6 +47,8 @@ class Program:
         String variables to set at link time.
     space
         GiB that a cold build fills with modules and compiled packages.
+    module
+        The module's directory where it has another name.
     """
 
     name: str
@@ -54,6 +56,17 @@ class Program:
     links: tuple[str, ...] = ()
     variables: Mapping[str, str] | None = None
     space: int = 1
+    module: str = field(default="", repr=False)
+
+    @property
+    def sources(self) -> Path:
+        """The directory of the module."""
+        return SOURCES / (self.module or self.name)
+
+    @property
+    def directory(self) -> Path:
+        """Where the compiled program is, or will be."""
+        return cache_dir() / "bin" / f"{self.name}-{cache_key(self)}"
 
     @property
     def linker_flags(self) -> str:
@@ -88,6 +101,16 @@ KUBERNETES = Program(
     variables=_version_variables(KUBERNETES_VERSION),
     space=6,
 )
+KUBECTL = Program(
+    "kubectl",
+    package="k8s.io/kubernetes/cmd/kubectl",
+    variables=_version_variables(KUBERNETES_VERSION),
+    space=2,
+    module="kubernetes",
+)
+"""For a machine that runs no program of the cluster but this one."""
+
+KUBEADM = Program("kubeadm", variables=_version_variables(KUBERNETES_VERSION), space=6)
 COREDNS = Program("coredns")
 HELM = Program(
     "helm",
@@ -115,7 +138,7 @@ def ensure(program: Program, progress: Progress) -> Path:
     DevclusterError
         If it cannot be compiled: no Go, no network, no space.
     """
-    directory = cache_dir() / "bin" / f"{program.name}-{cache_key(program)}"
+    directory = program.directory
     if directory.exists():
         return directory
     directory.parent.mkdir(mode=0o700, exist_ok=True)
@@ -139,7 +162,7 @@ def ensure(program: Program, progress: Progress) -> Path:
 def cache_key(program: Program) -> str:
     """Return what changes with the sources, the versions of all modules, and the flags."""
     digest = hashlib.sha256(repr(program).encode())
-    for path in sorted((SOURCES / program.name).glob("*")):
+    for path in sorted(program.sources.glob("*")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
@@ -176,7 +199,7 @@ def check_space(go: Path, needed: int) -> None:
 
 
 def _compile(program: Program, go: Path, directory: Path, progress: Progress) -> None:
-    module = SOURCES / program.name
+    module = program.sources
     if not (module / "go.mod").exists():
         raise DevclusterError(
             f"The sources of {program.name} are not at {module}",
@@ -231,7 +254,7 @@ def _failure(program: Program, output: str) -> DevclusterError:
         )
     return DevclusterError(
         f"{program.name} does not compile:\n{output}",
-        f"Run `go build` in {SOURCES / program.name} to see all of it.",
+        f"Run `go build` in {program.sources} to see all of it.",
     )
 
 

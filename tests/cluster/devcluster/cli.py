@@ -9,8 +9,9 @@ import textwrap
 
 import click
 
-from devcluster import detect, paths
+from devcluster import detect, kind, paths
 from devcluster.base_image import ensure_base
+from devcluster.engine.cli import engine
 from devcluster.errors import DevclusterError
 from devcluster.image_cli import image
 from devcluster.mongo_cli import mongo
@@ -75,7 +76,10 @@ def prepare() -> None:
     """
     progress = Progress()
     find_mongod(progress.note)
-    if detect.choose() is not detect.Choice.NODE:
+    choice = detect.choose()
+    if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
+        kind.prepare(progress)
+    if choice is not detect.Choice.NODE:
         return
     pods = os.geteuid() == 0
     launch.provide(Kind.NODE if pods else Kind.CONTROL_PLANE, progress)
@@ -113,6 +117,7 @@ def env(name: str) -> None:
         click.echo(f"export PATH={shlex.quote(str(tools))}{os.pathsep}$PATH")
 
 
+cli.add_command(engine)
 cli.add_command(image)
 cli.add_command(mongo)
 

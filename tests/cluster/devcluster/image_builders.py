@@ -98,14 +98,24 @@ class Builder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DockerBuilder:
-    """Builds with a Docker engine."""
+    """Builds with a Docker engine.
+
+    Parameters
+    ----------
+    run
+        Runs the programs.
+    base
+        The image that stands for ``ARG BASE``; empty for the Dockerfile's own, from a registry.
+    """
 
     run: Run = run
+    base: str = ""
 
     def build(self, spec: ImageSpec) -> None:
         """Build an image with the engine's own cache."""
         dockerfile = spec.checked()
-        arguments = {"SOURCE_DATE_EPOCH": TIMESTAMP, **spec.arguments}
+        base = {"BASE": self.base} if self.base else {}
+        arguments = {**base, "SOURCE_DATE_EPOCH": TIMESTAMP, **spec.arguments}
         self.run(
             [
                 *("docker", "build", "--quiet", "--tag", spec.tag, "--file", dockerfile),
@@ -151,7 +161,7 @@ class BuildahBuilder:
                     *("build", "--isolation", "chroot", "--layers", "--force-rm", "--pull-never"),
                     *("--quiet", "--timestamp", TIMESTAMP, "--tag", spec.tag),
                     *("--file", dockerfile),
-                    *_host_files(),
+                    *_mounts(),
                     *_build_arguments(arguments),
                     spec.context,
                 ],
@@ -249,14 +259,26 @@ def _build_arguments(arguments: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _host_files() -> list[str]:
-    """Return the mounts that let a build trust, and find, the package index that this host does."""
-    mounts = []
+def host_files() -> dict[str, Path]:
+    """Return what lets a build trust, and find, the package index that this host does.
+
+    Returns
+    -------
+    dict
+        For each path in an image, the file of this host that belongs there.
+    """
+    files = {}
     trusted = ssl.get_default_verify_paths().cafile
     for candidate in (trusted, _CERTIFICATES, "/etc/pki/tls/certs/ca-bundle.crt"):
         if candidate and Path(candidate).is_file():
-            mounts += ["--volume", f"{Path(candidate).resolve()}:{_CERTIFICATES}:ro"]
+            files[_CERTIFICATES] = Path(candidate).resolve()
             break
     if Path("/etc/pip.conf").is_file():
-        mounts += ["--volume", "/etc/pip.conf:/etc/pip.conf:ro"]
-    return mounts
+        files["/etc/pip.conf"] = Path("/etc/pip.conf")
+    return files
+
+
+def _mounts() -> list[str]:
+    return [
+        part for path, file in host_files().items() for part in ("--volume", f"{file}:{path}:ro")
+    ]

@@ -6,20 +6,45 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from devcluster.base_image import ensure_base
+from devcluster.base_image import ensure_base, ensure_engine_base
 from devcluster.commands import Run, run
 from devcluster.detect import docker_answers
+from devcluster.engine import own
+from devcluster.errors import DevclusterError
 from devcluster.image_builders import BuildahBuilder, Builder, DockerBuilder, ImageSpec
 from devcluster.progress import Progress
 
-__all__ = ["ImageSpec", "build", "choose_builder", "load"]
+__all__ = ["ImageSpec", "build", "can_pull", "choose_builder", "load"]
+
+PYTHON_IMAGE = "python:3.11-slim-bookworm"
+"""What our Dockerfiles build on, unless told otherwise."""
+
+REGISTRY_SECONDS = 20.0
+"""A registry behind a wall that drops packets is none."""
 
 
 def choose_builder(progress: Progress, run: Run = run) -> Builder:
-    """Return the Docker engine's builder where an engine answers, else buildah with our base."""
+    """Return the Docker engine's builder where an engine answers, else buildah with our base.
+
+    An engine of our own is used where no registry may be in reach; it then gets our base, too.
+    """
     if docker_answers():
-        return DockerBuilder(run)
+        reached = not own.in_use() or can_pull(PYTHON_IMAGE, run)
+        return DockerBuilder(run, "" if reached else ensure_engine_base(progress, run))
     return BuildahBuilder(ensure_base(progress, run), run)
+
+
+def can_pull(tag: str, run: Run = run) -> bool:
+    """Say whether the engine reaches the registry of an image, and finds it there."""
+    try:
+        run(
+            ["docker", "manifest", "inspect", tag],
+            what="Asking the registry",
+            timeout=REGISTRY_SECONDS,
+        )
+    except DevclusterError:
+        return False
+    return True
 
 
 def build(spec: ImageSpec, progress: Progress, builder: Builder | None = None) -> None:

@@ -1,17 +1,24 @@
 """A cluster of kind's, for machines with a Docker engine.
 
 The smallest possible use of it: everything that is special here is that the kubelet looks at
-mounted Secrets often, so that tests of them do not wait for a minute.
+mounted Secrets often, so that tests of them do not wait for a minute. What is missing beside the
+engine (kind, kubectl, helm) is compiled; and where kind is insisted on, so are the engine
+(`devcluster.engine`) and, without a registry, the node image (`devcluster.kind_node_image`).
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import yaml
+
+from devcluster import build, kind_node_image
 from devcluster.commands import Run, run
-from devcluster.detect import docker_answers
+from devcluster.detect import VARIABLE, docker_answers
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.golang import find_go
@@ -21,6 +28,8 @@ from devcluster.provider import ComponentStatus, Status
 
 KIND_VERSION = "v0.30.0"
 """Compiled where there is no ``kind`` on PATH."""
+
+KIND_MODULE = "sigs.k8s.io/kind"
 
 NODE_IMAGE = "kindest/node:v1.34.0"
 """What this version of kind was released with: the Kubernetes minor version of the single node."""
@@ -32,17 +41,16 @@ CREATE_DEADLINE_SECONDS = 600.0
 QUICK_DEADLINE_SECONDS = 60.0
 LOAD_DEADLINE_SECONDS = 300.0
 
-CONFIGURATION = """\
-kind: Cluster
-apiVersion: kind.x-k8s.io/v1alpha4
-nodes:
-  - role: control-plane
-kubeadmConfigPatches:
-  - |
-    kind: KubeletConfiguration
-    syncFrequency: 2s
-"""
+CONFIGURATION = {
+    "kind": "Cluster",
+    "apiVersion": "kind.x-k8s.io/v1alpha4",
+    "nodes": [{"role": "control-plane"}],
+    "kubeadmConfigPatches": ["kind: KubeletConfiguration\nsyncFrequency: 2s\n"],
+}
 """A changed Secret reaches its mounts within seconds; kubelet's default is up to a minute."""
+
+TOOLS = {"kubectl": build.KUBECTL, "helm": build.HELM}
+"""What is used with a cluster, and how it is compiled where it is not on PATH."""
 
 
 def why_not(progress: Progress, run: Run = run) -> str:
@@ -59,22 +67,100 @@ def why_not(progress: Progress, run: Run = run) -> str:
     if not docker_answers():
         return "no Docker engine answers `docker info`"
     try:
+        if not _is_there(NODE_IMAGE, run):
+            _download(progress, run)
+    except DevclusterError as error:
+        return f"kind's node image {NODE_IMAGE} cannot be had: {_last_line(error)}"
+    return ""
+
+
+def require_engine(progress: Progress) -> None:
+    """See to it that an engine answers, starting one of our own where there is none.
+
+    Raises
+    ------
+    DevclusterError
+        If there is none and none can be started.
+    """
+    if docker_answers():
+        return
+    if reason := own.why_not():
+        raise DevclusterError(
+            f"kind cannot be used here: no Docker engine answers `docker info`, and {reason}",
+            f"Start a Docker engine, or unset {VARIABLE} to use what the machine has.",
+        )
+    own.up(progress, keep=False)
+    own.adopt()
+
+
+def node_image(progress: Progress, run: Run = run) -> str:
+    """Return the image for a node: kind's own, or one made here where no registry can be reached.
+
+    Raises
+    ------
+    DevclusterError
+        If there is neither.
+    """
+    if _is_there(NODE_IMAGE, run):
+        return NODE_IMAGE
+    try:
+        if not kind_node_image.is_there(KIND_VERSION, run):
+            _download(progress, run)
+            return NODE_IMAGE
+    except DevclusterError as error:
+        progress.note(f"{NODE_IMAGE} cannot be downloaded: {_last_line(error)}")
+    return kind_node_image.ensure(KIND_VERSION, progress, run)
+
+
+def prepare(progress: Progress) -> None:
+    """Download or make what a cluster needs, and start nothing that stays."""
+    require_engine(progress)
+    with own.using():
+        ensure_kind(progress)
+        node_image(progress)
+        list(missing_tools(progress))
+    own.down_if_unused()
+
+
+def missing_tools(progress: Progress) -> Iterator[tuple[str, Path]]:
+    """Compile what is used with a cluster and not on PATH.
+
+    Yields
+    ------
+    tuple
+        The name of a tool and the directory that it is in.
+    """
+    for name, tool in TOOLS.items():
+        if shutil.which(name) is None:
+            # Where the node image was made, kubectl is there already: all are one program.
+            of_node = tool is build.KUBECTL and build.KUBERNETES.directory.exists()
+            program = build.KUBERNETES if of_node else tool
+            if not program.directory.exists():
+                progress.note(
+                    f"{name} is not on PATH: compiling it from its Go module {program.package}"
+                )
+            yield name, build.ensure(program, progress)
+
+
+def _is_there(image: str, run: Run) -> bool:
+    try:
         run(
-            ["docker", "image", "inspect", "--format", "{{.Id}}", NODE_IMAGE],
+            ["docker", "image", "inspect", "--format", "{{.Id}}", image],
             what="Looking for kind's node image",
             timeout=QUICK_DEADLINE_SECONDS,
         )
     except DevclusterError:
-        try:
-            with progress.step(f"Downloading kind's node image {NODE_IMAGE}"):
-                run(
-                    ["docker", "pull", "--quiet", NODE_IMAGE],
-                    what="Downloading it",
-                    timeout=PULL_DEADLINE_SECONDS,
-                )
-        except DevclusterError as error:
-            return f"kind's node image {NODE_IMAGE} cannot be had: {_last_line(error)}"
-    return ""
+        return False
+    return True
+
+
+def _download(progress: Progress, run: Run) -> None:
+    with progress.step(f"Downloading kind's node image {NODE_IMAGE}"):
+        run(
+            ["docker", "pull", "--quiet", NODE_IMAGE],
+            what="Downloading it",
+            timeout=PULL_DEADLINE_SECONDS,
+        )
 
 
 @dataclass(slots=True)
@@ -107,15 +193,18 @@ class KindProvider:
         kubeconfig = self._kubeconfig()
         kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         waiting = "Another devcluster is at work on this cluster; waiting for it"
-        with hold(self._lock(), lambda: self.progress.note(waiting)):
+        with own.using(), hold(self._lock(), lambda: self.progress.note(waiting)):
             if self._exists():
                 self._export(kubeconfig)
+                self._provide_tools()
                 return
+            image = node_image(self.progress, self.run)
+            self._provide_tools()
             configuration = kubeconfig.parent / "kind.yaml"
-            configuration.write_text(CONFIGURATION)
+            configuration.write_text(yaml.safe_dump(CONFIGURATION | _networking()))
             with self.progress.step(f"Creating the kind cluster {self.name}"):
                 self._kind(
-                    *("create", "cluster", "--name", self.name, "--image", NODE_IMAGE),
+                    *("create", "cluster", "--name", self.name, "--image", image),
                     *("--kubeconfig", kubeconfig, "--config", configuration, "--wait", "180s"),
                     what="Creating the cluster",
                     timeout=CREATE_DEADLINE_SECONDS,
@@ -133,6 +222,8 @@ class KindProvider:
                 timeout=CREATE_DEADLINE_SECONDS,
             )
         shutil.rmtree(self._kubeconfig().parent, ignore_errors=True)
+        if own.in_use():
+            own.down_if_unused()
         return there
 
     def status(self) -> Status:
@@ -167,8 +258,9 @@ class KindProvider:
         return path
 
     def tools(self) -> Path | None:
-        """Return None: who has Docker has kubectl and helm, or installs them."""
-        return None
+        """Return the directory with those of kubectl and helm that are not on PATH, if any."""
+        directory = self._tools()
+        return directory if directory.exists() else None
 
     def load_image(self, archive: Path) -> None:
         """Copy an image into the node."""
@@ -178,7 +270,19 @@ class KindProvider:
             timeout=LOAD_DEADLINE_SECONDS,
         )
 
+    def _provide_tools(self) -> None:
+        for name, directory in missing_tools(self.progress):
+            link = self._tools() / name
+            link.parent.mkdir(mode=0o700, exist_ok=True)
+            link.unlink(missing_ok=True)
+            link.symlink_to(directory / name)
+
+    def _tools(self) -> Path:
+        return self._kubeconfig().parent / "tools"
+
     def _exists(self) -> bool:
+        if not docker_answers():
+            return False
         listing = self._kind(
             "get", "clusters", what="Listing kind's clusters", timeout=QUICK_DEADLINE_SECONDS
         )
@@ -204,6 +308,14 @@ class KindProvider:
         return state_root() / ".kind" / f"{check_name(self.name)}.lock"
 
 
+def _networking() -> dict[str, dict[str, str | int]]:
+    """Return where the API server is published: our own engine has an address of its own."""
+    if not own.in_use():
+        return {}
+    # -1: the engine chooses the port, since kind would look for a free one on the machine.
+    return {"networking": {"apiServerAddress": own.address(), "apiServerPort": -1}}
+
+
 def ensure_kind(progress: Progress, run: Run = run) -> Path:
     """Return the ``kind`` program: the one on PATH, or one compiled from its Go module.
 
@@ -219,9 +331,10 @@ def ensure_kind(progress: Progress, run: Run = run) -> Path:
     program = directory / "kind"
     if not program.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        progress.note(f"kind is not on PATH: compiling it from its Go module {KIND_MODULE}")
         with hold(directory / "lock"), progress.step(f"Compiling kind {KIND_VERSION}"):
             run(
-                [find_go(progress), "install", f"sigs.k8s.io/kind@{KIND_VERSION}"],
+                [find_go(progress), "install", f"{KIND_MODULE}@{KIND_VERSION}"],
                 what="Compiling kind",
                 timeout=CREATE_DEADLINE_SECONDS,
                 hint="Install kind by hand, or run with a network.",

@@ -6,7 +6,6 @@ import os
 import sys
 
 from devcluster import detect, kind
-from devcluster.errors import DevclusterError
 from devcluster.kubeconfig import KubeconfigProvider
 from devcluster.node.provider import NodeProvider
 from devcluster.progress import Progress
@@ -54,11 +53,8 @@ def select(
 def _kind_or_node(name: str, progress: Progress, port: int | None, *, starting: bool) -> Provider:
     """Return kind's cluster, or the single node where that runs or kind has no node image."""
     if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
-        if starting and (reason := kind.why_not(progress)):
-            raise DevclusterError(
-                f"kind cannot be used here: {reason}",
-                f"Unset {detect.VARIABLE} to use what the machine has.",
-            )
+        if starting:
+            kind.require_engine(progress)
         return kind.KindProvider(name, progress)
     node = NodeProvider(name, progress, port)
     if sys.platform != "linux":

@@ -22,7 +22,7 @@ from mdb_engine.models.secret import Credentials
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.database_users import DatabaseUserService
 from mdb_engine.services.registry import Registry
-from mdb_operator.models.mongodb_rights import OPERATOR_ROLE, create_role_command
+from mdb_operator.mongodb.rights import OPERATOR_ROLE, create_role_command
 
 UNAUTHORIZED = 13
 

@@ -20,9 +20,9 @@ from support.waiting import wait_until, wait_until_async
 
 from devcluster.mongod_binary import find_mongod
 from devcluster.node.addresses import free_port
-from mdb_operator.cli import main
+from mdb_operator.cli.main import main
 from mdb_operator.exceptions import OperatorError
-from mdb_operator.services.database import DatabaseGate
+from mdb_operator.mongodb.gate import DatabaseGate
 
 PASSWORD = "a-password-of-the-operator"
 

@@ -8,6 +8,7 @@ from support.recording import RecordingRun
 
 from devcluster import base_image, image_builders, images
 from devcluster.commands import run as really_run
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.image_builders import BuildahBuilder, DockerBuilder, ImageSpec
 from devcluster.progress import Progress
@@ -62,6 +63,27 @@ def test_an_engine_builds_with_the_dockerfiles_own_base(spec: ImageSpec, tmp_pat
             f" --build-arg SOURCE_DATE_EPOCH=315532800 --build-arg COLOUR=blue {tmp_path}"
         )
     ]
+
+
+def test_an_engine_without_a_registry_builds_on_our_base(spec: ImageSpec) -> None:
+    run = RecordingRun()
+
+    DockerBuilder(run, "localhost/base:1").build(spec)
+
+    assert "--build-arg BASE=localhost/base:1" in run.commands[0]
+
+
+@pytest.mark.parametrize(("reached", "base"), [(True, ""), (False, "localhost/base:1")])
+def test_an_engine_of_our_own_gets_a_base_where_it_reaches_no_registry(
+    base: str, monkeypatch: pytest.MonkeyPatch, *, reached: bool
+) -> None:
+    monkeypatch.setattr(images, "ensure_engine_base", lambda _progress, _run: "localhost/base:1")
+    monkeypatch.setattr(images, "docker_answers", lambda: True)
+    monkeypatch.setattr(own, "in_use", lambda: True)
+    run = RecordingRun({} if reached else {"docker manifest": DevclusterError("no such host")})
+
+    assert images.choose_builder(Progress(), run) == DockerBuilder(run, base)
+    assert run.commands == [f"docker manifest inspect {images.PYTHON_IMAGE}"]
 
 
 def test_an_engine_saves_what_containerd_reads(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""No machine of CI has a Docker engine: what is tested is which commands would be run."""
+"""Which commands are run; what they do with a real engine, `make test-kind` shows."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from support.recording import RecordingRun
+from support.recording import Answer, RecordingRun
 
-from devcluster import kind
+from devcluster import build, kind, kind_node_image
+from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.kind import NODE_IMAGE, KindProvider
 from devcluster.progress import Progress
@@ -16,13 +17,14 @@ from devcluster.progress import Progress
 
 @pytest.fixture(autouse=True)
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Put a `kind` on PATH that is never run, and give its path."""
+    """Put programs on PATH that are never run, and give the path of `kind`."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", str(tmp_path))
-    path = tmp_path / "kind"
-    path.touch(mode=0o755)
-    return str(path)
+    monkeypatch.setattr(kind, "docker_answers", lambda: True)
+    for name in ("kind", "kubectl", "helm"):
+        (tmp_path / name).touch(mode=0o755)
+    return str(tmp_path / "kind")
 
 
 @pytest.fixture
@@ -42,6 +44,7 @@ def test_up_creates_the_cluster_with_its_own_kubeconfig(program: str, home: Path
 
     assert run.commands == [
         f"{program} get clusters",
+        f"docker image inspect --format {{{{.Id}}}} {NODE_IMAGE}",
         (
             f"{program} create cluster --name one --image {NODE_IMAGE}"
             f" --kubeconfig {home}/kubeconfig --config {home}/kind.yaml --wait 180s"
@@ -59,6 +62,7 @@ def test_the_kubelet_is_told_to_look_at_secrets_often(program: str, home: Path) 
     configuration = yaml.safe_load((home / "kind.yaml").read_text())
     patch = yaml.safe_load(configuration["kubeadmConfigPatches"][0])
     assert patch == {"kind": "KubeletConfiguration", "syncFrequency": "2s"}
+    assert "networking" not in configuration
 
 
 def test_a_second_up_only_writes_the_kubeconfig_again(program: str, home: Path) -> None:
@@ -149,6 +153,87 @@ def test_an_image_that_cannot_be_had_is_a_reason(monkeypatch: pytest.MonkeyPatch
     assert kind.why_not(Progress(), run) == (
         f"kind's node image {NODE_IMAGE} cannot be had: no such host"
     )
+
+
+def test_an_engine_of_our_own_publishes_the_api_server_at_its_address(
+    program: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in own.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(own, "address", lambda: "192.0.2.7")
+    run = RecordingRun({f"{program} create": DevclusterError("stop here")})
+
+    with pytest.raises(DevclusterError, match="stop here"):
+        KindProvider("one", Progress(), run).up()
+
+    configuration = yaml.safe_load((home / "kind.yaml").read_text())
+    assert configuration["networking"] == {"apiServerAddress": "192.0.2.7", "apiServerPort": -1}
+
+
+def test_kubectl_and_helm_are_compiled_where_they_are_missing(
+    program: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = tmp_path / "made"
+    (tmp_path / "helm").unlink()
+    home.mkdir(parents=True)
+    (home / "kubeconfig").touch()
+    monkeypatch.setattr(
+        build, "ensure", lambda of, _progress: made if of is build.HELM else pytest.fail(of.name)
+    )
+    provider = KindProvider("one", Progress(), RecordingRun({f"{program} get clusters": "one\n"}))
+    assert provider.tools() is None
+
+    provider.up()
+
+    assert provider.tools() == home / "tools"
+    assert [path.name for path in (home / "tools").iterdir()] == ["helm"]
+    assert (home / "tools" / "helm").readlink() == made / "helm"
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        pytest.param({"image inspect": ""}, NODE_IMAGE, id="kind's own"),
+        pytest.param({"docker images": "abc\n"}, "ours", id="made here before"),
+        pytest.param({"docker pull": ""}, NODE_IMAGE, id="from the registry"),
+        pytest.param({}, "ours", id="made here"),
+    ],
+)
+def test_the_node_image_is_kinds_own_where_it_can_be_had(
+    there: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind_node_image, "_sources", lambda: "sources")
+    monkeypatch.setattr(kind_node_image, "ensure", lambda *_arguments: "ours")
+    answers: dict[str, Answer] = {
+        "docker image inspect": DevclusterError("No such image"),
+        "docker images": "",
+        "docker pull": DevclusterError("no such host"),
+    }
+    answers |= {name: text for name in answers for end, text in there.items() if end in name}
+
+    assert kind.node_image(Progress(), RecordingRun(answers)) == expected
+
+
+def test_down_without_an_engine_has_nothing_to_do(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kind, "docker_answers", lambda: False)
+    home.mkdir(parents=True)
+    run = RecordingRun()
+
+    assert KindProvider("one", Progress(), run).down() is False
+    assert not home.exists()
+    assert run.commands == []
+
+
+def test_without_an_engine_and_without_root_kind_says_what_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kind, "docker_answers", lambda: False)
+    monkeypatch.setattr(own, "why_not", lambda: "this is user 1000")
+
+    with pytest.raises(DevclusterError, match=r"(?s)no Docker engine.*user 1000.*unset DEVCLUSTER"):
+        kind.require_engine(Progress())
 
 
 def test_kind_is_compiled_where_it_is_not_installed(

@@ -43,7 +43,7 @@ def remove(layout: Layout, *, files: bool = True) -> None:
     """
     _end_processes(layout)
     for index in _indexes(layout):
-        _remove_link(NodeNetwork(index))
+        remove_link(NodeNetwork(index))
     cgroups.remove(cgroups.name_of(layout.root))
     if files:
         try:
@@ -107,7 +107,7 @@ def _indexes(layout: Layout) -> Iterator[int]:
         yield int(json.loads(layout.plan.read_text())["namespace"]["index"])
 
 
-def _remove_link(network: NodeNetwork) -> None:
+def remove_link(network: NodeNetwork) -> None:
     """Remove the link, unless it is gone already with the namespace of its other end."""
     end = time.monotonic() + _DEADLINE
     while network.link in {name for _, name in socket.if_nameindex()}:

@@ -70,24 +70,25 @@ def enter(layout: Layout, plan: Plan) -> None:
 def _mount(layout: Layout) -> None:
     # Volumes with mount propagation need a shared tree; it is shared with nobody outside,
     # since the namespace was made private first.
-    _run("mount", "--make-rshared", "/")
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    mount("--make-rshared", "/")
+    mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for directory in ("/run/containerd", "/run/lock", "/run/netns"):
         Path(directory).mkdir(mode=0o755)
     kept = Path("/run/devcluster")
     (kept / "root").mkdir(parents=True)
-    _run("mount", "--bind", str(layout.root), str(kept / "root"))
+    mount("--bind", str(layout.root), str(kept / "root"))
     for target in _OVERLAID:
         changes = kept / target.name
         for made in (changes / "upper", changes / "work"):
             made.mkdir(mode=0o755, parents=True)
         options = f"lowerdir={target},upperdir={changes}/upper,workdir={changes}/work"
-        _run("mount", "-t", "overlay", "-o", options, "overlay", str(target))
+        mount("-t", "overlay", "-o", options, "overlay", str(target))
         if layout.root.is_relative_to(target):  # what is written there must stay
-            _run("mount", "--bind", str(kept / "root"), str(layout.root))
+            mount("--bind", str(kept / "root"), str(layout.root))
 
 
-def _connect(network: NodeNetwork) -> None:
+def join_link(network: NodeNetwork) -> None:
+    """Take the inner end of the link that the process outside makes, when it is there."""
     _run("ip", "link", "set", "lo", "up")
     deadline = time.monotonic() + _LINK_DEADLINE
     while INNER_LINK not in {name for _, name in socket.if_nameindex()}:
@@ -97,11 +98,20 @@ def _connect(network: NodeNetwork) -> None:
     prefix = network.link_network.prefixlen
     _run("ip", "address", "add", f"{network.node_ip}/{prefix}", "dev", INNER_LINK)
     _run("ip", "link", "set", INNER_LINK, "up")
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+
+
+def mount(*arguments: str) -> None:
+    """Call ``mount``."""
+    _run("mount", *arguments)
+
+
+def _connect(network: NodeNetwork) -> None:
+    join_link(network)
     # A service's address is rewritten only after a route for it was found, whichever it is.
     _run("ip", "route", "add", str(network.services), "via", network.host_ip)
     # The node has no way out; what tries shall fail at once instead of timing out.
     _run("ip", "route", "add", "unreachable", "default")
-    Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
 
 
 def _run(*command: str) -> None:
