@@ -156,7 +156,7 @@ class Relist:
         self._newest = version
 
     async def _look_for(self, app: MdbAppResource) -> None:
-        """Tell of the MdbApp if it is gone: it may be newer than the list, or moved on since."""
+        """Tell of the MdbApp if it is gone or older: it may only be newer than the list."""
         try:
             now = await self._store.get(*app.key)
         except KubernetesError as error:
