@@ -29,6 +29,10 @@ __all__ = ["Relist"]
 REFUSED_SECONDS = 30.0
 """How soon after a refusal is listed again: a namespace that comes back is complete so soon."""
 
+RESTORED = (
+    "The API server shows an older state than before: it was restored. The process starts anew"
+)
+
 _log = structlog.get_logger(__name__)
 
 
@@ -124,8 +128,10 @@ class Relist:
                 continue
             found |= listed
             for app in self._cache:
-                if scope in (None, app.key.namespace) and app.uid not in listed:
-                    await self._look_for(app)
+                if scope in (None, app.key.namespace):
+                    _, version = listed.get(app.uid, (app.key, ""))
+                    if not version or older(version, app.resource_version):
+                        await self._look_for(app)
         self._found = found
 
     async def _list(self, scope: str | None) -> dict[str, tuple[AppKey, str]] | None:
@@ -155,21 +161,22 @@ class Relist:
 
     def _require_newer(self, version: str) -> None:
         if older(version, self._newest):
-            raise OperatorError(
-                "The API server shows an older state than before: it was restored. The process"
-                " starts anew"
-            )
+            raise OperatorError(RESTORED)
         self._newest = version
 
     async def _look_for(self, app: MdbAppResource) -> None:
-        """Tell of the MdbApp if it is gone: it may be newer than the list, or moved on since."""
+        """Tell of the MdbApp if it is gone or older: it may only be newer than the list."""
         try:
             now = await self._store.get(*app.key)
         except KubernetesError as error:
             _log.info("An MdbApp is looked for later", error=error.message)
             return
+        if now is not None and app_ref(now).uid == app.uid:
+            if older(metadata_of(now)["resourceVersion"], app.resource_version):
+                raise OperatorError(RESTORED)
+            return
         known = self._cache.get(app.key)
-        if (now is None or app_ref(now).uid != app.uid) and known and known.uid == app.uid:
+        if known is not None and known.uid == app.uid:
             _log.warning("The watch did not tell of a deletion", app="/".join(app.key))
             self._on_lost(app)
 

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from support.clusters import Cluster
 from support.gateway import gateway
-from support.installation import Installation, installed, is_ready
-from support.mongo import Server
+from support.installation import Installation, is_ready
 from support.waiting import wait_until
 
-from devcluster.node.layout import Layout
 from mdb_operator.handlers.operator import CHUNK_SIZE
 
 
@@ -132,54 +126,3 @@ def test_a_signal_ends_the_leader_and_the_standby_in_order(
     assert "The Lease was released" in leader.text()
     assert '"Stopped"' in leader.text()
     assert "Traceback" not in leader.text() + standby.text()
-
-
-def pid_of(layout: Layout, program: str) -> int:
-    """Return the process of a control plane's program."""
-    for entry in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            name, *arguments = entry.read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile
-        if Path(os.fsdecode(name)).name == program and os.fsencode(layout.root) in b"".join(
-            arguments
-        ):
-            return int(entry.parent.name)
-    raise AssertionError(f"{program} does not run")
-
-
-def test_a_restore_of_etcd_ends_a_process_that_knows_the_future(
-    own_control_plane: Cluster, mongo_auth_server: Server, tmp_path: Path
-) -> None:
-    cluster = own_control_plane
-    layout = Layout(cluster.kubeconfig.parents[1])
-    data, kept = layout.data("etcd"), tmp_path / "etcd"
-    with installed(cluster, mongo_auth_server, tmp_path) as here:
-        # A leader would most often have lost its Lease while the API server was away.
-        here.settings |= {"RELIST_SECONDS": "1", "LEADER_ELECTION": "false"}
-        process = here.start()
-        here.apply("kept")
-        here.wait_condition("kept")
-        etcd = pid_of(layout, "etcd")
-        os.kill(etcd, signal.SIGSTOP)
-        shutil.copytree(data, kept)
-        os.kill(etcd, signal.SIGCONT)
-        for number in range(20):
-            here.apply("kept", displayName=f"Name {number}")
-        here.wait_condition("kept")
-        for program in ("kube-apiserver", "etcd"):
-            os.kill(pid_of(layout, program), signal.SIGKILL)
-        wait_until(lambda: not Path(f"/proc/{etcd}/exe").exists(), message="the end of etcd")
-        shutil.rmtree(data)
-        shutil.copytree(kept, data)
-        cluster.repair()
-
-        assert process.wait_end() == 1
-        assert "it was restored" in process.text()
-        process = here.start()
-        here.apply("kept", displayName="Another")
-        # An API server that has just started refuses what it has not read the Role for yet.
-        here.wait_condition("kept", deadline=60)
-        here.apply("next")
-        here.wait_condition("next")
-        here.stop(process)
