@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import importlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -89,6 +90,10 @@ class Driver(abc.ABC):
         """Run a pipeline on a collection or database; returns the driver's cursor."""
 
     @abc.abstractmethod
+    async def begin(self, cursor: RawCursor) -> None:
+        """Have the server asked, where the driver waits with it until the first document."""
+
+    @abc.abstractmethod
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         """Return the driver's cursor over a collection's indexes."""
 
@@ -133,6 +138,12 @@ class _Motor(Driver):
     async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
         return source.aggregate(pipeline, **options)
 
+    async def begin(self, cursor: RawCursor) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a release that will not come
+            first_batch = cursor.fetch_next
+        await first_batch
+
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         return collection.list_indexes(**options)
 
@@ -164,6 +175,9 @@ class _PyMongo(Driver):
 
     async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
         return await source.aggregate(pipeline, **options)
+
+    async def begin(self, cursor: RawCursor) -> None:
+        """Do nothing: `aggregate` asked already."""
 
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         return await collection.list_indexes(**options)

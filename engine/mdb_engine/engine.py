@@ -309,6 +309,7 @@ class MongoDBEngine:
         read_scopes: Collection[str] | None = None,
         write_scope: str | None = None,
         read_only: bool = False,
+        limits: Limits | None = None,
     ) -> ScopedDatabase:
         """Return a database that sees only what an app may see, and writes only its own data.
 
@@ -326,6 +327,9 @@ class MongoDBEngine:
             The app's own slug: there is nothing else to write to.
         read_only
             Whether the handle is to refuse all writing.
+        limits
+            The limits of this handle's operations, instead of the engine's: a nightly job reads
+            for longer than a request may.
 
         Raises
         ------
@@ -357,7 +361,8 @@ class MongoDBEngine:
         except MdbEngineError as error:
             gate.record("get_scoped_db", "", "", error)
             raise
-        return ScopedDatabase(gate, runtime.connections.database, self._driver, self._limits)
+        held = self._limits if limits is None else limits
+        return ScopedDatabase(gate, runtime.connections.database, self._driver, held)
 
     def transaction(self) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.

@@ -29,6 +29,7 @@ __all__ = [
     "NotRegistered",
     "PathRefused",
     "QueryRefused",
+    "RowDamaged",
     "ScopeDenied",
     "ServerLimitExceeded",
     "SessionInvalid",
@@ -223,6 +224,12 @@ class DatabaseUnavailable(MdbEngineError):
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class RowDamaged(DatabaseUnavailable):
+    """A document of the engine's own is not as the engine wrote it: restored in part, or edited."""
+
+    code = "row_damaged"
 
 
 class GrantMalformed(DatabaseUnavailable):

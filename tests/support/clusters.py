@@ -68,6 +68,11 @@ class Cluster:
     run: TestRun
 
     @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return os.environ.get(NAME_VARIABLE) or self.run.name
+
+    @property
     def environment(self) -> dict[str, str]:
         """The environment in which kubectl and helm, and what calls them, use this cluster."""
         tools = self.provider.tools()

@@ -79,7 +79,7 @@ class Installation:
         Of the operator's own MongoDB user, which has exactly the documented rights where the server
         demands a login.
     shared
-        Namespaces of apps that are another's and are watched as well.
+        A namespace of apps that is another's and is watched as well.
     settings
         Of the operator, over those that all tests share.
     processes
@@ -94,7 +94,7 @@ class Installation:
     others: Mapping[str, str]
     directory: Path
     uri: str = field(default="", repr=False)
-    shared: tuple[str, ...] = ()
+    shared: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ class Installation:
     @property
     def watched(self) -> list[str]:
         """The namespaces whose apps the operator handles."""
-        return [self.apps, *self.others.values(), *self.shared]
+        return [self.apps, *self.others.values(), *filter(None, [self.shared])]
 
     # --- processes
 
@@ -422,7 +422,7 @@ def installed(
     server: Server,
     directory: Path,
     others: tuple[str, ...] = (),
-    shared: tuple[str, ...] = (),
+    shared: str = "",
     **settings: str,
 ) -> Iterator[Installation]:
     """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""

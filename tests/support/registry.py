@@ -87,10 +87,13 @@ class Registries:
     clients: list[Any]
     writes: Writes
 
-    def connect(self, keys: Keyring = KEYS) -> Registry:
+    def connect(self, keys: Keyring = KEYS, **options: Any) -> Registry:
         driver = get_driver(self.driver_name)
         client = driver.connect(
-            self.database.uri, appname=self.database.name, event_listeners=[self.writes]
+            self.database.uri,
+            appname=self.database.name,
+            event_listeners=[self.writes],
+            **options,
         )
         self.clients.append(client)
         return Registry(client[self.database.name], driver, EnvelopeEncryptionService(keys))
@@ -140,6 +143,11 @@ class Registries:
         return self._failing(
             {"skip": writes}, {"failCommands": list(WRITE_COMMANDS), "errorCode": 8}
         )
+
+    def slow_index_builds(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Let MongoDB take so long for every index that our clients ask for."""
+        data = {"failCommands": ["createIndexes"], "blockConnection": True}
+        return self._failing("alwaysOn", {**data, "blockTimeMS": int(seconds * 1000)})
 
     def hanging_up(self) -> contextlib.AbstractContextManager[None]:
         """Let MongoDB close the connection instead of answering our clients."""

@@ -82,6 +82,8 @@ class Target:
         The slug of the app that it belongs to; every document in it carries that ``app_id``.
     writable
         Whether it is the asking app's own and its handle may write.
+    declared
+        Whether its app declared it, so that it is the platform's to make and to drop.
     stamped
         Whether MongoDB itself refuses documents of another stamp in it, and it holds none.
     """
@@ -89,6 +91,7 @@ class Target:
     physical: str
     owner: str
     writable: bool
+    declared: bool = field(default=False, compare=False)
     stamped: bool = field(default=False, compare=False)
 
 

@@ -82,8 +82,8 @@ class LayoutConflict:
         The index's name in the spec, or None where it is the collection itself.
     reason
         One word: MongoDB's name of the error, or one of ``NameTaken``, ``DefinitionTaken``,
-        ``ForeignDocuments``, ``NotLookedThrough``, ``OwnValidator``, ``Collation``,
-        ``NoCollection``.
+        ``ForeignDocuments``, ``NotLookedThrough``, ``OwnValidator``, ``NoCollection``,
+        ``Unauthorized``.
     message
         What is wrong and what to do, free of data.
     """
@@ -195,7 +195,9 @@ def own_validator(found: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def stamped_validator(slug: str, found: Mapping[str, Any]) -> dict[str, Any]:
+def stamped_validator(
+    slug: str, found: Mapping[str, Any], *, collated: bool = False
+) -> dict[str, Any]:
     """Return the validator by which MongoDB refuses every document of another stamp.
 
     Parameters
@@ -204,17 +206,24 @@ def stamped_validator(slug: str, found: Mapping[str, Any]) -> dict[str, Any]:
         The app.
     found
         The collection's validator, of which whatever is not the stamp is kept.
+    collated
+        Whether the collection has a collation, by which other stamps are equal to the slug; a
+        regular expression knows none.
     """
-    stamp = {APP_ID_FIELD: {"$eq": slug}}
+    condition = {"$eq": slug, "$regex": rf"^{slug}\z"} if collated else {"$eq": slug}
+    stamp = {APP_ID_FIELD: condition}
     own = own_validator(found)
     return {"$and": [stamp, own]} if own else stamp
+
+
+_STAMP: Final = frozenset({"$eq", "$regex"})
 
 
 def _is_stamp(clause: Any) -> bool:
     if not isinstance(clause, Mapping) or list(clause) != [APP_ID_FIELD]:
         return False
     condition = clause[APP_ID_FIELD]
-    return isinstance(condition, Mapping) and list(condition) == ["$eq"]
+    return isinstance(condition, Mapping) and "$eq" in condition and condition.keys() <= _STAMP
 
 
 def fingerprint(index: Mapping[str, Any]) -> str:

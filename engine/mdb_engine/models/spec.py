@@ -134,8 +134,9 @@ class Collection(Part):
         default=(),
         max_length=MAX_INDEXES,
         description=(
-            "Indexes of the collection. One that is changed here is rebuilt, one that is removed "
-            "here is dropped; indexes that the app itself made are left alone."
+            "Indexes of the collection. One that is changed here is changed in place or built "
+            "beside the former, which is dropped afterwards; one that is removed here is dropped. "
+            "Indexes that were not made from this list are left alone."
         ),
     )
 

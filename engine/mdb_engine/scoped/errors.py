@@ -12,9 +12,9 @@ a lack of privileges repeats the whole command, with the values in its filter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from pymongo.errors import (
     ConnectionFailure,
@@ -80,6 +80,31 @@ def _too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
     )
 
 
+_UNDECLARED = (
+    "the collection is not declared in the app's collections, or its owner's consent has ended; "
+    "declare it in the manifest"
+)
+
+_SEARCH = (
+    "with isolation: database an app's user has no right to search indexes, as not every server "
+    "knows that right; have an administrator make them"
+)
+
+_DENIED: Mapping[str, str] = MappingProxyType(
+    {
+        "options": (
+            "with isolation: database an app's user may not list collections, as the list shows "
+            "the options of all apps'; an administrator may"
+        ),
+        "create_search_index": _SEARCH,
+        "create_search_indexes": _SEARCH,
+        "drop_search_index": _SEARCH,
+        "list_search_indexes": _SEARCH,
+        "update_search_index": _SEARCH,
+    }
+)
+"""Why MongoDB denies what the role of an app does not allow it even on its own collections."""
+
 _RULES: tuple[_Rule, ...] = (
     _Rule(
         lambda error: isinstance(error, ExecutionTimeout) or _has_code(50, 262)(error),
@@ -101,8 +126,7 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(
         _has_code(13),
         lambda operation, _: ScopeDenied(
-            f"MongoDB denied {operation}: the collection is not declared in the app's collections, "
-            "or its owner's consent has ended; declare it in the manifest"
+            f"MongoDB denied {operation}: {_DENIED.get(operation, _UNDECLARED)}"
         ),
         chained=False,
     ),

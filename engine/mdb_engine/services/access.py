@@ -170,7 +170,7 @@ class GrantedAccess:
         _check_slug(app)
         _check_logical(name)
         target = self._target(app, name)
-        if name not in self._index.grants[app].collections:
+        if not target.declared:
             # Refused whether or not there is such an app: else a registration would take over, or
             # lock up, what was written before.
             longer = longer_slug(app, name)
@@ -193,8 +193,14 @@ class GrantedAccess:
                 "read_scopes= reads only those"
             )
         writable = owner == self._slug and self._write_scope == self._slug
-        stamped = name in self._index.grants[owner].stamped
-        return Target(physical=physical, owner=owner, writable=writable, stamped=stamped)
+        grant = self._index.grants[owner]
+        return Target(
+            physical=physical,
+            owner=owner,
+            writable=writable,
+            declared=name in grant.collections,
+            stamped=name in grant.stamped,
+        )
 
 
 def _check_name(name: str) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import Clock, utcnow
-from mdb_engine.exceptions import VersionConflict
+from mdb_engine.exceptions import RowDamaged, VersionConflict
 from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.app import AppRecord, GrantOutcome
 from mdb_engine.models.naming import app_key
@@ -67,7 +67,8 @@ class GrantService:
         """Bring the rows of these apps up to what registry and secrets say now.
 
         A row is written only if it differs; it is removed if its app is not active or has no
-        secret. Its epoch grows with every write.
+        secret. An app whose registration or secret is damaged keeps its row, without the scopes
+        that it may not have any more. Its epoch grows with every write.
 
         Returns
         -------
@@ -125,15 +126,37 @@ class GrantService:
         for slug in slugs:
             key = app_key(slug)
             row, app = found.get(key), apps.get(key)
+            if app is None and await _is_damaged(self._apps.get(slug)):
+                # Whether others still consent cannot be said.
+                plans.append(_Plan(slug, None, row, _narrowed(row, {slug})))
+                continue
             if app is None or not app.active:
                 plans.append(_Plan(slug, None, row, None))
                 continue
             granted, denied = resolve(app, apps)
             grant = _grant(app, granted, secrets.get(key), row, now)
+            if key not in secrets and await _is_damaged(self._secrets.get(slug)):
+                grant = _narrowed(row, granted)
             epoch = grant.epoch if grant else 0
             outcome = GrantOutcome(app.slug, granted, denied, epoch, changed=False)
             plans.append(_Plan(slug, outcome, row, grant))
         return plans
+
+
+async def _is_damaged(reading: Awaitable[object]) -> bool:
+    try:
+        await reading
+    except RowDamaged:
+        return True
+    return False
+
+
+def _narrowed(found: Grant | None, scopes: Collection[str]) -> Grant | None:
+    """Return a row as it is, but for scopes that its app must not have any more."""
+    if found is None or found.read_scopes <= set(scopes):
+        return found
+    kept = found.read_scopes & set(scopes)
+    return dataclasses.replace(found, read_scopes=kept, epoch=found.epoch + 1)
 
 
 def _grant(

@@ -118,9 +118,9 @@ class LayoutService:
         physical = {name: physical_name(app.slug, name) for name in names}
         found = await self._store.collections(physical.values())
         validators = {
-            name: stamped_validator(app.slug, found[physical[name]].validator)
+            name: stamped_validator(app.slug, there.validator, collated=there.collated)
             for name in names
-            if physical[name] in found
+            if (there := found.get(physical[name])) is not None
         }
         standing = frozenset(
             name
@@ -353,7 +353,7 @@ class LayoutService:
 
 
 def _stands(found: FoundCollection, validator: Mapping[str, Any]) -> bool:
-    return found.enforced and not found.collated and found.validator == validator
+    return found.enforced and found.validator == validator
 
 
 def _named(found: Mapping[str, Mapping[str, Any]]) -> set[ManagedName]:
@@ -369,15 +369,6 @@ def _in_the_way(name: str, found: FoundCollection) -> LayoutConflict | None:
             "NoCollection",
             f"Collection {name!r} is a {found.type}, which MongoDB lets have no validator: an app "
             "that bypasses the library can write any stamp into it; give it another name",
-        )
-    if found.collated:
-        return LayoutConflict(
-            name,
-            None,
-            "Collation",
-            f"Collection {name!r} has a collation of its own, by which MongoDB takes other stamps "
-            "for this app's; have an administrator copy it into one without, or give it another "
-            "name",
         )
     if own_validator(found.validator) and not found.enforced:
         return LayoutConflict(

@@ -183,7 +183,7 @@ class Registry:
         return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
 
     async def ensure_collections(
-        self, slug: str, *, seconds: float = LOOK_SECONDS
+        self, app: str | AppRecord, *, seconds: float = LOOK_SECONDS
     ) -> CollectionsOutcome:
         """Create an app's collections, and have MongoDB hold its stamp in them; no index work.
 
@@ -196,8 +196,8 @@ class Registry:
 
         Parameters
         ----------
-        slug
-            The app.
+        app
+            Its slug, or its record where that was just read.
         seconds
             For how long each collection may be looked through, once, for documents of another
             stamp.
@@ -214,9 +214,9 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_collections(await self._active(slug), seconds=seconds)
+        return await self._layout.ensure_collections(await self._active(app), seconds=seconds)
 
-    async def plan_indexes(self, slug: str) -> IndexesOutcome:
+    async def plan_indexes(self, app: str | AppRecord) -> IndexesOutcome:
         """Say what `ensure_indexes` would do, without writing: one look at each collection.
 
         Raises
@@ -224,9 +224,11 @@ class Registry:
         NotRegistered
             If there is no active app of that slug.
         """
-        return await self._layout.plan_indexes(await self._active(slug))
+        return await self._layout.plan_indexes(await self._active(app))
 
-    async def ensure_indexes(self, slug: str, *, seconds: float = BUILD_SECONDS) -> IndexesOutcome:
+    async def ensure_indexes(
+        self, app: str | AppRecord, *, seconds: float = BUILD_SECONDS
+    ) -> IndexesOutcome:
         """Build, change and drop an app's managed indexes until they are what its spec says.
 
         A new index is built beside the former one, which is dropped afterwards; what ``collMod``
@@ -238,8 +240,8 @@ class Registry:
 
         Parameters
         ----------
-        slug
-            The app.
+        app
+            As in `ensure_collections`.
         seconds
             For how long one index may take, instead of the connection's limits. A
             ``pymongo.timeout`` around the call, or around the task's creation, still holds.
@@ -256,7 +258,7 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_indexes(await self._active(slug), seconds=seconds)
+        return await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0
@@ -276,10 +278,10 @@ class Registry:
         for _ in range(MAX_ATTEMPTS):
             record = await self.claim(spec, owner, generation=generation)
             try:
-                collections = await self._layout.ensure_collections(record)
+                collections = await self.ensure_collections(record)
                 secret = await self.secrets.ensure(collections.record)
                 grants = await self.publish(record.slug)
-                indexes = await self._layout.ensure_indexes(collections.record)
+                indexes = await self.ensure_indexes(collections.record)
             except VersionConflict:
                 continue  # a process that starts at the same time registers the same
             return Registration(
@@ -303,10 +305,11 @@ class Registry:
         NotRegistered
             If there is no active app of that slug.
         """
-        naming = {reader.slug for reader in await self._apps.naming([slug])}
+        naming = set(await self._apps.slugs_naming([slug]))
         outcomes = await self.grants.publish([slug, *naming])
         if slug not in outcomes:
-            raise NotRegistered(f"There is no app {slug!r}")
+            await self._active(slug)  # which says why
+            raise NotRegistered(f"There is no app {slug!r} any more")
         readers = tuple(sorted(naming & outcomes.keys() - {slug}))
         changed = tuple(reader for reader in readers if outcomes[reader].changed)
         return replace(outcomes[slug], readers=readers, readers_changed=changed)
@@ -447,8 +450,9 @@ class Registry:
         """
         await self._removal.release(slug, heir=heir, delete_data=delete_data)
 
-    async def _active(self, slug: str) -> AppRecord:
-        app = await self.get(slug)
-        if app is None or not app.active:
+    async def _active(self, app: str | AppRecord) -> AppRecord:
+        found = await self.get(app) if isinstance(app, str) else app
+        if found is None or not found.active:
+            slug = app if isinstance(app, str) else app.slug
             raise NotRegistered(f"There is no app {slug!r}")
-        return app
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from types import UnionType
@@ -19,6 +20,8 @@ from mdb_engine.storage.base import translated
 
 __all__ = ["GrantStore", "grant_from_document"]
 
+_log = logging.getLogger(__name__)
+
 _LONGEST_KEY: Final = 100
 """How much of a row's key an error repeats; a slug has at most 48 characters."""
 
@@ -30,11 +33,15 @@ class GrantStore:
         self._collection = database[GRANTS_COLLECTION]
 
     async def get_many(self, slugs: Collection[str]) -> dict[str, Grant]:
-        """Return grants by the key of their app."""
+        """Return grants by the key of their app.
+
+        Of a damaged row only its epoch counts: it grants nothing, and differs from any that is
+        wanted, so the next publication writes it anew.
+        """
         query = {"_id": {"$in": sorted(set(map(app_key, slugs)))}}
         with translated("read grants"):
             documents = await self._collection.find(query).to_list(None)
-        return {document["_id"]: grant_from_document(document) for document in documents}
+        return {document["_id"]: _read(document) for document in documents}
 
     async def write(self, grant: Grant, over: Grant | None) -> None:
         """Write a grant over the one that was read, or where there was none.
@@ -52,7 +59,9 @@ class GrantStore:
                 except DuplicateKeyError:
                     raise VersionConflict(_changed(grant.slug)) from None
                 return
-            known = {"_id": document["_id"], "epoch": over.epoch}
+            # A damaged row may have no epoch; those that were written begin with 1.
+            epoch = over.epoch or {"$not": {"$gte": 1}}
+            known = {"_id": document["_id"], "epoch": epoch}
             result = await self._collection.replace_one(known, document)
         if result.matched_count == 0:
             raise VersionConflict(_changed(grant.slug))
@@ -61,6 +70,22 @@ class GrantStore:
         """Remove an app's grants, if there are any."""
         with translated(f"revoke the grants of app {slug!r}"):
             await self._collection.delete_one({"_id": app_key(slug)})
+
+
+def _read(document: Mapping[str, Any]) -> Grant:
+    try:
+        return grant_from_document(document)
+    except GrantMalformed as error:
+        _log.error("%s", error.message)
+        key, epoch = str(document["_id"]), document.get("epoch")
+        return Grant(
+            slug=str(document.get("slug", key)),
+            verifiers=(),
+            read_scopes=frozenset(),
+            write_scope="",
+            collections=frozenset(),
+            epoch=epoch if isinstance(epoch, int) and epoch > 0 else 0,
+        )
 
 
 def _changed(slug: str) -> str:

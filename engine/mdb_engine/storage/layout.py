@@ -20,10 +20,13 @@ __all__ = ["FoundCollection", "IndexRefusedError", "LayoutStore"]
 _NAMESPACE_NOT_FOUND: Final = 26
 _INDEX_NOT_FOUND: Final = 27
 _NAMESPACE_EXISTS: Final = 48
-_UNBUILDABLE: Final = frozenset({2, 67, 72, 85, 86, 171, 197, 359, 11000, 16755, 17262, 17264})
+_UNBUILDABLE: Final = frozenset(
+    {2, 67, 72, 85, 86, 171, 197, 359, 11000, 16755, 17262, 17264, 40415}
+)
 """BadValue, CannotCreateIndex, InvalidOptions, IndexOptionsConflict, IndexKeySpecsConflict,
 CannotIndexParallelArrays, InvalidIndexSpecificationOption, CannotConvertIndexToUnique,
-DuplicateKey; a document that is no place, and a language of a text index that is unknown."""
+DuplicateKey; a document that is no place, a language of a text index that is unknown, and a change
+in place that came with a later MongoDB."""
 
 
 class IndexRefusedError(Exception):
@@ -142,7 +145,10 @@ class LayoutStore:
         with translated(f"look through {physical!r}"):
             try:
                 found = await self._database[physical].find_one(
-                    {APP_ID_FIELD: condition}, {"_id": 1}, max_time_ms=int(seconds * 1000)
+                    {APP_ID_FIELD: condition},
+                    {"_id": 1},
+                    collation={"locale": "simple"},
+                    max_time_ms=int(seconds * 1000),
                 )
             except ExecutionTimeout:
                 return None

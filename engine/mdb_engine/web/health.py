@@ -20,7 +20,7 @@ __all__ = ["health_routes", "is_health_route"]
 
 async def health(request: Request) -> Response:
     """Answer without a look at MongoDB: restarting the process would not mend that."""
-    return JSONResponse({"status": "ok", "slug": context_of(request).slug})
+    return JSONResponse({"status": "healthy", "slug": context_of(request).slug})
 
 
 async def ready(request: Request) -> Response:

@@ -11,7 +11,7 @@ import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from fastapi import APIRouter, Response
 from fastapi.encoders import ENCODERS_BY_TYPE
@@ -34,7 +34,7 @@ class MdbJSONResponse(JSONResponse):
     of JSON lines.
     """
 
-    def __new__(cls, content: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def __new__(cls, content: Any = None, *args: Any, **kwargs: Any) -> Self:
         """Make a response, or a stream."""
         if inspect.isasyncgen(content):
             lines: AsyncIterator[bytes] | Iterator[bytes] = _lines(content)
@@ -42,7 +42,8 @@ class MdbJSONResponse(JSONResponse):
             lines = (as_json(item) + b"\n" for item in content)
         else:
             return super().__new__(cls)
-        return StreamingResponse(lines, *args, **{"media_type": "application/jsonl", **kwargs})
+        kwargs = {"media_type": "application/jsonl", **kwargs}
+        return StreamingResponse(lines, *args, **kwargs)  # type: ignore[return-value]
 
     def render(self, content: Any) -> bytes:
         """Write the content as JSON in UTF-8; what is not a number is written as null."""

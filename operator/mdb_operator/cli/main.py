@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from collections.abc import Coroutine
 from importlib.metadata import version as package_version
@@ -132,31 +131,6 @@ def mongodb_role(database: str, isolation: str) -> None:
 
     command = create_role_command(database, users=isolation == "database")
     click.echo(json.dumps(command, indent=2))
-
-
-@main.command("trial-mongodb", hidden=True)
-@click.option("--host", required=True, help="The member's address: HOST:PORT.")
-@click.option("--replica-set", default="rs0", show_default=True)
-@click.option("--key-file", type=click.Path(path_type=Path), required=True)
-@click.option("--database", default="mdb", show_default=True)
-@click.option("--user", default="mdb-operator", show_default=True)
-@click.option("--password-file", type=click.Path(path_type=Path), required=True)
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for mongod.")
-@click.option("--stay", is_flag=True, help="Then sleep until told to stop, as a sidecar has to.")
-def trial_mongodb(timeout: float, *, stay: bool, **trial: Any) -> None:
-    """Set up the chart's trial MongoDB: its replica set and the operator's user."""
-    from mdb_operator.mongodb.trial import TrialMongoDB, set_up  # noqa: PLC0415
-
-    if stay:
-        # The first process of a container ignores the signal unless it says what it does.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    try:
-        set_up(TrialMongoDB(**trial), click.echo, timeout)
-    except OperatorError as error:
-        click.echo(f"mdb-operator: {error}", err=True)
-        sys.exit(1)
-    if stay:
-        signal.pause()
 
 
 @main.command()

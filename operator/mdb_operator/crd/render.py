@@ -46,41 +46,50 @@ RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "spec.collections[].indexes[]": (
         (
             (
-                "!has(self.expireAfterSeconds)"
-                " || (self.keys.size() == 1 && self.keys.all(k, k.kind == 'Ordered'))"
+                "!has(self.expireAfterSeconds) || (self.keys.size() == 1"
+                " && self.keys.all(k, !has(k.kind) || k.kind == 'Ordered'))"
             ),
             "expireAfterSeconds needs keys to have exactly one field, of kind Ordered",
         ),
         (
-            "!self.sparse || !has(self.partialFilter) || self.partialFilter.size() == 0",
+            (
+                "!has(self.sparse) || !self.sparse"
+                " || !has(self.partialFilter) || self.partialFilter.size() == 0"
+            ),
             "sparse and partialFilter exclude each other",
         ),
         (
-            "!self.unique || self.keys.all(k, k.kind == 'Ordered')",
+            (
+                "!has(self.unique) || !self.unique"
+                " || self.keys.all(k, !has(k.kind) || k.kind == 'Ordered')"
+            ),
             "unique needs all keys to be of kind Ordered",
         ),
         (
-            "!has(self.defaultLanguage) || self.keys.exists(k, k.kind == 'Text')",
+            ("!has(self.defaultLanguage) || self.keys.exists(k, has(k.kind) && k.kind == 'Text')"),
             "defaultLanguage needs a key of kind Text",
         ),
     ),
     "spec.collections[].indexes[].keys[]": (
         (
-            "self.kind == 'Ordered' || self.order == 1",
+            "!has(self.kind) || self.kind == 'Ordered' || !has(self.order) || self.order == 1",
             "order applies to the kind Ordered only",
         ),
         (
-            "self.kind == 'Text' || self.weight == 1",
+            "!has(self.weight) || self.weight == 1 || (has(self.kind) && self.kind == 'Text')",
             "weight applies to the kind Text only",
         ),
     ),
     "spec.collections[].indexes[].partialFilter[]": (
         (
-            "self.operator != 'exists' || (has(self.booleanValue) && self.booleanValue)",
+            (
+                "!has(self.operator) || self.operator != 'exists'"
+                " || (has(self.booleanValue) && self.booleanValue)"
+            ),
             "operator exists needs booleanValue: true, MongoDB's partial indexes know no other",
         ),
         (
-            "self.operator != 'type' || has(self.stringValue)",
+            "!has(self.operator) || self.operator != 'type' || has(self.stringValue)",
             "operator type needs stringValue, the name of a BSON type",
         ),
     ),
@@ -223,7 +232,9 @@ def write_crds(root: Path, *, check: bool = False) -> list[Path]:
 def _with_defaults(schema: dict[str, Any]) -> dict[str, Any]:
     """Give every optional object whose fields are all optional the default ``{}``.
 
-    The API server applies the defaults of fields only inside objects that are there.
+    The API server applies the defaults of fields only inside objects that are there. Inside lists
+    there are none; the models fill them in: what the server adds to the items of a list makes every
+    second ``kubectl apply`` a change, and another field manager's a conflict.
     """
     for name, part in schema.get("properties", {}).items():
         _with_defaults(part)
@@ -235,7 +246,9 @@ def _with_defaults(schema: dict[str, Any]) -> dict[str, Any]:
         ):
             part["default"] = {}
     if "items" in schema:
-        _with_defaults(schema["items"])
+        schema["items"].pop("default", None)
+        for _, part in walk(schema["items"]):
+            part.pop("default", None)
     return schema
 
 

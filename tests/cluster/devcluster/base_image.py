@@ -49,6 +49,9 @@ _BOOTSTRAP_DEADLINE_SECONDS = 900.0
 """It takes 20 s here; a slow mirror takes minutes."""
 
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*", "/usr/share/man/*")
+_PASSWORD = re.compile(rb"://[^/\s]*@")
+"""In the address of a package index."""
+
 _SOURCES = Path("/etc/apt")
 _KEYRING = "debian-archive-keyring"
 
@@ -77,7 +80,8 @@ def ensure_engine_base(progress: Progress, run: Run = run) -> str:
     """Return the name of the base image in the Docker engine, bringing it there if it must be.
 
     A build by an engine mounts nothing of this host. So what lets it find the package index is
-    in the image; it is for this machine alone.
+    in the image, and in those built on it; but for a file with a password, as an image may be
+    pushed.
 
     Raises
     ------
@@ -85,10 +89,15 @@ def ensure_engine_base(progress: Progress, run: Run = run) -> str:
         As `ensure_base`, or if the engine refuses.
     """
     base = ensure_base(progress, run)
-    files = host_files()
+    files = {}
     digest = hashlib.sha256(base.encode())
-    for path, file in files.items():
-        digest.update(path.encode() + file.read_bytes())
+    for path, file in host_files().items():
+        content = file.read_bytes()
+        if _PASSWORD.search(content):
+            progress.note(f"{file} holds a password and is left out of the builds' base image")
+            continue
+        files[path] = content
+        digest.update(path.encode() + content)
     tag = f"{NAME}-here:{digest.hexdigest()[:12]}"
 
     def docker(*arguments: str | Path) -> str:
@@ -110,8 +119,8 @@ def ensure_engine_base(progress: Progress, run: Run = run) -> str:
             docker("load", "--quiet", "--input", work / "image.tar")
             (work / "image.tar").unlink()
             lines = [f"FROM {base}"]
-            for number, (path, file) in enumerate(files.items()):
-                (work / str(number)).write_bytes(file.read_bytes())
+            for number, (path, content) in enumerate(files.items()):
+                (work / str(number)).write_bytes(content)
                 lines.append(f"COPY {number} {path}")
             (work / "Dockerfile").write_text("\n".join(lines) + "\n")
             docker("build", "--quiet", "--tag", tag, work)

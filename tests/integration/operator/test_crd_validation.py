@@ -149,6 +149,7 @@ async def test_the_server_fills_in_the_defaults(
         "collections": [],
         "dataAccess": {"crossAppPolicy": "Explicit", "readers": []},
         "deletionPolicy": "Retain",
+        "operatorClass": "default",
         "restart": [],
         "secret": {"overlapSeconds": 600, "rotationPeriodSeconds": 0},
         "suspend": False,

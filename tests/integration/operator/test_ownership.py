@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pymongo
 import pytest
 from support.clusters import Cluster
+from support.credentials import opens
 from support.installation import Installation, installed, is_ready
 from support.mongo import Server
 from support.waiting import wait_until
@@ -28,8 +27,8 @@ def second(
     """Give an installation that watches the apps of the first one as well."""
     directory = tmp_path / "second"
     directory.mkdir()
-    shared = (installation.apps,)
-    with installed(control_plane, mongo_auth_server, directory, shared=shared) as found:
+    apps = installation.apps
+    with installed(control_plane, mongo_auth_server, directory, shared=apps) as found:
         yield found
 
 
@@ -47,16 +46,6 @@ def holder(here: Installation, name: str) -> str | None:
 def registered(here: Installation, slug: str) -> bool:
     """Tell whether an installation's database has the app, other than as a tombstone."""
     return here.mongo.apps_config.find_one({"slug": slug, "state": "active"}) is not None
-
-
-def opens_mongodb(uri: str) -> bool:
-    with pymongo.MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=5000) as client:
-        try:
-            client.get_default_database().command("connectionStatus")
-            client.get_default_database()["of_nobody"].find_one()
-        except pymongo.errors.OperationFailure as error:
-            return error.code != 18  # else it is known, and only may not read this
-    return True
 
 
 def told(here: Installation) -> list[str]:
@@ -160,7 +149,7 @@ def test_another_class_is_none_of_ours_and_a_change_of_class_hands_over(
     first.apply("orders")
     first.wait_condition("orders")
     before = first.secret("orders-mdb")["uri"]
-    assert opens_mongodb(before)
+    assert opens(before)
 
     first.apply("orders", operatorClass="blue")
     wait_until(
@@ -169,8 +158,8 @@ def test_another_class_is_none_of_ours_and_a_change_of_class_hands_over(
     first.wait_condition("orders")
     after = first.secret("orders-mdb")
     assert after["database"] == second.database
-    assert opens_mongodb(after["uri"])
-    assert not opens_mongodb(before), "what the former installation gave has ended"
+    assert opens(after["uri"])
+    assert not opens(before), "what the former installation gave has ended"
     assert not registered(first, "orders")
     assert FINALIZER in first.app("orders")["metadata"]["finalizers"]
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.recording import RecordingRun
@@ -198,6 +200,19 @@ def test_an_image_goes_to_the_cluster_as_an_archive_that_does_not_stay() -> None
     assert not loaded[0].parent.exists()
 
 
+def test_an_image_is_pushed_without_tls_to_this_machine_alone() -> None:
+    run = RecordingRun()
+    buildah = BuildahBuilder("base:1", run)
+    for tag in ("127.0.0.1:5000/app:1", "localhost:5000/app:1", "registry.example.com/app:1"):
+        buildah.push(tag)
+    pushes = [line.partition(" push ")[2] for line in run.commands if " push " in line]
+    assert pushes == [
+        "--quiet --tls-verify=false 127.0.0.1:5000/app:1 docker://127.0.0.1:5000/app:1",
+        "--quiet --tls-verify=false localhost:5000/app:1 docker://localhost:5000/app:1",
+        "--quiet registry.example.com/app:1 docker://registry.example.com/app:1",
+    ]
+
+
 def test_the_engine_is_preferred_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "ensure_base", lambda _progress, _run: "localhost/base:1")
     monkeypatch.setattr(images, "docker_answers", lambda: True)
@@ -240,6 +255,37 @@ def test_a_base_that_is_there_is_not_made_again(monkeypatch: pytest.MonkeyPatch)
     assert base_image.ensure_base(Progress(), second) == tag
     assert any(command.startswith("mmdebstrap") for command in first.commands)
     assert not any(command.startswith("mmdebstrap") for command in second.commands)
+
+
+def test_a_password_for_the_package_index_gets_into_no_image_of_an_engine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret, trusted = tmp_path / "pip.conf", tmp_path / "certificates"
+    secret.write_text("[global]\nindex-url = https://me:hunter2@index.example/simple\n")
+    trusted.write_text("certificates")
+    monkeypatch.setattr(base_image, "ensure_base", lambda _progress, _run: "localhost/base:1")
+    monkeypatch.setattr(image_builders, "_overlay_works", lambda _store, _run: True)
+    monkeypatch.setattr(base_image, "host_files", lambda: {"/p": secret, "/c": trusted})
+    contexts: dict[str, str] = {}
+
+    class Run(RecordingRun):
+        """Looks into the context of the build, which is gone afterwards."""
+
+        def __call__(self, command: Sequence[str | Path], **options: Any) -> str:
+            if "load" in command:
+                Path(command[-1]).touch()
+            if command[1] == "build":
+                files = Path(command[-1]).iterdir()
+                contexts.update({file.name: file.read_text() for file in files})
+            return super().__call__(command, **options)
+
+    base_image.ensure_engine_base(Progress(), Run())
+
+    assert contexts == {
+        "0": "certificates",
+        "Dockerfile": "FROM localhost/base:1\nCOPY 0 /c\n",
+    }
+    assert f"{secret} holds a password" in capsys.readouterr().err
 
 
 def test_other_sources_make_another_base(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ The two tables of ``docs/security.md`` are what these tests have found.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +109,7 @@ class Shop:
 
         return endpoint
 
-    def endpoint_class(self) -> type[HTTPEndpoint]:
+    def endpoint_class(self) -> Any:
         shop = self
 
         class Endpoint(HTTPEndpoint):
@@ -406,7 +406,7 @@ async def sent_raw(port: int, target: str, session: str = "") -> tuple[int, byte
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> Iterator[Path]:
+def files(tmp_path: Path) -> Path:
     (tmp_path / "public").mkdir()
     (tmp_path / "public" / "a.txt").write_text("for all")
     (tmp_path / "secret.txt").write_text("for nobody")

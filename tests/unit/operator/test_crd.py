@@ -80,6 +80,8 @@ def test_defaults_stand_in_the_schema() -> None:
     assert defaults["spec.secret.overlapSeconds"] == 600
     assert defaults["spec.deletionPolicy"] == "Retain"
     assert defaults["spec.suspend"] is False
+    assert defaults["spec.operatorClass"] == "default"
+    assert [path for path in defaults if "[]" in path] == [], "a second apply would change them"
     filled: dict[str, Any] = {"slug": "orders"}
     for path, default in defaults.items():
         parts = path.split(".")

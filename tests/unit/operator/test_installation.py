@@ -134,13 +134,13 @@ async def test_the_apps_of_all_former_installations_are_taken_over() -> None:
     await ours.require()
     await ours.require()
     assert ours.own == OURS.identity
-    assert ours.formers == {THEIRS.identity, "uid-3"}
+    assert ours.formers == frozenset({THEIRS.identity, "uid-3"})
     assert told == [1]
 
     # Of one that had another database, and went away with it: its apps alone.
     await guard(store).adopt("uid-4")
     await ours.require()
-    assert ours.formers == {THEIRS.identity, "uid-3", "uid-4"}
+    assert ours.formers == frozenset({THEIRS.identity, "uid-3", "uid-4"})
     assert told == [2]
     writes = store.writes
     for known in ("uid-4", OURS.identity, None):

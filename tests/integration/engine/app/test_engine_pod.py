@@ -247,7 +247,7 @@ async def test_a_pod_has_one_identity_and_no_master_key(operator: OperatorHand) 
         # What the image says is compared, never applied.
         wider = manifest("click_tracker", "clicks", "extra", reads=("bank",))
         await engine.register_app("click_tracker", wider)
-        notes = engine.readiness("click_tracker").notes
+        notes = [note.message for note in engine.readiness("click_tracker").notes]
         assert "manifest.json reads bank, which is not granted" in notes
         assert "manifest.json declares extra, which is not registered" in notes
         with pytest.raises(ScopeDenied):
