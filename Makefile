@@ -38,10 +38,10 @@ test: lint unit integration kind ## Lint, types, unit, integration and e2e tests
 .PHONY: lint
 lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
-	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: uv run ruff rule CODE)
-	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine operator/mdb_operator tests/cluster/devcluster,uv run mypy PATH)
-	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e support bench) docs/generator,MYPYPATH=docs uv run mypy PATH)
-	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app,MYPYPATH=examples/multi_app:examples/multi_app/demo uv run mypy examples/multi_app)
+	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: $(RUN) ruff rule CODE)
+	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator tests/cluster/devcluster charts/mdb-operator/files,$(RUN) mypy PATH)
+	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e journeys support bench) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
+	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app && $(RUN) mypy --no-error-summary examples/simple_app,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy examples/multi_app)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
 
 .PHONY: format
@@ -50,7 +50,7 @@ format: setup ## Format the code and mend what the linter can
 
 .PHONY: unit
 unit: setup ## Tests that need neither MongoDB nor Kubernetes
-	$(call step,Run the unit tests,$(PYTEST) tests/unit,uv run pytest -x --lf tests/unit)
+	$(call step,Run the unit tests,$(PYTEST) tests/unit,$(RUN) pytest -x --lf tests/unit)
 
 .PHONY: prepare
 prepare: setup ## Install and compile what the tests need beside Python (minutes, once)
@@ -58,7 +58,15 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 
 .PHONY: integration
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
-	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,uv run pytest -x --lf tests/integration tests/e2e; and: uv run devcluster status)
+	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+
+.PHONY: test-journeys
+test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
+	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
+
+.PHONY: test-faults
+test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
+	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
 
 .PHONY: kind
 kind: setup ## A part of the e2e tests on kind, where the machine has an engine or can have one
@@ -70,19 +78,31 @@ KIND_TESTS ?= tests/e2e
 .PHONY: test-kind
 test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
 	@DEVCLUSTER=kind $(RUN) devcluster prepare
-	$(call step,Run the e2e tests on kind,env -u DEVCLUSTER_NAME DEVCLUSTER=kind $(PYTEST) $(KIND_TESTS),DEVCLUSTER=kind uv run pytest -x --lf tests/e2e; and: DEVCLUSTER=kind uv run devcluster status)
+	$(call step,Run the e2e tests on kind,env -u DEVCLUSTER_NAME DEVCLUSTER=kind $(PYTEST) $(KIND_TESTS),DEVCLUSTER=kind $(RUN) pytest -x --lf tests/e2e; and: DEVCLUSTER=kind $(RUN) devcluster status)
+
+# Of the tests' own tools the newest, so that only what the library itself declares is old.
+LOWEST := .tools/lowest
+LOWEST_NEEDS := -e 'engine[casbin,fastapi,motor]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml
+.PHONY: minimums
+minimums: setup ## Unit tests of the library on the lowest versions that it declares
+	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
+	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
 
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
 
+.PHONY: soak
+soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
+	@PYTHONPATH=tests $(RUN) python -m support.lifetime 2000
+
 .PHONY: crds
 crds: setup ## Write the CRD from the models
-	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.models.crd import write_crds; write_crds(Path.cwd())',uv run mdb-operator crds)
+	$(call step,Write the CRD to crds and to the chart,$(RUN) python -c 'from pathlib import Path; from mdb_operator.crd.render import write_crds; write_crds(Path.cwd())',$(RUN) mdb-operator crds)
 
 .PHONY: docs
 docs: setup ## Write the tables of the documentation from the code
-	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs $(RUN) python -m generator,uv run pytest tests/unit/docs)
+	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs $(RUN) python -m generator,$(RUN) pytest tests/unit/docs)
 
 .PHONY: demo
 demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves them running

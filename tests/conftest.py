@@ -5,6 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "pytester",
     "support.clusters",
+    "support.docker",
     "support.leakscan",
     "support.mongo",
 ]

@@ -46,4 +46,10 @@ def _cell(command: Mapping[str, Any], column: str, columns: Mapping[str, str]) -
     one_database = columns is DATABASE_COLUMNS and "database" in command
     if column in command.get("except", ()) or (one_database and column != command["database"]):
         return ""
-    return "yes" if column in command["allowed"] else "-"
+    if column in command["allowed"]:
+        return "yes"
+    return _REFUSALS.get(command.get("refused", {}).get(column), "-")
+
+
+_REFUSALS: Final = {121: "validator", 48: "exists"}
+"""What stands against a command that the role allows, by MongoDB's code."""

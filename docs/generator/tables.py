@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from generator.rights import COLLECTION_COLUMNS, DATABASE_COLUMNS, rights_rows
 from generator.values import chart_values
+from kubectl_mdb import cli as kubectl_mdb
 from mdb_engine import exceptions
 from mdb_engine.config import EngineSettings
 from mdb_engine.models.manifest import Manifest
@@ -36,10 +37,11 @@ from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES, SEARCH_OPERA
 from mdb_engine.scoped.operators_update import ARRAY_MODIFIERS, UPDATE_OPERATORS, UPDATE_STAGES
 from mdb_engine.scoped.options import REFUSED_OPTIONS
 from mdb_engine.web.errors import STATUS
-from mdb_operator import cli, constants, kubectl_plugin
+from mdb_operator import constants
+from mdb_operator.cli import main as cli
 from mdb_operator.config import ENV_PREFIX, Config
-from mdb_operator.metrics import Metrics
-from mdb_operator.models.crd import crd
+from mdb_operator.crd.render import crd
+from mdb_operator.process.metrics import Metrics
 
 __all__ = ["TABLES"]
 
@@ -209,7 +211,7 @@ def operator_commands() -> str:
 
 def plugin_commands() -> str:
     """Return the commands of ``kubectl mdb``."""
-    return _commands("kubectl mdb", kubectl_plugin.main)
+    return _commands("kubectl mdb", kubectl_mdb.main)
 
 
 def _commands(program: str, group: click.Group) -> str:

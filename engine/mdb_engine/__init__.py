@@ -1,8 +1,14 @@
-"""Scoped, token-verified access to one shared MongoDB for many FastAPI apps."""
+"""Scoped, token-verified access to one shared MongoDB for many FastAPI apps.
+
+What needs FastAPI or a driver is imported when it is first asked for: the kubectl plugin reads
+manifests with the models alone, and the operator serves nothing.
+"""
 
 from __future__ import annotations
 
-from mdb_engine.engine import MongoDBEngine
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from mdb_engine.exceptions import (
     CollectionTaken,
     DatabaseUnavailable,
@@ -20,7 +26,10 @@ from mdb_engine.exceptions import (
     VersionConflict,
 )
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Transaction
+
+if TYPE_CHECKING:
+    from mdb_engine.engine import MongoDBEngine
+    from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Transaction
 
 __all__ = [
     "CollectionTaken",
@@ -43,3 +52,31 @@ __all__ = [
     "Transaction",
     "VersionConflict",
 ]
+
+_ON_DEMAND: Final = {
+    "MongoDBEngine": "mdb_engine.engine",
+    "ScopedCollection": "mdb_engine.scoped",
+    "ScopedDatabase": "mdb_engine.scoped",
+    "Transaction": "mdb_engine.scoped",
+}
+"""Names of this package that a module elsewhere has (PEP 562)."""
+
+
+def __getattr__(name: str) -> Any:
+    try:
+        module = _ON_DEMAND[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    try:
+        value = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"{name} needs {error.name}, which is not installed; install mdbapp-engine[fastapi]",
+            name=error.name,
+        ) from error
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,7 +13,7 @@ directory would need a dependency to save one ``readlink`` a second.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -33,6 +33,21 @@ REQUIRED: Final = ("uri", "database", "app-slug", "app-secret", "secret-version"
 CERTIFICATES: Final = ("certificates", "client-certificate")
 """For TLS to MongoDB: the authorities to trust, and the client's certificate with its key (PEM)."""
 
+IDENTITY: Final = ("type", "provider")
+"""What says whose a binding is. Of a binding that is not the operator's, nothing else is read."""
+
+KEYS: Final = frozenset(
+    (
+        *IDENTITY,
+        *REQUIRED,
+        *CERTIFICATES,
+        "app-secret-previous",
+        "session-key",
+        "session-key-previous",
+    )
+)
+"""All that is read; what else is mounted beside it (a trust store, say) may be of any kind."""
+
 ATTEMPTS: Final = 5
 """How often a read is begun anew when kubelet replaces the files in the middle of it."""
 
@@ -47,6 +62,7 @@ class BindingError(MdbEngineError):
     """A binding is mounted, but it is incomplete, malformed or not the one that is meant."""
 
     code = "binding_invalid"
+    summary = "the credentials of the app are incomplete"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +123,10 @@ def find_binding(root: Path | None, slug: str | None = None) -> Binding | None:
     """
     if root is None or not root.is_dir():
         return None
-    found: list[Binding] = []
-    for directory in sorted(root.iterdir()):
-        if directory.name.startswith(".") or not directory.is_dir():
-            continue
-        entries, fingerprint = _entries(directory)
-        if entries.get("type") == BINDING_TYPE and entries.get("provider") == BINDING_PROVIDER:
-            found.append(_parse(directory, entries, fingerprint))
+    found, broken = _all_of_ours(root)
+    # A broken one is a neighbour's affair, unless it may be the one that is looked for.
+    if broken and (slug is None or not any(binding.slug == slug for binding in found)):
+        raise broken[0]
     if not found:
         return None
     slugs = sorted(binding.slug for binding in found)
@@ -143,7 +156,7 @@ def read_binding(directory: Path) -> Binding:
     BindingError
         If it is incomplete or malformed, or keeps changing while it is read.
     """
-    entries, fingerprint = _entries(directory)
+    entries, fingerprint = _entries(directory, KEYS)
     return _parse(directory, entries, fingerprint)
 
 
@@ -171,8 +184,35 @@ def fingerprint(directory: Path) -> str:
     return "files:" + ";".join(parts)
 
 
-def _entries(directory: Path) -> tuple[dict[str, str], str]:
-    """Read every key of one state of the directory; begin anew if it changed meanwhile."""
+class _NoText(BindingError):
+    """An entry that is none of the operator's: not text, or larger than a Secret can be."""
+
+
+def _all_of_ours(root: Path) -> tuple[list[Binding], list[BindingError]]:
+    """Read the operator's bindings; what is wrong with one does not hide another."""
+    found: list[Binding] = []
+    broken: list[BindingError] = []
+    for directory in sorted(root.iterdir()):
+        if directory.name.startswith(".") or not directory.is_dir():
+            continue
+        try:
+            if _is_ours(directory):
+                found.append(read_binding(directory))
+        except BindingError as error:
+            broken.append(error)
+    return found, broken
+
+
+def _is_ours(directory: Path) -> bool:
+    try:
+        entries, _ = _entries(directory, IDENTITY)
+    except _NoText:
+        return False
+    return entries.get("type") == BINDING_TYPE and entries.get("provider") == BINDING_PROVIDER
+
+
+def _entries(directory: Path, keys: Collection[str]) -> tuple[dict[str, str], str]:
+    """Read keys of one state of the directory; begin anew if it changed meanwhile."""
     problem: OSError | None = None
     for _ in range(ATTEMPTS):
         try:
@@ -182,9 +222,10 @@ def _entries(directory: Path) -> tuple[dict[str, str], str]:
                 base = directory / before.removeprefix("link:")
             entries = {
                 path.name: _read(path)
-                for path in sorted(base.iterdir())
-                if not path.name.startswith(".") and path.is_file()
+                for path in (base / key for key in sorted(keys))
+                if path.is_file()
             }
+            base.stat()  # gone: what was not found in it may well have been there
             if fingerprint(directory) == before:
                 return entries, before
         except OSError as error:  # kubelet removes the old directory right after the rename
@@ -197,12 +238,12 @@ def _entries(directory: Path) -> tuple[dict[str, str], str]:
 
 def _read(path: Path) -> str:
     if path.stat().st_size > LARGEST_ENTRY_BYTES:
-        raise BindingError(f"entry {path} is larger than {LARGEST_ENTRY_BYTES} bytes")
+        raise _NoText(f"entry {path} is larger than {LARGEST_ENTRY_BYTES} bytes")
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         # `from None`: the cause holds the bytes, which may be a secret.
-        raise BindingError(f"entry {path} is not UTF-8 text") from None
+        raise _NoText(f"entry {path} is not UTF-8 text") from None
 
 
 def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:

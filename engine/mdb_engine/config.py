@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -51,10 +51,10 @@ class EngineSettings(BaseSettings):
         description="The directory below which bindings are mounted, one directory each.",
     )
     driver: Literal["motor", "pymongo"] = Field(
-        default="motor",
+        default="pymongo",
         validation_alias="MDB_DRIVER",
         title="Driver",
-        description="The MongoDB driver: motor, or PyMongo's own async client.",
+        description="The MongoDB driver: PyMongo's own async client, or motor (an extra).",
     )
     grant_ttl: float = Field(
         default=GRANT_TTL_SECONDS,
@@ -97,7 +97,10 @@ class EngineSettings(BaseSettings):
         le=100_000,
         validation_alias="MDB_AUDIT_QUEUE_SIZE",
         title="Audit queue",
-        description="Different audit events that may wait to be written before some are dropped.",
+        description=(
+            "Different audit events that may wait to be written before some are dropped; each "
+            "kind has an equal share."
+        ),
     )
     session_lifetime: int = Field(
         default=8 * 3600,
@@ -126,9 +129,19 @@ class EngineSettings(BaseSettings):
         return cls()
 
 
+COMMON: Final = re.compile(
+    r"(API|APP|AUTH|AUTH0|AWS|AZURE|CLIENT|COOKIE|CSRF|GITHUB|GOOGLE|JWT|NEXTAUTH|OAUTH2?|OIDC"
+    r"|SESSION|STRIPE|TOKEN|WEBHOOK)(_CLIENT|_WEBHOOK)?"
+)
+"""Apps whose ``<SLUG>_SECRET`` is the usual name of another secret, which would be taken for the
+app's and so be presented to the database.
+"""
+
+
 def secret_variable(slug: str) -> str:
     """Return the name of the environment variable that holds an app's secret."""
-    return re.sub(r"[^A-Z0-9]", "_", slug.upper()) + "_SECRET"
+    name = re.sub(r"[^A-Z0-9]", "_", slug.upper())
+    return f"MDB_{name}_SECRET" if COMMON.fullmatch(name) else f"{name}_SECRET"
 
 
 def secret_from_environment(slug: str) -> SecretStr | None:

@@ -9,13 +9,14 @@ transaction.
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.monitoring import (
@@ -27,7 +28,7 @@ from pymongo.monitoring import (
 
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
-from mdb_engine.tasks import end
+from mdb_engine.tasks import end, finish
 
 __all__ = ["ConnectionSettings", "Connections"]
 
@@ -52,7 +53,7 @@ CLIENT_OPTIONS: Final[Mapping[str, Any]] = {
 }
 """Fail while a client still waits for the answer; dates say that they are UTC, so JSON does too."""
 
-_logger = structlog.get_logger("mdb_engine.connection")
+_logger = logging.getLogger("mdb_engine.connection")
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +203,11 @@ class Connections:
         connection = self._connect(settings)
         try:
             await _ping(connection.database)
+            self._driver.bound_selection(connection.client)  # what the ping resolved, it may be
             if verify is not None:
                 await verify(connection.database)
         except BaseException:
-            await self._driver.close(connection.client)
+            await finish(self._driver.close(connection.client))
             raise
         old, self._current = self._current, connection
         if old is not None:
@@ -216,14 +218,15 @@ class Connections:
     async def close(self) -> None:
         """Close all connections, whatever is under way."""
         current, self._current = self._current, None
-        retired = dict(self._retired)
-        await end(*retired)
-        if current is not None:
-            await self._driver.close(current.client)
+        try:
+            await finish(end(*self._retired))
+        finally:
+            if current is not None:
+                await finish(self._driver.close(current.client))
 
     def _connect(self, settings: ConnectionSettings) -> _Connection:
         activity = Activity()
-        options = {**CLIENT_OPTIONS, **settings.options}
+        options = {**_defaults(settings), **settings.options}
         options["event_listeners"] = [*options.get("event_listeners", ()), activity]
         try:
             client = self._driver.connect(settings.uri.get_secret_value(), **options)
@@ -245,9 +248,22 @@ class Connections:
             while not connection.activity.idle and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(min(self._grace, IDLE_POLL_SECONDS))
             if not connection.activity.idle:
-                _logger.warning("old_connection_closed_while_busy", after_seconds=self._retirement)
+                _logger.warning(
+                    "an old connection is closed while it is busy, after %g s", self._retirement
+                )
         finally:
-            await self._driver.close(connection.client)
+            await finish(self._driver.close(connection.client))
+
+
+def _defaults(settings: ConnectionSettings) -> dict[str, Any]:
+    """Return the library's defaults for what neither the URI nor an argument says.
+
+    The names of options are not case-sensitive, in either place.
+    """
+    query = settings.uri.get_secret_value().partition("?")[2]
+    said = {part.partition("=")[0].lower() for part in re.split("[&;]", query)}
+    said.update(map(str.lower, settings.options))
+    return {name: value for name, value in CLIENT_OPTIONS.items() if name.lower() not in said}
 
 
 async def _ping(database: RawDatabase) -> None:

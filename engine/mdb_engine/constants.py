@@ -12,7 +12,7 @@ GRANTS_COLLECTION = "_mdb_engine_grants"
 """One document per app: verifiers, granted scopes, collections. Pods read, the operator writes."""
 
 AUDIT_COLLECTION = "_mdb_engine_audit"
-"""One document per access event. Pods insert; a TTL index caps it."""
+"""One document per access event. Pods insert; a TTL index and a bound in bytes cap it."""
 
 INSTALLATION_COLLECTION = "_mdb_engine_installation"
 """One document: which installation of the operator the database is managed by."""
@@ -55,6 +55,9 @@ MAX_SECRET_VERSIONS = 5
 AUDIT_TTL_SECONDS = 30 * 24 * 3600
 """How long an audit event is kept: a month, the usual window of an incident's review."""
 
+AUDIT_MAX_BYTES = 256 * 1024**2
+"""How large the audit trail may get: about half a million events, and no month of a flood's."""
+
 AUDIT_TIME_FIELD = "at"
 """The field of an audit event that its TTL index reads; a date."""
 
@@ -72,3 +75,6 @@ TOKEN_BYTES = 32
 
 MAX_ATTEMPTS = 8
 """How often a write that lost a race is tried again before `VersionConflict` says so."""
+
+ANONYMOUS = "anonymous"
+"""Who asks without a session; no session is of that name."""

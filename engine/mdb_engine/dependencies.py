@@ -18,7 +18,7 @@ from fastapi import Response
 from starlette.requests import HTTPConnection
 
 from mdb_engine.engine import MongoDBEngine
-from mdb_engine.exceptions import TokenRequired
+from mdb_engine.exceptions import NotInitialized, SessionRequired
 from mdb_engine.scoped import ScopedDatabase
 from mdb_engine.sessions import Session, cookie_name
 from mdb_engine.web.context import context_of
@@ -37,8 +37,17 @@ __all__ = [
 
 
 async def get_engine(connection: HTTPConnection) -> MongoDBEngine:
-    """Return the engine that the app runs on."""
-    return context_of(connection).engine
+    """Return the engine that the app runs on.
+
+    Raises
+    ------
+    NotInitialized
+        If that is not a `MongoDBEngine`.
+    """
+    engine = context_of(connection).engine
+    if not isinstance(engine, MongoDBEngine):
+        raise NotInitialized(f"the app runs on a {type(engine).__name__}, not on a MongoDBEngine")
+    return engine
 
 
 async def get_scoped_db(connection: HTTPConnection) -> ScopedDatabase:
@@ -58,7 +67,7 @@ async def optional_session(connection: HTTPConnection) -> Session | None:
 
     Raises
     ------
-    InvalidToken
+    SessionInvalid
         If it presents one that is not valid.
     """
     return session_of(connection)
@@ -69,12 +78,12 @@ async def require_session(connection: HTTPConnection) -> Session:
 
     Raises
     ------
-    TokenRequired, InvalidToken
+    SessionRequired, SessionInvalid
         If it has none that is valid.
     """
     session = session_of(connection)
     if session is None:
-        raise TokenRequired("there is no session; log in first")
+        raise SessionRequired("there is no session; log in first")
     return session
 
 
@@ -83,7 +92,7 @@ async def current_user(connection: HTTPConnection) -> str:
 
     Raises
     ------
-    TokenRequired, InvalidToken
+    SessionRequired, SessionInvalid
         If it has none that is valid.
     """
     return (await require_session(connection)).subject

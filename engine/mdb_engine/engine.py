@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-import structlog
+import pymongo
 from pydantic import SecretStr
 
 from mdb_engine.binding import BindingError, find_binding
@@ -19,6 +21,7 @@ from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.driver import DriverName, get_driver
 from mdb_engine.exceptions import (
+    DatabaseUnavailable,
     Fault,
     InvalidToken,
     ManifestInvalid,
@@ -32,13 +35,14 @@ from mdb_engine.hosting.pod import PodHosting
 from mdb_engine.hosting.runtime import Hosting, Runtime
 from mdb_engine.hosting.standalone import StandaloneHosting
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.readiness import Check, Readiness, differences
+from mdb_engine.readiness import Check, Note, Readiness, differences
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 from mdb_engine.services.audit import AuditTrail
 from mdb_engine.services.gate import PresentedToken, TokenGate
 from mdb_engine.services.grant_cache import GrantCache
 from mdb_engine.services.grant_source import MongoGrantSource
 from mdb_engine.sessions import SessionKeys, Sessions
+from mdb_engine.tasks import finish
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -48,7 +52,10 @@ __all__ = ["ManifestSource", "MongoDBEngine"]
 ManifestSource = Manifest | Path | str | Mapping[str, Any]
 """A manifest, the path of its file, or what was read from one."""
 
-_logger = structlog.get_logger("mdb_engine")
+SILENCE_SECONDS: Final = 5.0
+"""For how long MongoDB may be silent before ``/ready`` says so, however short the grants' TTL."""
+
+_logger = logging.getLogger("mdb_engine")
 
 
 class MongoDBEngine:
@@ -65,7 +72,7 @@ class MongoDBEngine:
     db_name
         The database that the apps share; by default ``MONGODB_DB``.
     driver
-        ``motor`` or ``pymongo``; by default ``MDB_DRIVER``, else Motor.
+        ``pymongo`` or ``motor``; by default ``MDB_DRIVER``, else PyMongo's own async client.
     slug
         Which app this process is, where bindings for several are mounted. ``create_app`` says it.
     limits
@@ -112,6 +119,9 @@ class MongoDBEngine:
         self._client_options = dict(client_options or {})
         self._runtime: Runtime | None = None
         self._hosting: Hosting | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open = AsyncExitStack()
+        self._users: set[object] = set()
         self._starting = asyncio.Lock()
         self._sessions: dict[str, Sessions] = {}
         self._manifests: dict[str, Manifest] = {}
@@ -169,36 +179,86 @@ class MongoDBEngine:
             If there is neither a binding nor a master key.
         DatabaseUnavailable
             If MongoDB does not answer or refuses.
+        NotInitialized
+            If it runs on another event loop.
         """
+        await self.acquire(self)
+
+    async def shutdown(self) -> None:
+        """Write what waits for the audit trail, end all tasks and close all connections.
+
+        Takes a few seconds at most, with MongoDB gone as well. A cancellation meanwhile is raised
+        when it is done. Where the event loop is gone that the engine ran on, it lets go of what
+        cannot be closed any more, and can be initialised again.
+
+        Raises
+        ------
+        NotInitialized
+            If it runs on another event loop.
+        """
+        self._users.clear()
+        await self._close()
+
+    async def acquire(self, user: object) -> None:
+        """Initialize on behalf of a user, such as an app, who releases the engine later.
+
+        Raises
+        ------
+        Exception
+            What `initialize` raises; the engine is not acquired then.
+        """
+        self._leave_loop_that_is_gone()
         async with self._starting:
-            if self._runtime is not None:
-                return
+            if self._runtime is None:
+                await self._start()
+            else:
+                self._check_loop()
+            self._users.add(user)
+
+    async def release(self, user: object) -> None:
+        """Shut down, unless another user has acquired the engine, or the program itself has."""
+        self._users.discard(user)
+        if not self._users:
+            await self._close()
+
+    async def _start(self) -> None:
+        async with AsyncExitStack() as stack:
             runtime = self._make_runtime()
+            stack.push_async_callback(runtime.connections.close)
             hosting = self._make_hosting(runtime)
-            try:
-                await hosting.connect()
-                await runtime.cache.refresh()
-            except BaseException:
-                await runtime.connections.close()
-                raise
+            await hosting.connect()
+            await runtime.cache.refresh()
+            stack.push_async_callback(_all, hosting.stop, runtime.cache.stop, runtime.audit.stop)
             runtime.cache.start()
             runtime.audit.start()
             hosting.start()
-            self._runtime, self._hosting = runtime, hosting
-        _logger.info("engine_initialized", driver=self._driver.name, in_pod=self.in_pod)
+            self._open = stack.pop_all()
+        self._loop = asyncio.get_running_loop()
+        self._runtime, self._hosting = runtime, hosting
+        where = "in a pod" if self.in_pod else "on its own"
+        _logger.info("the engine runs, %s, on the driver %s", where, self._driver.name)
 
-    async def shutdown(self) -> None:
-        """Write what waits for the audit trail, end all tasks and close all connections."""
+    async def _close(self) -> None:
+        self._leave_loop_that_is_gone()
         async with self._starting:
-            runtime, hosting = self._runtime, self._hosting
-            self._runtime = self._hosting = None
-            if runtime is None or hosting is None:
+            if self._runtime is None or self._users:
                 return
-            await hosting.stop()
-            await runtime.cache.stop()
-            await runtime.audit.stop()
-            await runtime.connections.close()
-        _logger.info("engine_shut_down")
+            self._check_loop()
+            self._runtime = self._hosting = self._loop = None
+            await finish(self._open.aclose())
+        _logger.info("the engine was shut down")
+
+    def _leave_loop_that_is_gone(self) -> None:
+        """Forget what belongs to a loop that is closed: nothing of it can be ended any more."""
+        if self._loop is not None and self._loop.is_closed():
+            _logger.warning(
+                "the event loop of the engine was closed before the engine: its connections are "
+                "left to the garbage collector; await engine.shutdown() first"
+            )
+            self._runtime = self._hosting = self._loop = None
+            self._users.clear()
+            self._open.pop_all()
+            self._starting = asyncio.Lock()  # the other was the loop's
 
     async def __aenter__(self) -> Self:
         await self.initialize()
@@ -238,7 +298,7 @@ class MongoDBEngine:
         self._manifests[slug] = loaded
         runtime.cache.name(loaded.read_scopes)
         for difference in self._differences(slug):
-            _logger.warning("manifest_differs", slug=slug, difference=difference)
+            _logger.warning("app %s: %s", slug, difference)
         return loaded
 
     def get_scoped_db(
@@ -249,6 +309,7 @@ class MongoDBEngine:
         read_scopes: Collection[str] | None = None,
         write_scope: str | None = None,
         read_only: bool = False,
+        limits: Limits | None = None,
     ) -> ScopedDatabase:
         """Return a database that sees only what an app may see, and writes only its own data.
 
@@ -266,6 +327,9 @@ class MongoDBEngine:
             The app's own slug: there is nothing else to write to.
         read_only
             Whether the handle is to refuse all writing.
+        limits
+            The limits of this handle's operations, instead of the engine's: a nightly job reads
+            for longer than a request may.
 
         Raises
         ------
@@ -282,6 +346,7 @@ class MongoDBEngine:
         """
         runtime, _ = self._running()
         _check_slug(slug)
+        _check_scopes(read_scopes)
         gate = TokenGate(
             slug,
             runtime.cache,
@@ -296,7 +361,8 @@ class MongoDBEngine:
         except MdbEngineError as error:
             gate.record("get_scoped_db", "", "", error)
             raise
-        return ScopedDatabase(gate, runtime.connections.database, self._driver, self._limits)
+        held = self._limits if limits is None else limits
+        return ScopedDatabase(gate, runtime.connections.database, self._driver, held)
 
     def transaction(self) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.
@@ -347,23 +413,62 @@ class MongoDBEngine:
         """Say whether an app may read other apps' data at this moment."""
         return len(self.read_scopes(slug)) > 1
 
+    @property
+    def refused_operations(self) -> Mapping[str, int]:
+        """How many operations were refused that are not in the audit trail, by code of the error.
+
+        For an app's own metrics: ``query_refused``, ``limit_exceeded`` and the like.
+        """
+        return {} if self._runtime is None else self._runtime.audit.refused
+
+    def record_denied(self, slug: str, operation: str, error: MdbEngineError) -> None:
+        """Note in the audit trail that an app's policy, or another wall of it, denied somebody.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        operation
+            What was asked for, in a word that is no client's choice: ``policy``.
+        error
+            Why it was denied.
+        """
+        if self._runtime is not None:
+            known = self._runtime.cache.registered
+            self._runtime.audit.access(slug, operation, "", slug, error, known=known)
+
     def readiness(self, slug: str) -> Readiness:
         """Say whether an app can serve, from memory."""
         runtime, hosting = self._runtime, self._hosting
         if runtime is None or hosting is None:
-            return Readiness((Check("database", ok=False, message="not connected yet"),))
+            waiting = NotInitialized("not connected yet")
+            return Readiness((Check.failed("database", waiting),))
         gate = TokenGate(slug, runtime.cache, runtime.audit, self._presenting(slug, None, runtime))
         try:
             gate.admit()
             grant = Check("grant", ok=True)
         except MdbEngineError as error:
-            grant = Check("grant", ok=False, message=error.message)
-        notes = [*self._differences(slug)]
+            grant = Check.failed("grant", error)
+        notes = [
+            Note(text, "manifest.json differs from what is registered")
+            for text in self._differences(slug)
+        ]
         if hosting.problem:
-            notes.append(f"new credentials are mounted, but not in use: {hosting.problem}")
+            summary = "new credentials are mounted, but not in use"
+            notes.append(Note(f"{summary}: {hosting.problem}", summary))
         if runtime.audit.dropped:
-            notes.append(f"{runtime.audit.dropped} audit events were dropped")
-        return Readiness((Check("database", ok=True), grant), tuple(notes))
+            dropped = f"{runtime.audit.dropped} audit events were dropped"
+            notes.append(Note(dropped, dropped))
+        return Readiness((self._database_check(runtime.cache), grant), tuple(notes))
+
+    def _database_check(self, cache: GrantCache) -> Check:
+        """Say whether MongoDB answers, by when grants were last known to be current."""
+        settings = self._settings
+        patience = min(max(2 * settings.grant_ttl, SILENCE_SECONDS), settings.grant_max_age)
+        if cache.age is not None and cache.age <= patience:
+            return Check("database", ok=True)
+        since = "yet" if cache.age is None else f"for {cache.age:.0f} s"
+        return Check.failed("database", DatabaseUnavailable(f"MongoDB has not answered {since}"))
 
     def create_app(
         self,
@@ -372,7 +477,7 @@ class MongoDBEngine:
         **options: Any,
     ) -> FastAPI:
         """Make the FastAPI app of a slug; see `mdb_engine.web.app.create_app` for the options."""
-        from mdb_engine.web.app import create_app  # noqa: PLC0415 - it imports this module
+        from mdb_engine.web.app import create_app  # noqa: PLC0415 - for web apps alone
 
         self._slug = self._slug or slug
         return create_app(self, slug, load_manifest(slug, manifest), **options)
@@ -386,7 +491,28 @@ class MongoDBEngine:
             raise NotInitialized(
                 "the engine is not running; use it between initialize() and shutdown()"
             )
+        self._check_loop()
         return self._runtime, self._hosting
+
+    def _check_loop(self) -> None:
+        """Refuse another event loop at once: there, what the engine waits for would never come."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:  # a thread without one, as FastAPI runs synchronous code
+            running = None
+        if self._loop is None or self._loop is running:
+            return
+        if self._loop.is_closed():
+            raise NotInitialized(
+                "the event loop that the engine was initialized on is closed; await "
+                "engine.initialize() on this one, and engine.shutdown() before it ends"
+            )
+        if running is not None:
+            raise NotInitialized(
+                "the engine was initialized on another event loop than the one that runs now; make "
+                "an engine for each loop (with pytest-asyncio, give fixture and tests one "
+                "loop_scope)"
+            )
 
     def _presenting(
         self, slug: str, app_token: str | SecretStr | None, runtime: Runtime
@@ -411,8 +537,9 @@ class MongoDBEngine:
         settings = self._settings
         connections = Connections(self._driver)
 
-        async def insert(documents: Sequence[Mapping[str, Any]]) -> None:
-            await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
+        async def insert(documents: Sequence[Mapping[str, Any]], seconds: float) -> None:
+            with pymongo.timeout(seconds):
+                await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
 
         return Runtime(
             settings=settings,
@@ -458,6 +585,14 @@ class MongoDBEngine:
         self.sessions(slug).use(keys)
 
 
+async def _all(*steps: Callable[[], Awaitable[None]]) -> None:
+    """Take steps at once, to the end of each whatever becomes of the others."""
+    outcomes = await asyncio.gather(*(step() for step in steps), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
 class _SecretsManager:
     """The documented way to a rotation; `MongoDBEngine.rotate_app_secret` is the shorter one."""
 
@@ -490,6 +625,19 @@ def _check_slug(slug: object) -> None:
         raise NotRegistered(f"an app is named by its slug, not by a {type(slug).__name__}")
 
 
+def _check_scopes(read_scopes: object) -> None:
+    """Refuse what is no collection of slugs; the error is of the kind that widening is."""
+    if read_scopes is None:
+        return
+    if isinstance(read_scopes, str):
+        raise ScopeDenied(f"read_scopes= is a list of slugs, not one string: [{read_scopes!r}]")
+    if not isinstance(read_scopes, Collection):
+        raise ScopeDenied(f"read_scopes= is a list of slugs, not a {type(read_scopes).__name__}")
+    for one in read_scopes:
+        if not isinstance(one, str):
+            raise ScopeDenied(f"read_scopes= is a list of slugs; one is a {type(one).__name__}")
+
+
 def _presented(token: str | SecretStr) -> PresentedToken:
     if isinstance(token, SecretStr):
         token = token.get_secret_value()
@@ -504,9 +652,7 @@ def _refuse_widening(
     read_scopes: Collection[str] | None,
     write_scope: str | None,
 ) -> None:
-    if isinstance(read_scopes, str):
-        raise ScopeDenied(f"read_scopes= is a list of slugs, not one string: [{read_scopes!r}]")
-    missing = sorted(map(str, set(read_scopes or ()) - granted))
+    missing = sorted(set(read_scopes or ()) - granted)
     if missing:
         raise ScopeDenied(
             f"app {slug!r} asks to read {', '.join(missing)}, which is not granted to it; "

@@ -7,18 +7,19 @@ do, and never holds a secret: everything that is put into one is a name, a path 
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from mdb_engine.models.app import Owner
+from mdb_engine.owner import Owner
 
 __all__ = [
     "CollectionTaken",
     "DatabaseForbidden",
     "DatabaseUnavailable",
     "Fault",
+    "GrantMalformed",
     "InvalidToken",
     "LimitExceeded",
     "ManifestInvalid",
@@ -26,8 +27,13 @@ __all__ = [
     "MdbEngineError",
     "NotInitialized",
     "NotRegistered",
+    "PathRefused",
     "QueryRefused",
+    "RowDamaged",
     "ScopeDenied",
+    "ServerLimitExceeded",
+    "SessionInvalid",
+    "SessionRequired",
     "SlugTaken",
     "TokenRequired",
     "VersionConflict",
@@ -49,10 +55,18 @@ class MdbEngineError(Exception):
     code: ClassVar[str] = "engine_error"
     """The machine-readable name of the mistake; part of the public interface."""
 
+    summary: ClassVar[str] = "the app has met an error of its own"
+    """What anybody may read of it who may not read ``message``: it names nothing and nobody."""
+
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by calling the class with `args`, as exceptions do: some take other arguments.
+        make = copyreg.__newobj__  # type: ignore[attr-defined]
+        return (make, (type(self), *self.args), self.__dict__)
 
     def __str__(self) -> str:
         if self.path and self.path not in self.message:
@@ -64,12 +78,28 @@ class TokenRequired(MdbEngineError):
     """The app has a secret, and none was presented."""
 
     code = "token_required"
+    summary = "the app has no secret to present to the database"
 
 
 class InvalidToken(MdbEngineError):
     """A secret was presented that is not, or no longer, one of the app's."""
 
     code = "invalid_token"
+    summary = "the secret of the app is not accepted"
+
+
+class SessionRequired(TokenRequired):
+    """A request needs a user, and has no session."""
+
+
+class SessionInvalid(InvalidToken):
+    """A request has a session that is not, or no longer, valid."""
+
+
+class PathRefused(MdbEngineError):
+    """The path of a request can be read in two ways, so nobody can be asked about it."""
+
+    code = "path_refused"
 
 
 class ScopeDenied(MdbEngineError):
@@ -88,6 +118,12 @@ class LimitExceeded(MdbEngineError):
     """An operation is larger, deeper or slower than the limit that the message names."""
 
     code = "limit_exceeded"
+
+
+class ServerLimitExceeded(LimitExceeded):
+    """MongoDB stopped an operation that took too long or too much memory."""
+
+    summary = "the database took too long, or too much memory, for this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +188,7 @@ class NotRegistered(MdbEngineError):
     """There is no app of that slug, or it has no secret."""
 
     code = "not_registered"
+    summary = "the app is not registered"
 
 
 class VersionConflict(MdbEngineError):
@@ -160,23 +197,42 @@ class VersionConflict(MdbEngineError):
     code = "version_conflict"
 
 
+class OutdatedGeneration(VersionConflict):
+    """A later generation of the MdbApp is registered; only a restored API server has an earlier."""
+
+
 class MasterKeyError(MdbEngineError, ValueError):
     """A master key is missing, malformed or not the one that wrapped a secret."""
 
     code = "master_key_error"
+    summary = "a key that the app needs is missing or wrong"
 
 
 class NotInitialized(MdbEngineError):
     """The engine was used before ``initialize()`` or after ``shutdown()``."""
 
     code = "not_initialized"
+    summary = "the app has not started yet, or is shutting down"
 
 
 class DatabaseUnavailable(MdbEngineError):
     """MongoDB cannot be reached, or grants are too old to be trusted."""
 
     code = "database_unavailable"
+    summary = "the database cannot be reached at the moment"
 
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class RowDamaged(DatabaseUnavailable):
+    """A document of the engine's own is not as the engine wrote it: restored in part, or edited."""
+
+    code = "row_damaged"
+
+
+class GrantMalformed(DatabaseUnavailable):
+    """An app's row of the grants collection cannot be understood, so the app has no access."""
+
+    code = "grant_malformed"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.models.access import Grant
 from mdb_engine.models.manifest import Manifest
 
-__all__ = ["Check", "Readiness", "differences"]
+__all__ = ["Check", "Note", "Readiness", "differences"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,12 +22,28 @@ class Check:
     ok
         Whether it holds.
     message
-        Why it does not, and what to do.
+        Why it does not, and what to do; for the log.
+    summary
+        The same for everybody: it names nothing and nobody.
     """
 
     name: str
     ok: bool
     message: str = ""
+    summary: str = ""
+
+    @classmethod
+    def failed(cls, name: str, error: MdbEngineError) -> Check:
+        """Return a check that an error says does not hold."""
+        return cls(name, ok=False, message=error.message, summary=error.summary)
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What somebody should know although the app serves: for the log, and for everybody."""
+
+    message: str
+    summary: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +59,18 @@ class Readiness:
     """
 
     checks: tuple[Check, ...]
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def ready(self) -> bool:
         """Whether all checks hold."""
         return all(check.ok for check in self.checks)
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """What does not hold and what else is to be known, for the log."""
+        failed = (f"{check.name}: {check.message}" for check in self.checks if not check.ok)
+        return (*failed, *(note.message for note in self.notes))
 
 
 def differences(manifest: Manifest, grant: Grant) -> tuple[str, ...]:

@@ -1,14 +1,15 @@
 """Sign and verify the JWT sessions of an app's users.
 
 The key comes with the app's secret and rotates with it: sessions signed with the key before the
-current one stay valid for as long as the operator projects that key. ``kid`` is the version of the
-secret, never anything made from the key itself.
+current one stay valid for as long as the operator projects that key. A new key is accepted at once,
+but signs only when all replicas can be expected to hold it. ``kid`` is the version of the secret,
+never anything made from the key itself.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from mdb_engine.binding import Binding
-from mdb_engine.exceptions import InvalidToken, TokenRequired
+from mdb_engine.constants import ANONYMOUS
+from mdb_engine.exceptions import InvalidToken, SessionInvalid, SessionRequired, TokenRequired
 
 __all__ = ["Session", "SessionKeys", "Sessions", "cookie_name"]
 
@@ -27,6 +29,11 @@ ALGORITHM: Final = "HS256"
 
 LEEWAY_SECONDS: Final = 10
 """How far the clocks of two replicas may differ."""
+
+PUBLICATION_SECONDS: Final = 90
+"""How long a key is known here before it signs: a mounted Secret was seen to take 55 s to reach a
+pod, so some replicas do not hold the key yet.
+"""
 
 SHORTEST_KEY_BYTES: Final = 32
 """RFC 7518, section 3.2: a key as long as the hash, at least."""
@@ -105,12 +112,22 @@ class Sessions:
         The app: issuer and audience of its sessions, so that no other app's are accepted.
     lifetime
         How long a session lasts.
+    clock
+        The time (UTC, aware).
     """
 
-    def __init__(self, slug: str, lifetime: timedelta) -> None:
+    def __init__(
+        self,
+        slug: str,
+        lifetime: timedelta,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._slug = slug
         self._lifetime = lifetime
+        self._clock = clock
         self._keys: SessionKeys | None = None
+        self._published: dict[int, datetime] = {}
 
     @property
     def lifetime(self) -> timedelta:
@@ -118,7 +135,16 @@ class Sessions:
         return self._lifetime
 
     def use(self, keys: SessionKeys) -> None:
-        """Switch to other keys, at once."""
+        """Accept these keys at once, and sign with the newest once it is published.
+
+        Until then the key signs that did before, as long as it is accepted. A process that has just
+        started has seen no other and signs with the newest.
+        """
+        now = self._clock()
+        wait = timedelta(seconds=0 if self._keys is None else PUBLICATION_SECONDS)
+        self._published = {
+            version: self._published.get(version, now + wait) for version in keys.keys
+        }
         self._keys = keys
 
     def issue(self, subject: str, claims: Mapping[str, Any] | None = None) -> str:
@@ -135,16 +161,21 @@ class Sessions:
         ------
         TokenRequired
             If the app has no session key (yet).
+        TypeError
+            If the subject is no string.
         ValueError
-            If the subject is empty or a claim has a reserved name.
+            If it is empty or ``anonymous``, or a claim has a reserved name.
         """
         keys = self._held()
-        if not subject:
-            raise ValueError("a session needs a subject")
+        if not isinstance(subject, str):
+            raise TypeError(f"a session's subject is a string, not {type(subject).__name__}")
+        if not subject or subject == ANONYMOUS:
+            raise ValueError(f"a session needs a subject, and {ANONYMOUS!r} is nobody's name")
         taken = sorted(RESERVED.intersection(claims or ()))
         if taken:
             raise ValueError(f"the claims {', '.join(taken)} are set by the engine")
-        now = datetime.now(UTC)
+        now = self._clock()
+        version = self._signing_version(keys, now)
         payload = {
             **(claims or {}),
             "iss": self._slug,
@@ -154,9 +185,7 @@ class Sessions:
             "exp": now + self._lifetime,
             "jti": secrets.token_urlsafe(16),
         }
-        return jwt.encode(
-            payload, keys.keys[keys.current], ALGORITHM, headers={"kid": str(keys.current)}
-        )
+        return jwt.encode(payload, keys.keys[version], ALGORITHM, headers={"kid": str(version)})
 
     def verify(self, token: str | None) -> Session:
         """Return the session that a token stands for.
@@ -164,19 +193,21 @@ class Sessions:
         Raises
         ------
         TokenRequired
-            If there is no token, or the app has no session key (yet).
-        InvalidToken
+            If the app has no session key (yet).
+        SessionRequired
+            If there is no token.
+        SessionInvalid
             If it is malformed, expired, another app's, or signed with a key that is not accepted.
         """
         keys = self._held()
         if not token:
-            raise TokenRequired("there is no session; log in first")
+            raise SessionRequired("there is no session; log in first")
         try:
             kid = str(jwt.get_unverified_header(token).get("kid", ""))
             known = kid.isascii() and kid.isdecimal()
-            key = keys.accepted(int(kid), datetime.now(UTC)) if known else None
+            key = keys.accepted(int(kid), self._clock()) if known else None
             if key is None:
-                raise InvalidToken(
+                raise SessionInvalid(
                     "the session was signed with a key that is no longer accepted; log in again"
                 )
             payload = jwt.decode(
@@ -189,16 +220,24 @@ class Sessions:
                 options={"require": ["iss", "aud", "sub", "iat", "exp", "jti"]},
             )
         except jwt.ExpiredSignatureError:
-            raise InvalidToken("the session has expired; log in again") from None
+            raise SessionInvalid("the session has expired; log in again") from None
         except (jwt.InvalidTokenError, ValueError):
             # `from None`: PyJWT's messages repeat parts of the token.
-            raise InvalidToken("the session is not valid; log in again") from None
+            raise SessionInvalid("the session is not valid; log in again") from None
+        if payload["sub"] == ANONYMOUS:
+            raise SessionInvalid("the session is nobody's; log in again")
         return Session(
             subject=payload["sub"],
             claims={name: value for name, value in payload.items() if name not in RESERVED},
             expires_at=datetime.fromtimestamp(payload["exp"], UTC),
             id=payload["jti"],
         )
+
+    def _signing_version(self, keys: SessionKeys, now: datetime) -> int:
+        """Return the newest version that is accepted and published; if none is, the newest."""
+        published = (version for version, at in self._published.items() if at <= now)
+        usable = (version for version in published if keys.accepted(version, now) is not None)
+        return max(usable, default=keys.current)
 
     def _held(self) -> SessionKeys:
         if self._keys is None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = ["Rest", "end"]
+__all__ = ["Rest", "end", "finish"]
 
 AGAIN_SECONDS: Final = 0.5
 """How long a task has to end before it is cancelled once more."""
 
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 2.0
 """How long ending a task waits for it to rest; a call to MongoDB takes longer only if it hangs."""
 
 
@@ -39,14 +39,21 @@ class Rest:
         """End a task, when it rests or after a few seconds."""
         if task is None:
             return
+        try:
+            await self._until_it_rests(task)
+        finally:
+            await finish(end(task))
+
+    async def _until_it_rests(self, task: asyncio.Task[Any]) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE_SECONDS):
                 # Again, because it may have gone on before this coroutine was woken.
                 while not (self._resting.is_set() or task.done()):
                     resting = asyncio.ensure_future(self._resting.wait())
-                    await asyncio.wait({resting, task}, return_when=asyncio.FIRST_COMPLETED)
-                    resting.cancel()
-        await end(task)
+                    try:
+                        await asyncio.wait({resting, task}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        resting.cancel()
 
 
 async def end(*tasks: asyncio.Task[Any] | None) -> None:
@@ -64,3 +71,25 @@ async def end(*tasks: asyncio.Task[Any] | None) -> None:
         for task in done:
             if not task.cancelled():
                 task.exception()  # retrieved, so that asyncio does not report it
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Do to its end what must not be left half done; a cancellation meanwhile is raised after it.
+
+    Parameters
+    ----------
+    work
+        Something that ends by itself, soon.
+    """
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        if not task.cancelled():
+            task.exception()  # retrieved, so that asyncio does not report it
+        raise cancelled
+    task.result()

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 from mdb_operator.constants import LEASE_NAME
 from mdb_operator.exceptions import ConfigurationInvalid
 
@@ -76,6 +77,13 @@ class Config(BaseSettings):
             "What the database knows this installation by; no two may have the same. Default: the "
             "UID of the operator's namespace, with the Lease's name."
         ),
+    )
+    operator_class: str = Field(
+        default=DEFAULT_OPERATOR_CLASS,
+        max_length=63,
+        pattern=OPERATOR_CLASS_PATTERN,
+        title="Class",
+        description="The MdbApps that are handled, by their spec.operatorClass.",
     )
     mongodb_uri: SecretStr | None = Field(
         default=None,
@@ -170,6 +178,22 @@ class Config(BaseSettings):
         le=86400,
         title="Resync",
         description="Seconds after which an app is looked at although nothing happened.",
+    )
+    relist_seconds: float = Field(
+        default=300.0,
+        ge=1,
+        le=86400,
+        title="Relist",
+        description=(
+            "Seconds between two lists of all MdbApps, which find deletions that the watch lost, "
+            "and a watch that hangs."
+        ),
+    )
+    watch_limit_seconds: float = Field(
+        default=120.0,
+        ge=1,
+        title="Watch limit",
+        description="Seconds that the watch may be behind such a list before /healthz says so.",
     )
     concurrency: int = Field(
         default=8,

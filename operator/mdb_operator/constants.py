@@ -6,20 +6,13 @@ each is chosen here, once.
 
 from __future__ import annotations
 
-GROUP = "mdb-engine.dev"
-"""The API group, and the prefix of every label, annotation and finalizer that is ours."""
+from mdb_engine.models import mdbapp
 
-VERSION = "v1"
-"""The only version there will be: kopf converts nothing, so changes are additive (DESIGN 4)."""
-
-KIND = "MdbApp"
-"""The kind of the resource."""
-
-PLURAL = "mdbapps"
-"""The resource's name in URLs and RBAC rules."""
-
-API_VERSION = f"{GROUP}/{VERSION}"
-"""What stands in ``apiVersion``, in ownerReferences too."""
+GROUP = mdbapp.GROUP
+VERSION = mdbapp.VERSION
+KIND = mdbapp.KIND
+PLURAL = mdbapp.PLURAL
+API_VERSION = mdbapp.API_VERSION
 
 FINALIZER = f"{GROUP}/deregister"
 """Holds an MdbApp until its grants, users, secret and (by policy) data are gone."""
@@ -37,11 +30,8 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "mdb-operator"
 """The value of ``managed-by``, the field manager, and ``provider`` in the binding."""
 
-ANNOTATION_ROTATE_REQUESTED = f"{GROUP}/rotate-requested"
-"""Any new value asks for one rotation; one that is there at creation is no request."""
-
-ANNOTATION_REVOKE_PREVIOUS = f"{GROUP}/revoke-previous"
-"""Any new value ends every earlier version of the secret at once (a leaked secret)."""
+ANNOTATION_ROTATE_REQUESTED = mdbapp.ANNOTATION_ROTATE_REQUESTED
+ANNOTATION_REVOKE_PREVIOUS = mdbapp.ANNOTATION_REVOKE_PREVIOUS
 
 ANNOTATION_FORCE_DELETE = f"{GROUP}/force-delete"
 """``"true"`` lets a deletion finish although MongoDB cannot be reached.

@@ -7,13 +7,10 @@ speed drifts. ``make bench`` prints a table; nothing here is asserted, since tim
 from __future__ import annotations
 
 import asyncio
-import logging
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
-
-import structlog
 
 from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import MongoDBEngine
@@ -105,7 +102,6 @@ async def measure(alone: Call, through: Call) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with MongoServer(MongoConfig(die_with_parent=True), print) as started:
         asyncio.run(main("motor", started.uri))
         asyncio.run(main("pymongo", started.uri))

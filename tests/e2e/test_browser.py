@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
-from support.multi_app import World
+from support.multi_app import World, forwarded_port, run_simple_app
 from support.programs import program
 
 pytestmark = pytest.mark.root
@@ -169,6 +169,30 @@ def test_no_page_needs_another_server(
         shown = ".opblock" if path == "/docs" else "main section"
         expect(watched.page.locator(shown).first).to_be_visible(timeout=15_000)
         watched.assert_clean()
+
+
+def test_the_smallest_app_keeps_a_list_in_a_pod(
+    world: World, open_page: OpenPage, tmp_path: Path
+) -> None:
+    run_simple_app(world)
+    with forwarded_port(world, "service/simple-app", 8000) as port:
+        todo = open_page(f"http://127.0.0.1:{port}/")
+        page = todo.page
+        expect(page.get_by_role("status")).to_have_text("Nothing yet")
+        texts = ["Call Grace", "<img src=x onerror=alert(1)>", "Write to Ada"]
+        for text in texts:
+            page.get_by_label("A new task").fill(text)
+            page.keyboard.press("Enter")
+            expect(page.get_by_role("listitem").first).to_contain_text(text)
+        page.get_by_label("Call Grace", exact=True).check()
+        expect(page.get_by_role("status")).to_have_text("2 left")
+        page.get_by_role("button", name=f"Remove {texts[1]}").click()
+        expect(page.get_by_role("listitem")).to_have_count(2)
+        page.reload()
+        expect(page.get_by_role("listitem")).to_have_count(2)
+        expect(page.get_by_label("Call Grace", exact=True)).to_be_checked()
+        page.screenshot(path=tmp_path / "simple-app.png")
+        todo.assert_clean()
 
 
 if os.environ.get(SCREENSHOTS) == "1":

@@ -130,7 +130,7 @@ def test_a_rotation_fails_no_request(world: World, click_tracker: str, dashboard
             message="the operator makes a new version",
         )
         world.refresh_mounts("click-tracker")
-        swapped = f"credentials_swapped            slug=click_tracker version={before + 1}"
+        swapped = f"app click_tracker uses its new credentials: version {before} to {before + 1}"
         wait_until(
             lambda: (
                 swapped

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from kubernetes.config import new_client_from_config
 
-from mdb_operator.storage.resources import (
+from mdb_operator.kubernetes.resources import (
     DEPLOYMENTS,
     EVENTS,
     LEASES,

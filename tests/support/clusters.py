@@ -31,7 +31,7 @@ from devcluster.paths import NAME_VARIABLE, state_root
 from devcluster.progress import Progress
 from devcluster.provider import Provider
 from devcluster.providers import select
-from support.api import Api, close_connections, connection
+from support.api import Api, ApiError, close_connections, connection
 from support.shared import TestRun, is_worker
 from support.waiting import wait_until
 
@@ -46,7 +46,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
 """Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
 
-_FIXTURES = {"cluster", "control_plane", "namespace"}
+_FIXTURES = {"cluster", "control_plane", "namespace", "own_control_plane"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,11 @@ class Cluster:
     provider: Provider
     kubeconfig: Path
     run: TestRun
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return os.environ.get(NAME_VARIABLE) or self.run.name
 
     @property
     def environment(self) -> dict[str, str]:
@@ -113,6 +118,10 @@ class Cluster:
             If it fails; with what it wrote to standard error.
         """
         return self._run("helm", arguments, None, timeout)
+
+    def repair(self) -> None:
+        """Start again what has died of it."""
+        _up(self.run.name, ["--control-plane"])
 
     def provide_image(self, spec: images.ImageSpec) -> str:
         """Build an image and load it, once in a run, and return its tag."""
@@ -187,6 +196,19 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
 
 
 @pytest.fixture
+def own_control_plane() -> Iterator[Cluster]:
+    """Give an API server with its controllers that no other test uses, to be broken."""
+    run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
+    (run.directory / "started").write_text(run.name)
+    try:
+        _up(run.name, ["--control-plane"])
+        provider = select(run.name, Progress(), starting=False)
+        yield Cluster(provider, provider.kubeconfig(), run)
+    finally:
+        _end(run)
+
+
+@pytest.fixture
 def namespace(control_plane: Cluster) -> Iterator[str]:
     """Give a new namespace, ready for pods and removed after the test."""
     name = f"test-{secrets.token_hex(4)}"
@@ -216,9 +238,22 @@ def provide_crd(cluster: Cluster) -> None:
 
     def install() -> None:
         cluster.kubectl("apply", "--server-side", "--force-conflicts", "-f", str(CRD))
-        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", str(CRD))
+        # Asked here, because `kubectl wait` fails at once where there is no condition yet.
+        wait_until(
+            lambda: _answers(cluster.api),
+            deadline=30,
+            message="the API server's knowledge of MdbApps",
+        )
 
     cluster.run.once("mdbapps-crd", install)
+
+
+def _answers(api: Api) -> bool:
+    try:
+        api.objects("MdbApp", "default")
+    except ApiError:
+        return False
+    return True
 
 
 def cannot_test(reason: str) -> NoReturn:

@@ -13,7 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +25,8 @@ from pymongo.uri_parser import parse_uri
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_operator.constants import SECRET_TYPE
-from mdb_operator.metrics import WRITE_VERBS
-from mdb_operator.storage.kube import MDBAPPS, KubeClient
+from mdb_operator.kubernetes.client import MDBAPPS, KubeClient
+from mdb_operator.process.metrics import WRITE_VERBS
 from support.api import token_kubeconfig
 from support.clusters import Cluster, provide_crd
 from support.isolation import operator_uri
@@ -78,6 +78,8 @@ class Installation:
     uri
         Of the operator's own MongoDB user, which has exactly the documented rights where the server
         demands a login.
+    shared
+        A namespace of apps that is another's and is watched as well.
     settings
         Of the operator, over those that all tests share.
     processes
@@ -92,6 +94,7 @@ class Installation:
     others: Mapping[str, str]
     directory: Path
     uri: str = field(default="", repr=False)
+    shared: str = ""
     settings: dict[str, str] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
@@ -100,15 +103,27 @@ class Installation:
         """A driver's database for the test's own look at the data."""
         return self.server.client[self.database]
 
+    @property
+    def watched(self) -> list[str]:
+        """The namespaces whose apps the operator handles."""
+        return [self.apps, *self.others.values(), *filter(None, [self.shared])]
+
     # --- processes
 
-    def start(self, *, name: str = "operator-0", wait: bool = True, **settings: str) -> Process:
+    def start(
+        self,
+        *,
+        name: str = "operator-0",
+        wait: bool = True,
+        program: Sequence[str | Path] = (Path(sys.executable).with_name("mdb-operator"),),
+        **settings: str,
+    ) -> Process:
         """Start an operator and wait until it leads."""
         values = {
             "NAMESPACE": self.namespace,
             "POD_NAME": name,
             "KUBECONFIG": str(self.directory / "kubeconfig"),
-            "WATCH_NAMESPACES": ",".join([self.apps, *self.others.values()]),
+            "WATCH_NAMESPACES": ",".join(self.watched),
             "MONGODB_URI": self.uri,
             "MONGODB_DATABASE": self.database,
             "ISOLATION": "library" if self.uri == self.server.uri else "database",
@@ -124,7 +139,7 @@ class Installation:
         output = self.directory / f"operator-{len(self.processes)}.log"
         with output.open("wb") as file:
             popen = subprocess.Popen(
-                [Path(sys.executable).with_name("mdb-operator"), "run"],
+                [*program, "run"],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env={
@@ -407,6 +422,7 @@ def installed(
     server: Server,
     directory: Path,
     others: tuple[str, ...] = (),
+    shared: str = "",
     **settings: str,
 ) -> Iterator[Installation]:
     """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
@@ -421,6 +437,7 @@ def installed(
         others={name: f"{name}-{token}" for name in others},
         directory=directory,
         uri=server.uri,
+        shared=shared,
         settings=settings,
     )
     if parse_uri(server.uri)["username"]:
@@ -475,7 +492,7 @@ def _rendered(installation: Installation) -> list[dict[str, Any]]:
     values = {
         "serviceAccount": {"name": ACCOUNT},
         "fullnameOverride": installation.namespace,
-        "watchNamespaces": [installation.apps, *installation.others.values()],
+        "watchNamespaces": installation.watched,
         "masterKey": {"existingSecret": MASTER_KEY_SECRET},
         "mongodb": {"existingSecret": {"name": "unused"}},
         "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},

@@ -13,10 +13,9 @@ from pymongo.uri_parser import parse_uri
 
 from devcluster.filelock import hold
 from devcluster.paths import cache_dir
-from mdb_operator.models.mongodb_rights import OPERATOR_ROLE
-from support.clusters import cannot_test
+from mdb_operator.mongodb.rights import OPERATOR_ROLE
 from support.leakscan import register
-from support.programs import program
+from support.programs import installed_modules, program
 
 __all__ = ["node_program", "operator_uri", "shared_options"]
 
@@ -70,29 +69,11 @@ def node_program(name: str) -> list[str]:
     It is installed into the user's cache, once, by what the lock file says. Node looks for modules
     beside the program, so a copy of the program stands there.
     """
-    node, npm = program("node"), program("npm")
-    lock = (NODE / "package-lock.json").read_bytes()
-    directory = cache_dir() / f"isolation-node-{hashlib.sha256(lock).hexdigest()[:16]}"
+    directory = installed_modules(NODE)
     with hold(cache_dir() / "isolation-node.lock"):
-        if not (directory / "done").exists():
-            shutil.rmtree(directory, ignore_errors=True)
-            directory.mkdir()
-            for file in ("package.json", "package-lock.json"):
-                shutil.copy(NODE / file, directory)
-            done = subprocess.run(
-                [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--omit=peer"],
-                cwd=directory,
-                check=False,
-                capture_output=True,
-                text=True,
-                timeout=300,
-            )
-            if done.returncode != 0:
-                cannot_test(f"npm cannot install MongoDB's driver for Node: {done.stderr[-500:]}")
-            (directory / "done").touch()
         source = (NODE / name).read_bytes()
         # Named after its content: other runs may use another state of it at the same time.
         copy = directory / f"{hashlib.sha256(source).hexdigest()[:16]}-{name}"
         if not copy.exists():
             copy.write_bytes(source)
-    return [node, str(copy)]
+    return [program("node"), str(copy)]

@@ -160,7 +160,9 @@ class PlainClient:
                     if old is not None:
                         old.close()
                 assert client is not None
-                client[database][collection].insert_one({"from": "pymongo"})
+                client[database][collection].insert_one(
+                    {"app_id": collection.partition("_")[0], "from": "pymongo"}
+                )
                 client[database][collection].find_one({"from": "pymongo"})
                 self._counts.succeeded += 2
             except Exception as error:  # noqa: BLE001 - whatever it is, it is counted

@@ -28,11 +28,8 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
 EXAMPLE = ROOT / "examples" / "multi_app"
 
-RELEASE = "mdb"
-"""The Helm release."""
-
-OPERATOR = "mdb-mdb-operator"
-"""What its objects are called."""
+OPERATOR = RELEASE = "mdb-operator"
+"""The Helm release, and what its objects are called; as in the demo."""
 
 TRIAL = f"{OPERATOR}-trial-mongodb"
 """The StatefulSet of its MongoDB, its Service, and the Secret with its passwords."""
@@ -268,6 +265,25 @@ def run_click_tracker(world: World, namespace: str) -> None:
     world.await_app(namespace, "click-tracker")
     rollout = ("rollout", "status", "deployment/click-tracker", "--timeout=50s")
     world.cluster.kubectl("-n", namespace, *rollout)
+
+
+def run_simple_app(world: World) -> None:
+    """Run the smallest app in the shop until it is ready, from its own manifest."""
+    image = world.cluster.provide_image(
+        ImageSpec(
+            tag="localhost/mdb-simple:test",
+            context=ROOT,
+            dockerfile=ROOT / "examples" / "simple_app" / "Dockerfile",
+        )
+    )
+    manifest = (ROOT / "examples" / "simple_app" / "k8s.yaml").read_text()
+    kubectl = world.cluster.kubectl
+    kubectl(
+        *("-n", world.shop, "apply", "-f", "-"),
+        manifest=manifest.replace("mdb-simple:dev", image),
+    )
+    world.await_app(world.shop, "simple-app")
+    kubectl("-n", world.shop, "rollout", "status", "deployment/simple-app", "--timeout=50s")
 
 
 def install_release(

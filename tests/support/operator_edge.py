@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import SECRET_KEYS
-from mdb_operator.metrics import WRITE_VERBS
-from mdb_operator.storage.secrets import AppRef, DesiredSecret
+from mdb_operator.kubernetes.secrets import DesiredSecret
+from mdb_operator.process.metrics import WRITE_VERBS
 from support.waiting import wait_until
 
 Request = tuple[str, str, int]
@@ -23,7 +24,7 @@ def writes(requests: Requests) -> list[str]:
     return [verb for verb, _, _ in requests if verb in WRITE_VERBS]
 
 
-def desired_secret(owner: AppRef, name: str = "dashboard-mdb", value: str = "v") -> DesiredSecret:
+def desired_secret(owner: Owner, name: str = "dashboard-mdb", value: str = "v") -> DesiredSecret:
     """Return a projected Secret whose entries all hold the value."""
     return DesiredSecret(owner, name, dict.fromkeys(SECRET_KEYS, value))
 

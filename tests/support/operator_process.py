@@ -8,24 +8,43 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from mdb_operator.config import load_config
-from mdb_operator.factory import Factory
+from mdb_operator.handlers import operator
 from mdb_operator.logging import configure_logging
-from mdb_operator.process import READY_CONTROLLER
-from mdb_operator.runner import run
+from mdb_operator.process.context import READY_CONTROLLER
+from mdb_operator.process.factory import Factory
 
 
-async def controller(factory: Factory, stop: asyncio.Event) -> None:
-    """Say that it works, block the loop if asked to, and wait for the end."""
-    factory.context.readiness.hold(READY_CONTROLLER)
-    print("controller works", flush=True)  # noqa: T201 - the test reads it
-    if "block" in sys.argv:
-        time.sleep(600)  # noqa: ASYNC251 - what is to be noticed
-    await stop.wait()
-    print("controller stopped", flush=True)  # noqa: T201
+class Controller:
+    """Says that it works, blocks the loop if asked to, and waits for the end."""
+
+    def __init__(self, factory: Factory) -> None:
+        self._readiness = factory.context.readiness
+        self.started = asyncio.Event()
+
+    async def wait_for_database(self, _stop: asyncio.Event) -> None:
+        """Wait for nothing."""
+
+    def see(self, kind: str | None, body: Mapping[str, Any]) -> None:
+        """Ignore it."""
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        self._readiness.hold(READY_CONTROLLER)
+        self.started.set()
+        print("controller works", flush=True)  # noqa: T201 - the test reads it
+        if "block" in sys.argv:
+            time.sleep(600)  # noqa: ASYNC251 - what is to be noticed
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("controller stopped", flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":
     configure_logging("info")
-    asyncio.run(run(load_config(), controller))
+    vars(operator)["Controller"] = Controller
+    asyncio.run(operator.run(load_config()))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
@@ -31,3 +35,36 @@ def program(name: str) -> str:
     found = find(name)
     assert found is not None
     return found
+
+
+def installed_modules(source: Path) -> Path:
+    """Return a directory of the user's cache with the modules of Node's that a lock file names.
+
+    Parameters
+    ----------
+    source
+        Where ``package.json`` and ``package-lock.json`` are.
+    """
+    digest = hashlib.sha256((source / "package-lock.json").read_bytes()).hexdigest()[:16]
+    directory = cache_dir() / f"node-modules-{digest}"
+    with hold(cache_dir() / "node-modules.lock"):
+        if not (directory / "done").exists():
+            shutil.rmtree(directory, ignore_errors=True)
+            directory.mkdir()
+            for file in ("package.json", "package-lock.json"):
+                shutil.copy(source / file, directory)
+            done = subprocess.run(
+                [
+                    *(program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"),
+                    *("--omit=peer", "--omit=optional"),
+                ],
+                cwd=directory,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
+            if done.returncode != 0:
+                cannot_test(f"npm cannot install what {source} needs: {done.stderr[-500:]}")
+            (directory / "done").touch()
+    return directory

@@ -87,10 +87,13 @@ class Registries:
     clients: list[Any]
     writes: Writes
 
-    def connect(self, keys: Keyring = KEYS) -> Registry:
+    def connect(self, keys: Keyring = KEYS, **options: Any) -> Registry:
         driver = get_driver(self.driver_name)
         client = driver.connect(
-            self.database.uri, appname=self.database.name, event_listeners=[self.writes]
+            self.database.uri,
+            appname=self.database.name,
+            event_listeners=[self.writes],
+            **options,
         )
         self.clients.append(client)
         return Registry(client[self.database.name], driver, EnvelopeEncryptionService(keys))
@@ -126,7 +129,9 @@ class Registries:
         return [verifier["version"] for verifier in self.grant(slug)["verifiers"]]
 
     def insert(self, physical: str, *documents: dict[str, Any]) -> None:
-        self.database.client[self.database.name][physical].insert_many(list(documents))
+        """Insert documents whatever a validator says, as an administrator can."""
+        collection = self.database.client[self.database.name][physical]
+        collection.insert_many(list(documents), bypass_document_validation=True)
 
     def collections(self) -> set[str]:
         """Return the names of the apps' collections."""
@@ -138,6 +143,11 @@ class Registries:
         return self._failing(
             {"skip": writes}, {"failCommands": list(WRITE_COMMANDS), "errorCode": 8}
         )
+
+    def slow_index_builds(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Let MongoDB take so long for every index that our clients ask for."""
+        data = {"failCommands": ["createIndexes"], "blockConnection": True}
+        return self._failing("alwaysOn", {**data, "blockTimeMS": int(seconds * 1000)})
 
     def hanging_up(self) -> contextlib.AbstractContextManager[None]:
         """Let MongoDB close the connection instead of answering our clients."""

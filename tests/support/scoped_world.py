@@ -101,7 +101,13 @@ class World:
     def database(self) -> RawDatabase:
         return self.client[self.mongo.name]
 
-    def add(self, slug: str, collections: Iterable[str], reads: Iterable[str] = ()) -> None:
+    def add(
+        self,
+        slug: str,
+        collections: Iterable[str],
+        reads: Iterable[str] = (),
+        stamped: Iterable[str] = (),
+    ) -> None:
         self.grants[slug] = Grant(
             slug=slug,
             verifiers=(),
@@ -109,6 +115,7 @@ class World:
             write_scope=slug,
             collections=frozenset(collections),
             epoch=1,
+            stamped=frozenset(stamped),
         )
 
     def let_read(self, reader: str, *owners: str) -> None:

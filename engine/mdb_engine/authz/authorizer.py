@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, runtime_checkable
-
-import structlog
 
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 
 __all__ = ["Authorizer", "AuthorizerUnavailable", "PolicyDenied", "authorize"]
 
-_logger = structlog.get_logger("mdb_engine.authz")
+_logger = logging.getLogger("mdb_engine.authz")
 
 
 class PolicyDenied(ScopeDenied):
@@ -23,6 +22,7 @@ class AuthorizerUnavailable(MdbEngineError):
     """The authoriser could not answer, so the answer is no."""
 
     code = "authorizer_unavailable"
+    summary = "it could not be decided whether this is allowed, so it is not"
 
 
 @runtime_checkable
@@ -35,7 +35,7 @@ class Authorizer(Protocol):
         Parameters
         ----------
         subject
-            Who asks: the subject of a session.
+            Who asks: the subject of a session, or ``anonymous``, which no session's subject is.
         action
             What they want to do: ``read``.
         resource
@@ -58,7 +58,7 @@ async def authorize(authorizer: Authorizer, subject: str, action: str, resource:
     except MdbEngineError:
         raise
     except Exception as error:
-        _logger.exception("authorizer_failed", kind=type(error).__name__, action=action)
+        _logger.exception("the authoriser failed, asked about the action %r", action)
         # `from None`: what a policy says about a user is nobody else's business.
         raise AuthorizerUnavailable(
             f"the authoriser failed ({type(error).__name__}); access is refused until it answers"

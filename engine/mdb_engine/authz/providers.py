@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -13,12 +12,6 @@ from mdb_engine.exceptions import Fault, ManifestInvalid
 from mdb_engine.models.manifest import Policy
 
 __all__ = ["make_authorizer"]
-
-PROVIDERS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "casbin": ("mdb_engine.authz.casbin", "CasbinAuthorizer", "CasbinSettings"),
-    "oso": ("mdb_engine.authz.oso", "OsoAuthorizer", "OsoSettings"),
-}
-"""Module, authoriser and settings of each provider; imported when asked for, as it is an extra."""
 
 _AT: Final = "auth.policy"
 
@@ -36,7 +29,7 @@ def make_authorizer(policy: Policy, custom: Authorizer | None = None) -> Authori
     Raises
     ------
     ManifestInvalid
-        If the provider is unknown or not installed, or its settings are wrong.
+        If the provider is not installed, or its settings are wrong.
     """
     if policy.provider == "custom":
         if custom is None:
@@ -45,19 +38,14 @@ def make_authorizer(policy: Policy, custom: Authorizer | None = None) -> Authori
     if custom is not None:
         raise _invalid("provider", "is not custom, but create_app was given an authorizer=")
     try:
-        module_name, authorizer_name, settings_name = PROVIDERS[policy.provider]
-    except KeyError:
-        raise _invalid("provider", f"{policy.provider!r} is not known") from None
-    try:
-        module: Any = importlib.import_module(module_name)
+        casbin: Any = importlib.import_module("mdb_engine.authz.casbin")
     except ModuleNotFoundError as error:
         raise _invalid(
             "provider",
-            f"{policy.provider} is not installed (no module {error.name}); install "
-            f"mdb-engine[{policy.provider}]",
+            f"casbin is not installed (no module {error.name}); install mdbapp-engine[casbin]",
         ) from None
     try:
-        settings = getattr(module, settings_name).model_validate(policy.authorization)
+        settings = casbin.CasbinSettings.model_validate(policy.authorization)
     except ValidationError as error:
         faults = [
             Fault(".".join((_AT, "authorization", *map(str, one["loc"]))), one["msg"])
@@ -65,9 +53,11 @@ def make_authorizer(policy: Policy, custom: Authorizer | None = None) -> Authori
         ]
         raise ManifestInvalid(faults) from None
     try:
-        authorizer: Authorizer = getattr(module, authorizer_name)(**settings.model_dump())
-    except Exception as error:  # noqa: BLE001 - each provider has errors of its own
-        raise _invalid("authorization", f"{policy.provider} refuses it: {error}") from None
+        authorizer: Authorizer = casbin.CasbinAuthorizer(**settings.model_dump())
+    except ManifestInvalid:
+        raise
+    except Exception as error:  # noqa: BLE001 - Casbin raises whatever its parsers raise
+        raise _invalid("authorization", f"casbin refuses it: {error}") from None
     return authorizer
 
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeAlias
 
-__all__ = ["utcnow"]
+__all__ = ["Clock", "utcnow"]
+
+Clock: TypeAlias = Callable[[], datetime]
+"""Returns the time, as `utcnow` does. The operator's follows MongoDB's own clock, so that the end
+of an overlap is not a matter of which replica leads."""
 
 
 def utcnow() -> datetime:

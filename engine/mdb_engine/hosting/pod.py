@@ -8,17 +8,17 @@ the overlap, and it is tried again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import structlog
 from pydantic import SecretStr
 
 from mdb_engine.binding import Binding, BindingError, fingerprint, read_binding
 from mdb_engine.connection import ConnectionSettings
 from mdb_engine.driver import RawDatabase
-from mdb_engine.exceptions import InvalidToken, MdbEngineError, ScopeDenied
+from mdb_engine.exceptions import GrantMalformed, InvalidToken, MdbEngineError, ScopeDenied
 from mdb_engine.hosting.runtime import KeysListener, Runtime
 from mdb_engine.models.access import Grant
 from mdb_engine.models.manifest import Manifest
@@ -33,7 +33,7 @@ __all__ = ["PodHosting"]
 LONGEST_RETRY_SECONDS: Final = 10.0
 """How far apart attempts to use new credentials may get; an overlap lasts at least 120 s."""
 
-_logger = structlog.get_logger("mdb_engine.pod")
+_logger = logging.getLogger("mdb_engine.pod")
 
 
 class PodHosting:
@@ -157,12 +157,15 @@ class PodHosting:
 
         async def verify(database: RawDatabase) -> None:
             now = datetime.now(UTC)
-            accepting.extend(
-                grant
-                for grant in await read_grants(database, {app_key(new.slug)})
-                if grant.slug == new.slug
-                and accepted_version(token, grant.verifiers, now) is not None
-            )
+            row = (await read_grants(database, {app_key(new.slug)})).get(app_key(new.slug))
+            if isinstance(row, GrantMalformed):
+                raise row
+            if (
+                row is not None
+                and row.slug == new.slug
+                and accepted_version(token, row.verifiers, now) is not None
+            ):
+                accepting.append(row)
             if not accepting:
                 raise InvalidToken(
                     f"version {new.version} of the secret of app {new.slug!r} is mounted, but not "
@@ -180,7 +183,7 @@ class PodHosting:
         if new.version != old.version:
             change = f"version {old.version} to {new.version}"
             self._runtime.audit.record("token_changed", new.slug, message=change)
-            _logger.info("credentials_swapped", slug=new.slug, version=new.version)
+            _logger.info("app %s uses its new credentials: %s", new.slug, change)
 
     def _use(self, binding: Binding, token: PresentedToken) -> None:
         self._binding = binding
@@ -208,7 +211,9 @@ class PodHosting:
     def _failed(self, error: Exception) -> None:
         problem = error.message if isinstance(error, MdbEngineError) else type(error).__name__
         if problem != self._problem:
-            _logger.warning("new_credentials_not_in_use", slug=self.slug, reason=problem)
+            _logger.warning(
+                "app %s does not use the credentials that are mounted: %s", self.slug, problem
+            )
         self._problem = problem
 
     def _solved(self) -> None:

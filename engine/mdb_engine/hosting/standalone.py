@@ -7,10 +7,10 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import UTC, datetime
 from typing import Final
 
-import structlog
 from pydantic import SecretStr
 
 from mdb_engine.config import secret_from_environment
@@ -31,7 +31,10 @@ __all__ = ["StandaloneHosting"]
 RETRY_SECONDS: Final = 1.0
 """How soon tokens are looked up again when the database could not say."""
 
-_logger = structlog.get_logger("mdb_engine.standalone")
+TRIM_SECONDS: Final = 3600.0
+"""How often the audit trail is held against its bound: each time, it is read once."""
+
+_logger = logging.getLogger("mdb_engine.standalone")
 
 
 class StandaloneHosting:
@@ -67,6 +70,8 @@ class StandaloneHosting:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._rest = Rest()
+        self._trimming: asyncio.Task[None] | None = None
+        self._trim_rest = Rest()
         runtime.cache.on_change(self._changed.set)
 
     @property
@@ -105,11 +110,14 @@ class StandaloneHosting:
         """Begin to follow rotations; needs a running loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._follow(), name="mdb-engine tokens")
+            self._trimming = asyncio.create_task(self._trim(), name="mdb-engine audit bound")
 
     async def stop(self) -> None:
         """End following rotations."""
-        await self._rest.end(self._task)
-        self._task = None
+        await asyncio.gather(
+            self._rest.end(self._task), self._trim_rest.end(self._trimming), return_exceptions=True
+        )
+        self._task = self._trimming = None
 
     def token(self, slug: str) -> PresentedToken | None:
         """Return the token from the environment, else the one of an app that registered here."""
@@ -124,10 +132,10 @@ class StandaloneHosting:
         """Register an app, or update what it registered before, and find its token."""
         spec = manifest.to_spec()
         registration = await self.registry.register(spec)
+        for conflict in registration.conflicts:
+            logging.getLogger(__name__).error(conflict.message, extra={"slug": spec.slug})
         for denied in registration.grants.denied:
-            _logger.warning(
-                "scope_not_granted", slug=spec.slug, scope=denied.slug, reason=denied.reason
-            )
+            _logger.warning("app %s may not read app %s: %s", spec.slug, denied.slug, denied.reason)
         await self._reveal(spec.slug)
         await self._runtime.cache.refresh()
 
@@ -162,7 +170,7 @@ class StandaloneHosting:
         await self._runtime.cache.refresh()
         change = f"version {revealed.version} to {new.version}"
         self._runtime.audit.record("token_changed", slug, message=change)
-        _logger.info("secret_rotated", slug=slug, version=new.version)
+        _logger.info("the secret of app %s was rotated: %s", slug, change)
         return new.current.token
 
     async def _reveal(self, slug: str) -> RevealedSecrets:
@@ -178,6 +186,19 @@ class StandaloneHosting:
         self._on_keys(slug, SessionKeys(revealed.version, keys, ends))
         return revealed
 
+    async def _trim(self) -> None:
+        """Keep the audit trail under its bound, which is nobody else's business here."""
+        while True:
+            with self._trim_rest.here():
+                await asyncio.sleep(TRIM_SECONDS)
+            try:
+                removed = await self.registry.trim_audit()
+            except MdbEngineError as error:
+                _logger.warning("the audit trail could not be trimmed: %s", error.message)
+            else:
+                if removed:
+                    _logger.warning("the audit trail was full; its %s oldest events went", removed)
+
     async def _follow(self) -> None:
         """Look up the credentials of an app again when other versions of them are accepted."""
         while True:
@@ -191,7 +212,7 @@ class StandaloneHosting:
                 try:
                     await self._reveal(slug)
                 except MdbEngineError as error:
-                    _logger.warning("token_not_found", slug=slug, code=error.code)
+                    _logger.warning("the secret of app %s cannot be read: %s", slug, error.message)
                     with self._rest.here():
                         await asyncio.sleep(RETRY_SECONDS)
                     self._changed.set()

@@ -7,7 +7,7 @@ scoped database needs to know: it decides without I/O, so an operation costs one
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class Verifier:
         When this version stops being accepted (UTC, aware), or None for the current one.
     """
 
-    sha256: bytes
+    sha256: bytes = field(repr=False)
     version: int
     not_after: datetime | None = None
 
@@ -56,6 +56,9 @@ class Grant:
         Logical names of its declared collections.
     epoch
         Grows with every change of the row.
+    stamped
+        Those of the collections in which MongoDB itself refuses documents of another stamp, and
+        which hold none.
     """
 
     slug: str
@@ -64,6 +67,7 @@ class Grant:
     write_scope: str
     collections: frozenset[str]
     epoch: int
+    stamped: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +82,17 @@ class Target:
         The slug of the app that it belongs to; every document in it carries that ``app_id``.
     writable
         Whether it is the asking app's own and its handle may write.
+    declared
+        Whether its app declared it, so that it is the platform's to make and to drop.
+    stamped
+        Whether MongoDB itself refuses documents of another stamp in it, and it holds none.
     """
 
     physical: str
     owner: str
     writable: bool
+    declared: bool = field(default=False, compare=False)
+    stamped: bool = field(default=False, compare=False)
 
 
 class Access(Protocol):
@@ -116,7 +126,7 @@ class Access(Protocol):
         ScopeDenied
             If the collection belongs to an app that this handle may not read, or is the engine's.
         QueryRefused
-            If the name is malformed or ambiguous between two apps.
+            If the name is malformed, or it is not declared and could be another app's.
         """
 
 

@@ -1,4 +1,4 @@
-"""Who owns an app, what is registered of it, and which scopes it was granted."""
+"""What is registered of an app, and which scopes it was granted."""
 
 from __future__ import annotations
 
@@ -7,39 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.owner import Owner
 
 __all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner"]
-
-
-@dataclass(frozen=True, slots=True)
-class Owner:
-    """Whose an app is.
-
-    Parameters
-    ----------
-    namespace
-        The namespace of its MdbApp, or an empty string for apps that register themselves, which
-        no Kubernetes namespace can be called: these count as one namespace.
-    name
-        The name of its MdbApp, or the slug of an app that registered itself.
-    uid
-        The UID of its MdbApp: an object of the same name made later is another object.
-    """
-
-    namespace: str
-    name: str
-    uid: str
-
-    @classmethod
-    def standalone(cls, slug: str) -> Owner:
-        """Return the owner of an app that registers itself, without Kubernetes."""
-        return cls(namespace="", name=slug, uid="standalone")
-
-    @property
-    def is_standalone(self) -> bool:
-        """Whether the app registers itself, without Kubernetes."""
-        return not self.namespace
 
 
 class AppState(StrEnum):
@@ -74,7 +46,13 @@ class AppRecord:
     claims
         Physical names of all collections it ever declared; they stay its own while it exists.
     managed_indexes
-        Names of the indexes that the registry made, by logical collection.
+        The indexes that the registry made, by logical collection.
+    secret_names
+        Names under which a Kubernetes Secret of the app may stand, the present one included: known
+        before the Secret is written, so that none is forgotten when the name changes.
+    stamped
+        Logical names of the declared collections in which MongoDB holds the stamp: a validator
+        refuses documents of another one, and none was there when it was put.
     secret_floor
         The highest version that any earlier secret of this slug had.
     epoch_floor
@@ -94,7 +72,9 @@ class AppRecord:
     claims: frozenset[str]
     created_at: datetime
     updated_at: datetime
-    managed_indexes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    managed_indexes: Mapping[str, frozenset[ManagedName]] = field(default_factory=dict)
+    secret_names: frozenset[str] = frozenset()
+    stamped: frozenset[str] = frozenset()
     secret_floor: int = 0
     epoch_floor: int = 0
     revision: int = 1
@@ -141,6 +121,10 @@ class GrantOutcome:
         The epoch of its row of grants, or 0 where it has none (no secret, or not active).
     changed
         Whether this publication wrote the row.
+    readers
+        The active apps that name it in their read scopes, sorted.
+    readers_changed
+        Those of them whose rows this publication wrote.
     """
 
     slug: str
@@ -148,3 +132,5 @@ class GrantOutcome:
     denied: tuple[DeniedScope, ...]
     epoch: int
     changed: bool
+    readers: tuple[str, ...] = ()
+    readers_changed: tuple[str, ...] = ()

@@ -20,11 +20,14 @@ class Installation:
         Where it is installed, for people to read.
     claimed_at
         When it took the database; None of one that has not.
+    adopted_from
+        The installations whose database and apps it took over, by identity.
     """
 
     identity: str
     namespace: str
     claimed_at: datetime | None = None
+    adopted_from: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return it as people are told of it."""

@@ -35,14 +35,26 @@ CollectionName = Annotated[str, Field(max_length=48, pattern=COLLECTION_PATTERN)
 class Policy(Part):
     """Who may call the app: settings of the authoriser in front of it."""
 
-    provider: Literal["casbin", "oso", "custom"] = Field(
-        default="casbin", description="The authoriser; one that is not installed stops the start."
+    provider: Literal["casbin", "custom"] = Field(
+        default="casbin",
+        description="The authoriser: casbin, embedded, or the app's own; see create_app.",
     )
     required: bool = Field(default=True, description="Whether a request needs a user.")
     allow_anonymous: bool = Field(default=False, description="Whether it may be without one.")
     authorization: dict[str, JsonValue] = Field(
         default_factory=dict, description="The authoriser's own settings."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_provider_that_has_ended(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and value.get("provider") == "oso":
+            raise misplaced(
+                "the Oso library has been given up by its makers; write custom, and pass an "
+                "authoriser that asks what you run: create_app(authorizer=...)",
+                "provider",
+            )
+        return value
 
 
 class Auth(Part):

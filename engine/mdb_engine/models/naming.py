@@ -7,11 +7,22 @@ is never taken apart here: it is looked up among the names that registered apps 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+from typing import Final
 
-from mdb_engine.constants import ENGINE_COLLECTIONS
+from mdb_engine.constants import COLLECTION_PATTERN, ENGINE_COLLECTIONS, SLUG_PATTERN
 
-__all__ = ["app_key", "is_engine_collection", "longest_owner", "physical_name"]
+__all__ = [
+    "app_key",
+    "is_engine_collection",
+    "longer_slug",
+    "longest_owner",
+    "physical_name",
+]
+
+_SLUG: Final = re.compile(SLUG_PATTERN)
+_COLLECTION: Final = re.compile(COLLECTION_PATTERN)
 
 
 def app_key(slug: str) -> str:
@@ -37,3 +48,16 @@ def longest_owner(physical: str, slugs: Iterable[str]) -> str | None:
     """
     owners = (slug for slug in slugs if physical.startswith(f"{slug}_"))
     return max(owners, key=len, default=None)
+
+
+def longer_slug(slug: str, collection: str) -> str | None:
+    """Return a slug, registered or not, that could own a collection of this app, or None.
+
+    ``shop`` + ``eu_orders`` is ``shop_eu`` + ``orders`` as soon as somebody registers that; and
+    ``eu-orders`` reads like it, as ``-`` and ``_`` count as one character in a slug.
+    """
+    for match in re.finditer("[-_]", collection):
+        longer = physical_name(slug, collection[: match.start()])
+        if _SLUG.fullmatch(longer) and _COLLECTION.fullmatch(collection[match.end() :]):
+            return longer
+    return None

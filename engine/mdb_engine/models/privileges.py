@@ -34,14 +34,15 @@ OWN_ACTIONS: Final = frozenset(
         "createIndex",
         "dropIndex",
         "listIndexes",
-        "dropCollection",
         "changeStream",
     }
 )
 """On the app's own collections: what the library offers on them, and nothing that reaches further.
 
-``collMod``, ``renameCollectionSameDB`` and ``bypassDocumentValidation`` are left out on purpose: a
-validator or an index that the platform set must not be undone by the app that it binds.
+``collMod``, ``renameCollectionSameDB``, ``bypassDocumentValidation`` and ``dropCollection`` are
+left out on purpose: the validator that holds the app's stamp must not be undone by the app that it
+binds. ``insert`` lets it make a collection that is not there, so they are made before its user can
+log in, and one that it cannot drop it cannot make again.
 """
 
 GRANTED_ACTIONS: Final = frozenset({"find", "changeStream"})

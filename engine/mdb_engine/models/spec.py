@@ -21,6 +21,7 @@ from mdb_engine.constants import (
 )
 from mdb_engine.models.base import Part, misplaced, parse
 from mdb_engine.models.indexes import Index
+from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 
 __all__ = [
     "Collection",
@@ -133,8 +134,9 @@ class Collection(Part):
         default=(),
         max_length=MAX_INDEXES,
         description=(
-            "Indexes of the collection. One that is changed here is rebuilt, one that is removed "
-            "here is dropped; indexes that the app itself made are left alone."
+            "Indexes of the collection. One that is changed here is changed in place or built "
+            "beside the former, which is dropped afterwards; one that is removed here is dropped. "
+            "Indexes that were not made from this list are left alone."
         ),
     )
 
@@ -275,6 +277,16 @@ class MdbAppSpec(Part):
             "What becomes of the app's data when this MdbApp is deleted. Retain keeps it, and the "
             "slug, for this namespace; Delete drops its collections. The secret and all access end "
             "either way."
+        ),
+    )
+    operator_class: str = Field(
+        default=DEFAULT_OPERATOR_CLASS,
+        max_length=63,
+        pattern=OPERATOR_CLASS_PATTERN,
+        description=(
+            "The class of the operator's installations that handle this app. Changing it hands the "
+            "app over: the former installation ends all access and keeps the data in its database, "
+            "and one of the new class registers the app anew in its own."
         ),
     )
     suspend: bool = Field(

@@ -14,7 +14,12 @@ from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, Up
 from mdb_engine.models.access import Target
 from mdb_engine.scoped.documents import stamp_document, stamp_replacement
 from mdb_engine.scoped.errors import OptionRefused
-from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
+from mdb_engine.scoped.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import (
     DeleteOptions,
@@ -144,7 +149,8 @@ _KINDS: Mapping[type, Callable[[Mapping[str, Any], Target, Limits, str], Request
 
 def _filter(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> dict[str, Any]:
     scope = scope_upsert_filter if fields.get("upsert") else scope_filter
-    return scope(fields["filter"], target, limits, path=f"{path}.filter")
+    query = scope(fields["filter"], target, limits, path=f"{path}.filter")
+    return exactly(query, target, fields)
 
 
 def _options(fields: Mapping[str, Any], allowed: type, limits: Limits, path: str) -> dict[str, Any]:

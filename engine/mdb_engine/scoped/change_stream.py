@@ -7,7 +7,7 @@ least once in every wait for the server, whether or not anything changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
@@ -43,8 +43,8 @@ class ScopedChangeStream(Iteration):
 
     Notes
     -----
-    It is opened by ``async with``, or else by the first change that is asked for; what happens
-    before is not seen.
+    It is opened by ``async with``, or where it is awaited as PyMongo's is, or else by the first
+    change that is asked for; what happens before is not seen.
 
     Examples
     --------
@@ -84,6 +84,9 @@ class ScopedChangeStream(Iteration):
     async def __aenter__(self) -> Self:
         await self.__ready()
         return self
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.__aenter__().__await__()
 
     @property
     def alive(self) -> bool:

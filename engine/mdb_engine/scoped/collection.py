@@ -11,6 +11,7 @@ from pymongo.write_concern import WriteConcern
 
 from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
 from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
+from mdb_engine.scoped.filters import scope_filter
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
 from mdb_engine.scoped.operation import Purpose, Reference, Seam
@@ -128,7 +129,14 @@ class ScopedCollection(Reads, Writes, IndexOperations):
         return ScopedCollection(self.__seam, reference)
 
     async def options(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
-        """Return the options that the collection was made with; the app's own only."""
+        """Return the options that the collection was made with; the app's own only.
+
+        Raises
+        ------
+        ScopeDenied
+            With ``isolation: database``: MongoDB shows them to none but who may see those of all
+            apps' collections.
+        """
         with self._begin("options", Purpose.OWN) as operation:
             settings = self._options("options", options, CommonOptions)
         return dict(await operation.run("options", **settings))
@@ -136,11 +144,29 @@ class ScopedCollection(Reads, Writes, IndexOperations):
     async def drop(self, **options: Unpack[CommonOptions]) -> None:
         """Drop the collection with its indexes; the app's own only.
 
-        Indexes that the manifest declares are made again by the operator, or when the app starts.
+        One that the manifest declares is emptied, and its indexes are dropped: it belongs to the
+        platform, as does the validator by which MongoDB holds the stamp. Indexes that the manifest
+        declares are made again by the operator, or when the app starts.
+
+        Parameters
+        ----------
+        **options
+            See `CommonOptions`.
+
+        Raises
+        ------
+        LimitExceeded
+            If a declared collection has more documents than can be deleted within the time limit;
+            those that were deleted stay so. Go on, or use a handle with another limit.
         """
         with self._begin("drop", Purpose.WRITE) as operation:
             settings = self._options("drop", options, CommonOptions)
-        await operation.run("drop", **settings)
+            query = scope_filter(None, operation.target, operation.seam.limits)
+        if not operation.target.declared:
+            await operation.run("drop", **settings)
+            return
+        await operation.run("delete_many", query, **settings)
+        await operation.run("drop_indexes", **settings)
 
     def __setting(self, name: str) -> Any:
         given = dict(self.__reference.options)

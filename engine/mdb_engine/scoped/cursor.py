@@ -1,5 +1,7 @@
 """Cursors as Motor's: made without awaiting, chained, then iterated or collected.
 
+Those of commands may be awaited as well, which PyMongo demands and Motor does not know.
+
 Everything that can be refused is refused when the cursor is made or chained, not at the first
 document. The server is asked at the first document, as with Motor; an ``aggregate`` that ends in
 ``$out`` or ``$merge`` therefore writes when it is first iterated.
@@ -11,7 +13,7 @@ while it runs: whoever was revoked gets no further batch.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self, Unpack
@@ -21,6 +23,7 @@ from pymongo.errors import InvalidOperation, PyMongoError
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.scoped.errors import Translation
+from mdb_engine.scoped.filters import exactly
 from mdb_engine.scoped.iteration import Document, Iteration
 from mdb_engine.scoped.not_offered import CURSOR_REFUSED
 from mdb_engine.scoped.operation import Operation, Purpose
@@ -34,7 +37,7 @@ from mdb_engine.scoped.options import (
 from mdb_engine.scoped.projections import scope_projection
 from mdb_engine.scoped.transaction import Transaction, sealed
 
-__all__ = ["Document", "ScopedCommandCursor", "ScopedCursor"]
+__all__ = ["Document", "ScopedCommandCursor", "ScopedCursor", "ServerCursor"]
 
 RECHECK_SECONDS = 0.1
 """How long a running cursor relies on one check of the token. Far below ``grant_ttl``, so it adds
@@ -46,10 +49,8 @@ CHUNK = 1000
 Opener = Callable[[RawCollection, RawSession | None], Awaitable[RawCursor]]
 
 
-class ScopedCommandCursor(Iteration):
-    """The documents that a command returns: those of ``aggregate``, or a collection's indexes.
-
-    It is iterated with ``async for`` or collected with `to_list`, once. Made by `ScopedCollection`.
+class ServerCursor(Iteration):
+    """What the cursors have in common: iterated with ``async for`` or collected with `to_list`.
 
     Parameters
     ----------
@@ -187,6 +188,15 @@ class ScopedCommandCursor(Iteration):
         self.__closed = False
         self.__retrieved = 0
 
+    async def _opened(self) -> Self:
+        """Ask the server, if it was not asked yet; for `ScopedCommandCursor`."""
+        if not self.alive:
+            return self
+        raw = await self.__ready()
+        driver = self.__operation.seam.driver
+        await self.__operation.ask(lambda: driver.begin(raw), bounded=self.__bounded)
+        return self
+
     async def __ready(self) -> RawCursor:
         """Return the driver's cursor, made if need be, for an app that is still admitted."""
         if time.monotonic() - self.__checked > RECHECK_SECONDS:
@@ -210,7 +220,20 @@ class ScopedCommandCursor(Iteration):
         self.__checked = time.monotonic()
 
 
-class ScopedCursor(ScopedCommandCursor):
+class ScopedCommandCursor(ServerCursor):
+    """The documents that a command returns: those of ``aggregate``, or a collection's indexes.
+
+    Made by `ScopedCollection`, and read once. It may be awaited, as PyMongo's is: the server is
+    asked then, and a pipeline that writes has written.
+    """
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self._opened().__await__()
+
+
+class ScopedCursor(ServerCursor):
     """The documents that ``find`` returns. Its methods chain until the first document is read.
 
     Parameters
@@ -323,8 +346,9 @@ class ScopedCursor(ScopedCommandCursor):
             limits = operation.seam.limits
             field = field_name(key, limits, "key")
             given = accept("distinct", options, DistinctOptions, limits)
+            query = exactly(self.__query, operation.target, given)
             given.setdefault("session", self.__session)
-        found: list[Any] = await operation.run("distinct", field, self.__query, **given)
+        found: list[Any] = await operation.run("distinct", field, query, **given)
         return found
 
     async def explain(self) -> Document:
@@ -340,9 +364,10 @@ class ScopedCursor(ScopedCommandCursor):
 
     async def __find(self, collection: RawCollection, session: RawSession | None) -> RawCursor:
         settings = dict(self.__settings)
+        query = exactly(self.__query, self.__operation.target, settings)
         if session is not None:
             settings["session"] = session
-        return collection.find(self.__query, self.__projection, **settings)
+        return collection.find(query, self.__projection, **settings)
 
     def __set(self, **options: Any) -> Self:
         self.__check_unread()

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
 from pymongo.collation import Collation
+from pymongo.errors import OperationFailure
 
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
 from mdb_engine.models.access import Access, Gate
+from mdb_engine.models.layout import stamped_validator
 from mdb_engine.scoped.collection import ScopedCollection
 from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
 from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
@@ -166,6 +168,9 @@ class ScopedDatabase:
     ) -> ScopedCollection:
         """Make an own collection; MongoDB makes it by itself at the first insert, too.
 
+        MongoDB is to hold the app's stamp in it, by a validator beside the caller's own. One that
+        the manifest declares is there already: while it is empty, making it does nothing.
+
         Parameters
         ----------
         name
@@ -178,22 +183,30 @@ class ScopedDatabase:
         ScopeDenied
             If the name is another app's.
         pymongo.errors.OperationFailure
-            If it exists already with other options.
+            If it exists already.
         """
         seam = self.__seam
         reference = Reference(_text(name, "a name"), None, self.__options)
         with Operation(seam, "create_collection", reference, Purpose.WRITE) as operation:
-            plain = _create_options(options, seam.limits)
+            plain = _create_options(options, operation.target.owner, seam.limits)
         collection, raw_session = operation.place(options.get("session"))
         if raw_session is not None:
             plain["session"] = raw_session
-        await operation.send(
-            lambda: collection.database.create_collection(
-                operation.target.physical, check_exists=False, **plain
-            ),
-            bounded=True,
-        )
-        return ScopedCollection(seam, reference)
+        made = ScopedCollection(seam, reference)
+        try:
+            await operation.send(
+                lambda: collection.database.create_collection(
+                    operation.target.physical, check_exists=False, **plain
+                ),
+                bounded=True,
+            )
+        except OperationFailure as error:
+            asked = options.keys() - {"session"}
+            if error.code != _NAMESPACE_EXISTS or asked or not operation.target.declared:
+                raise
+            if await made.find_one({}, {"_id": 1}) is not None:
+                raise
+        return made
 
     async def drop_collection(self, name_or_collection: str | ScopedCollection) -> None:
         """Drop an own collection; as `ScopedCollection.drop`."""
@@ -244,8 +257,8 @@ class ScopedApp:
         raise OptionRefused("an app's collections cannot be iterated")
 
 
-def _create_options(options: CreateOptions, limits: Limits) -> dict[str, Any]:
-    """Check and copy the options that the server gets."""
+def _create_options(options: CreateOptions, slug: str, limits: Limits) -> dict[str, Any]:
+    """Check and copy the options that the server gets, with the validator of the stamp."""
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in CreateOptions.__annotations__:
@@ -254,9 +267,20 @@ def _create_options(options: CreateOptions, limits: Limits) -> dict[str, Any]:
     if "collation" in given:
         given["collation"] = collation_document(given["collation"], limits, "collation")
     plain = plain_mapping(given, limits, "options")
-    if "validator" in plain:
-        check_filter(plain["validator"], "validator", text=False)
+    own = plain.get("validator", {})
+    check_filter(own, "validator", text=False)
+    for name, only in _ENFORCED.items():
+        if plain.setdefault(name, only) != only:
+            raise OptionRefused(
+                f"{name} has to be {only!r}: the same validator holds the app's stamp", path=name
+            )
+    plain["validator"] = stamped_validator(slug, own, collated="collation" in plain)
     return plain
+
+
+_NAMESPACE_EXISTS = 48
+
+_ENFORCED = {"validationLevel": "strict", "validationAction": "error"}
 
 
 def _text(value: object, what: str) -> str:

@@ -12,9 +12,9 @@ a lack of privileges repeats the whole command, with the values in its filter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 
 from pymongo.errors import (
     ConnectionFailure,
@@ -32,6 +32,7 @@ from mdb_engine.exceptions import (
     MdbEngineError,
     QueryRefused,
     ScopeDenied,
+    ServerLimitExceeded,
 )
 
 __all__ = ["AttributeRefused", "OptionRefused", "Translation", "translated"]
@@ -72,12 +73,37 @@ def _is(*kinds: type[PyMongoError]) -> Callable[[PyMongoError], bool]:
     return lambda error: isinstance(error, kinds)
 
 
-def _too_slow(operation: str, seconds: float) -> LimitExceeded:
-    return LimitExceeded(
+def _too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
+    return ServerLimitExceeded(
         f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow the "
         "filter, or add an index for it"
     )
 
+
+_UNDECLARED = (
+    "the collection is not declared in the app's collections, or its owner's consent has ended; "
+    "declare it in the manifest"
+)
+
+_SEARCH = (
+    "with isolation: database an app's user has no right to search indexes, as not every server "
+    "knows that right; have an administrator make them"
+)
+
+_DENIED: Mapping[str, str] = MappingProxyType(
+    {
+        "options": (
+            "with isolation: database an app's user may not list collections, as the list shows "
+            "the options of all apps'; an administrator may"
+        ),
+        "create_search_index": _SEARCH,
+        "create_search_indexes": _SEARCH,
+        "drop_search_index": _SEARCH,
+        "list_search_indexes": _SEARCH,
+        "update_search_index": _SEARCH,
+    }
+)
+"""Why MongoDB denies what the role of an app does not allow it even on its own collections."""
 
 _RULES: tuple[_Rule, ...] = (
     _Rule(
@@ -86,7 +112,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     _Rule(
         _has_code(146, 292),
-        lambda operation, _: LimitExceeded(
+        lambda operation, _: ServerLimitExceeded(
             f"{operation} needs more memory than MongoDB allows one operation: narrow the filter, "
             "sort by an index, or allow it to use the disk"
         ),
@@ -100,8 +126,7 @@ _RULES: tuple[_Rule, ...] = (
     _Rule(
         _has_code(13),
         lambda operation, _: ScopeDenied(
-            f"MongoDB denied {operation}: the collection is not declared in the app's collections, "
-            "or its owner's consent has ended; declare it in the manifest"
+            f"MongoDB denied {operation}: {_DENIED.get(operation, _UNDECLARED)}"
         ),
         chained=False,
     ),

@@ -16,7 +16,7 @@ from mdb_engine.scoped.refusals import refuse_app_id, refused
 from mdb_engine.scoped.values import plain_mapping, plain_value
 from mdb_engine.scoped.walk_filters import app_id_conditions, check_filter
 
-__all__ = ["narrow", "scope_array_filters", "scope_filter", "scope_upsert_filter"]
+__all__ = ["exactly", "narrow", "scope_array_filters", "scope_filter", "scope_upsert_filter"]
 
 
 def scope_filter(
@@ -72,16 +72,35 @@ def scope_upsert_filter(
     return narrow(plain, target.owner)
 
 
-def narrow(query: dict[str, Any], owner: str) -> dict[str, Any]:
-    """Put the scope into a checked filter; a condition of the caller's own on it only narrows."""
+def narrow(query: dict[str, Any], owner: str, *, collated: bool = False) -> dict[str, Any]:
+    """Put the scope into a checked filter; a condition of the caller's own on it only narrows.
+
+    Parameters
+    ----------
+    query
+        The filter.
+    owner
+        Whose documents it may match.
+    collated
+        Whether strings are compared by a collation, which takes other stamps for the owner's: a
+        regular expression knows none. The equality stays, for an index and for an upsert.
+    """
+    scope: Any = owner if not collated else {"$eq": owner, "$regex": rf"^{owner}\z"}
     rest = dict(query)
     if APP_ID_FIELD not in rest:
-        return {APP_ID_FIELD: owner, **rest}
+        return {APP_ID_FIELD: scope, **rest}
     own = {APP_ID_FIELD: rest.pop(APP_ID_FIELD)}
     if own[APP_ID_FIELD] == owner:
-        return {APP_ID_FIELD: owner, **rest}
+        return {APP_ID_FIELD: scope, **rest}
     rest["$and"] = [*rest.get("$and", []), own]
-    return {APP_ID_FIELD: owner, **rest}
+    return {APP_ID_FIELD: scope, **rest}
+
+
+def exactly(query: dict[str, Any], target: Target, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a scoped filter, exact also where the options of its operation have a collation."""
+    if options.get("collation") is None:
+        return query
+    return {**query, **narrow({}, target.owner, collated=True)}
 
 
 def scope_array_filters(

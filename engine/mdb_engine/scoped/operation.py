@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import pymongo
-from pymongo import ReadPreference
 
 from mdb_engine.driver import Driver, RawCollection, RawDatabase, RawSession
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
@@ -322,14 +321,7 @@ class Operation:
             raise
 
     async def _bounded(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Let the driver add the time limit to the command, and wait no longer itself.
-
-        It would also look for a server for that long, instead of ``serverSelectionTimeoutMS``; so
-        where it knows none, one is looked for first.
-        """
-        database = self.seam.database()
-        if not database.client.nodes:
-            await database.command("ping", read_preference=ReadPreference.NEAREST)
+        """Let the driver add the time limit to the command, and wait no longer itself."""
         with pymongo.timeout(self.seam.seconds):
             return await call()
 

@@ -65,7 +65,12 @@ def _sort(value: Any, limits: Limits, path: str) -> dict[str, Any]:
 
 
 def _hint(value: Any, limits: Limits, path: str) -> Any:
-    return _text(value, limits, path) if isinstance(value, str) else key_list(value, limits, path)
+    # As a mapping, which all commands take: the drivers make one of pairs in some of them only.
+    return (
+        _text(value, limits, path)
+        if isinstance(value, str)
+        else dict(key_list(value, limits, path))
+    )
 
 
 def _bounds(value: Any, limits: Limits, path: str) -> dict[str, Any]:

@@ -183,10 +183,13 @@ class WatchOptions(TypedDict, total=False):
     start_at_operation_time: Timestamp | None
 
 
+_KEEP_VALIDATION = "a collection's validation is there to be kept"
+
 REFUSED_OPTIONS: Mapping[str, str] = MappingProxyType(
     {
         "allow_partial_results": "a result that silently lacks documents is no result",
-        "bypass_document_validation": "a collection's validation is there to be kept",
+        "bypassDocumentValidation": _KEEP_VALIDATION,
+        "bypass_document_validation": _KEEP_VALIDATION,
         "cursor_type": "tailable and exhaust cursors hold a connection; use watch()",
         "encrypted_fields": "client-side field encryption is not set up by the engine",
         "explain": "use find(...).explain()",
@@ -204,6 +207,13 @@ REFUSED_OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Options that the drivers know and the engine refuses, with the reason."""
+
+
+def _asks_for_nothing(name: str, value: object) -> bool:
+    """Say whether an option that is refused is given as what it is where it is not given."""
+    if name not in REFUSED_OPTIONS:
+        return False
+    return value is None or value is False or (name == "cursor_type" and value == 0)
 
 
 def accept(
@@ -230,7 +240,7 @@ def accept(
     Raises
     ------
     OptionRefused
-        If an option is unknown, refused, or of the wrong kind.
+        If an option is unknown, of the wrong kind, or refused and asks for something.
     LimitExceeded
         If it is longer than the time limit.
     """
@@ -238,6 +248,8 @@ def accept(
     accepted: dict[str, Any] = {}
     for name, value in given.items():
         if name not in names:
+            if _asks_for_nothing(name, value):
+                continue
             raise unknown_option(operation, name, names)
         if value is not None:
             accepted[name] = READERS[name](value, limits, name)

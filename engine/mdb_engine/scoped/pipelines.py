@@ -12,6 +12,7 @@ from typing import Any
 
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.models.access import Access, Target
+from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operators import known
 from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES
@@ -34,6 +35,7 @@ def scope_pipeline(
     limits: Limits,
     *,
     path: str = "pipeline",
+    collated: bool = False,
 ) -> list[dict[str, Any]]:
     """Rewrite a pipeline so that it sees and writes only what the app may.
 
@@ -49,6 +51,8 @@ def scope_pipeline(
         The limits of size, depth and stages.
     path
         How errors name the pipeline.
+    collated
+        Whether it compares strings by a collation.
 
     Returns
     -------
@@ -66,7 +70,9 @@ def scope_pipeline(
         If it is too large, too deep or too long.
     """
     plain = plain_value(pipeline, limits, path)
-    walk = Walk(access=access, limits=limits, handlers=HANDLERS, writes=writes(plain))
+    walk = Walk(
+        access=access, limits=limits, handlers=HANDLERS, writes=writes(plain), collated=collated
+    )
     return walk.collection(plain, target, path, top=True)
 
 
@@ -82,12 +88,29 @@ def scope_change_stream_pipeline(
     limits: Limits,
     *,
     path: str = "pipeline",
+    collated: bool = False,
+    full_document: bool = False,
 ) -> list[dict[str, Any]]:
     """Rewrite the pipeline of a change stream of one collection.
 
-    Events that carry the document are matched by its stamp. Deletions and plain updates carry no
-    document; they are of this collection, which holds only its owner's documents, and are dropped
-    only where a pre-image shows another stamp.
+    Events that carry the document are matched by its stamp. Deletions carry none, nor do updates
+    unless it is looked up: where MongoDB does not hold the stamp, it has to be, for the scope's
+    sake. Of a document that is gone by then an update tells no more than its deletion will.
+
+    Parameters
+    ----------
+    pipeline
+        The caller's pipeline; it is never changed.
+    target
+        The collection.
+    limits
+        The limits of size, depth and stages.
+    path
+        How errors name the pipeline.
+    collated
+        Whether it compares strings by a collation.
+    full_document
+        Whether the caller asks for the documents of updates.
 
     Raises
     ------
@@ -110,14 +133,35 @@ def scope_change_stream_pipeline(
                 raise refused(name, "it is empty, and the last stage", below)
         else:
             check_stage_body(name, body, below)
-    return [_event_scope(target.owner), *stages]
+    scope = _event_scope(target.owner, collated=collated)
+    if target.stamped:
+        return [scope, *stages]
+    return [scope, _as_asked(full_document=full_document), *stages]
 
 
-def _event_scope(owner: str) -> Stage:
-    carried = {f"fullDocument.{APP_ID_FIELD}": owner}
+def _event_scope(owner: str, *, collated: bool) -> Stage:
+    (stamp,) = narrow({}, owner, collated=collated).values()
+    carried = {f"fullDocument.{APP_ID_FIELD}": stamp}
     bare = {"operationType": {"$nin": ["insert", "replace"]}, "fullDocument": None}
-    before = {f"fullDocumentBeforeChange.{APP_ID_FIELD}": {"$in": [owner, None]}}
-    return {"$match": {"$or": [carried, bare], **before}}
+    if not collated:
+        before = {f"fullDocumentBeforeChange.{APP_ID_FIELD}": {"$in": [owner, None]}}
+        return {"$match": {"$or": [carried, bare], **before}}
+    earlier = f"fullDocumentBeforeChange.{APP_ID_FIELD}"
+    return {
+        "$match": {
+            "$and": [{"$or": [carried, bare]}, {"$or": [{earlier: stamp}, {earlier: None}]}],
+        }
+    }
+
+
+def _as_asked(*, full_document: bool) -> Stage:
+    """Make the stage that takes back what was looked up for the scope's sake alone."""
+    update = {"$eq": ["$operationType", "update"]}
+    unknown = {"$and": [update, {"$eq": [{"$ifNull": ["$fullDocument", None]}, None]}]}
+    shape = {"updateDescription": {"$cond": [unknown, "$$REMOVE", "$updateDescription"]}}
+    if not full_document:
+        shape["fullDocument"] = {"$cond": [update, "$$REMOVE", "$fullDocument"]}
+    return {"$set": shape}
 
 
 def _reshape(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.change_stream import ScopedChangeStream
 from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
-from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.filters import exactly, scope_filter
 from mdb_engine.scoped.iteration import Document
 from mdb_engine.scoped.operation import Handle, Purpose
 from mdb_engine.scoped.option_values import field_name
@@ -98,6 +98,7 @@ class Reads(Handle):
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find_one", options, FindOptions)
             settings.pop("limit", None)
+            query = exactly(query, operation.target, settings)
         found: Document | None = await operation.run("find_one", query, fields, **settings)
         return found
 
@@ -125,11 +126,17 @@ class Reads(Handle):
         """
         with self._begin("aggregate", Purpose.READ) as operation:
             seam = operation.seam
-            stages = scope_pipeline(pipeline, operation.target, operation.access, seam.limits)
             settings = {
                 "maxTimeMS": seam.limits.max_time_ms,
                 **self._options("aggregate", options, AggregateOptions),
             }
+            stages = scope_pipeline(
+                pipeline,
+                operation.target,
+                operation.access,
+                seam.limits,
+                collated="collation" in settings,
+            )
             transaction = settings.pop("session", None)
 
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
@@ -152,6 +159,7 @@ class Reads(Handle):
         with self._begin("count_documents", Purpose.READ) as operation:
             query = scope_filter(filter, operation.target, operation.seam.limits)
             settings = self._options("count_documents", options, CountOptions)
+            query = exactly(query, operation.target, settings)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
@@ -193,6 +201,7 @@ class Reads(Handle):
             field = field_name(key, limits, "key")
             query = scope_filter(filter, operation.target, limits)
             settings = self._options("distinct", options, DistinctOptions)
+            query = exactly(query, operation.target, settings)
         found: list[Any] = await operation.run("distinct", field, query, **settings)
         return found
 
@@ -217,6 +226,15 @@ class Reads(Handle):
         """
         with self._begin("watch", Purpose.READ) as operation:
             limits = operation.seam.limits
-            stages = scope_change_stream_pipeline(pipeline, operation.target, limits)
             settings = self._options("watch", options, WatchOptions)
+            asked = settings.get("full_document", "default") != "default"
+            stages = scope_change_stream_pipeline(
+                pipeline,
+                operation.target,
+                limits,
+                collated="collation" in settings,
+                full_document=asked,
+            )
+            if not asked and not operation.target.stamped:
+                settings["full_document"] = "updateLookup"
         return ScopedChangeStream(operation, stages, settings)

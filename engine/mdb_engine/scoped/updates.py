@@ -57,12 +57,12 @@ def scope_update(
             raise limits.exceeded("max_stages", f"{path} has {len(plain)} stages", path)
         if not plain:
             raise QueryRefused("an update needs at least one stage", path=path)
-        check_update_stages(plain, path)
+        check_update_stages(plain, path, target.owner)
         return [*plain, stamp_stage(target.owner)]
     if not isinstance(plain, dict) or not plain:
         raise QueryRefused("an update is a mapping of update operators or a pipeline", path=path)
     for name, fields in plain.items():
-        _check_update_operator(name, fields, f"{path}.{shown(name)}")
+        _check_update_operator(name, fields, f"{path}.{shown(name)}", target.owner)
     return plain
 
 
@@ -71,8 +71,8 @@ def stamp_stage(owner: str) -> dict[str, Any]:
     return {"$set": {APP_ID_FIELD: {"$literal": owner}}}
 
 
-def check_update_stages(stages: list[Any], path: str) -> None:
-    """Walk the stages of an update pipeline or of ``$merge.whenMatched``."""
+def check_update_stages(stages: list[Any], path: str, owner: str) -> None:
+    """Walk the stages of an update or of ``$merge.whenMatched``, after which comes the stamp."""
     for index, stage in enumerate(stages):
         below = f"{path}[{index}]"
         if not isinstance(stage, dict) or len(stage) != 1:
@@ -80,11 +80,11 @@ def check_update_stages(stages: list[Any], path: str) -> None:
         ((name, body),) = stage.items()
         below = f"{below}.{shown(name)}"
         known(name, UPDATE_STAGES, "stage of an update", below)
-        refuse_stamping(name, body, below, writes=True)
+        refuse_stamping(name, body, below, writes=True, stamp=owner)
         check_stage_body(name, body, below)
 
 
-def _check_update_operator(name: str, fields: Any, path: str) -> None:
+def _check_update_operator(name: str, fields: Any, path: str, owner: str) -> None:
     if not name.startswith("$"):
         raise refused(name, "an update needs operators; use replace_one for a whole document", path)
     known(name, UPDATE_OPERATORS, "update operator", path)
@@ -92,6 +92,8 @@ def _check_update_operator(name: str, fields: Any, path: str) -> None:
         raise refused(name, "it needs a mapping of fields", path)
     for field, value in fields.items():
         below = f"{path}.{shown(field)}"
+        if name in {"$set", "$setOnInsert"} and field == APP_ID_FIELD and value == owner:
+            continue  # a document that was just read; it is what it is
         _check_written_path(name, field, below)
         if name == "$rename":
             if not isinstance(value, str):

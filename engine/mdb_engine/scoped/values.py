@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar
 
-from bson.binary import Binary
+from bson.binary import OLD_BINARY_SUBTYPE, Binary
 from bson.code import Code
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
@@ -56,7 +56,13 @@ _FIXED_SIZES: Mapping[type, int] = {
 
 Of these types exactly, none of whose instances takes a new attribute."""
 
+_INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
+
+_AROUND_NAME = 2
+
+_REGEX_FLAGS = (re.IGNORECASE, re.LOCALE, re.MULTILINE, re.DOTALL, re.UNICODE, re.VERBOSE)
+"""Flags of a regular expression, each of which is one letter in BSON."""
 
 
 Trail = tuple["Trail", str | int] | None
@@ -107,11 +113,14 @@ class _Copy:
             return self.mapping(value, trail, depth + 1)
         return self.scalar(value, trail)
 
-    def text(self, value: str, trail: Trail) -> str:
-        """Copy a string; a subclass becomes the string that it holds."""
+    def text(self, value: str, trail: Trail, around: int = 5) -> str:
+        """Copy a string; a subclass becomes the string that it holds.
+
+        Around a value stand its length and a NUL; around a name a NUL and the value's type.
+        """
         text = str.__str__(value)
         try:
-            self.spend(5 + (len(text) if text.isascii() else len(text.encode())))
+            self.spend(around + (len(text) if text.isascii() else len(text.encode())))
         except UnicodeEncodeError:
             raise self.refused("str", "it cannot be encoded as UTF-8", trail) from None
         return text
@@ -128,7 +137,7 @@ class _Copy:
         self.enter(depth)
         copied = []
         for index, item in enumerate(values):
-            self.spend(4)
+            self.spend(2 + len(str(index)))  # its name, which is its index
             copied.append(self.value(item, (trail, index), depth))
         return copied
 
@@ -139,7 +148,7 @@ class _Copy:
             if not isinstance(key, str):
                 kind = type(key).__name__
                 raise self.refused(f"a key of type {kind}", "field names are strings", trail)
-            name = self.text(key, trail)
+            name = self.text(key, trail, _AROUND_NAME)
             if "\0" in name:
                 raise self.refused("a key with a NUL byte", "BSON cannot hold it", trail)
             copied[name] = self.value(item, (trail, name), depth)
@@ -156,9 +165,12 @@ class _Copy:
             raise self.refused(type(value).__name__, reason, trail) from error
 
     def integer(self, value: int, trail: Trail) -> int:
-        self.spend(8)
         number = int.__index__(value)
-        if number not in _INT64:
+        if number in _INT32:
+            self.spend(4)
+        elif number in _INT64:
+            self.spend(8)
+        else:
             raise self.refused("int", "BSON integers have at most 64 bits", trail)
         return number
 
@@ -170,12 +182,17 @@ class _Copy:
         if isinstance(value, bytes):
             content = _content(value)
             self.spend(5 + len(content))
-            return Binary(content, value.subtype) if isinstance(value, Binary) else content
+            if not isinstance(value, Binary):
+                return content
+            if value.subtype == OLD_BINARY_SUBTYPE:  # which has its length twice
+                self.spend(4)
+            return Binary(content, value.subtype)
         if isinstance(value, Regex | re.Pattern):
             return self.pattern(value, trail)
         if isinstance(value, datetime | uuid.UUID | ObjectId):
-            self.spend(21)
-            return _without_subclass(value)
+            plain = _without_subclass(value)
+            self.spend(_FIXED_SIZES[type(plain)])
+            return plain
         reason = "it is not a BSON type; convert it before it is sent"
         raise self.refused(type(value).__name__, reason, trail)
 
@@ -184,11 +201,12 @@ class _Copy:
         source: str | bytes = value.pattern
         if isinstance(source, bytes):
             source = _content(source)
-            self.spend(2 + len(source))
+            self.spend(len(source))
             zero = b"\0" in source
         else:
-            source = self.text(source, trail)
+            source = self.text(source, trail, 0)
             zero = "\0" in source
+        self.spend(2 + sum(1 for flag in _REGEX_FLAGS if value.flags & flag))
         if zero:
             raise self.refused("a regular expression with a NUL", "BSON cannot hold it", trail)
         return value if isinstance(value, re.Pattern) else Regex(source, int(value.flags))

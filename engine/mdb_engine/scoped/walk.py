@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.models.access import Access, Target
+from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operators import known
 from mdb_engine.scoped.operators_stage import FIRST_ONLY, STAGES
@@ -80,6 +80,8 @@ class Walk:
         By name, what rewrites a stage of plain values into one or more stages.
     writes
         Whether the caller's pipeline ends in a write.
+    collated
+        Whether it compares strings by a collation.
     count
         The stages seen so far.
     """
@@ -88,6 +90,7 @@ class Walk:
     limits: Limits
     handlers: Mapping[str, Handler]
     writes: bool
+    collated: bool = False
     count: StageCount = field(init=False)
 
     def __post_init__(self) -> None:
@@ -113,7 +116,11 @@ class Walk:
         rewritten = self._stages(checked, path, source=source, top=top)
         if checked and next(iter(checked[0])) in FIRST_ONLY | {"$match"}:
             return rewritten  # these are scoped in their own filter
-        return [{"$match": {APP_ID_FIELD: source.owner}}, *rewritten]
+        return [{"$match": self.narrow({}, source)}, *rewritten]
+
+    def narrow(self, query: dict[str, Any], source: Target) -> dict[str, Any]:
+        """Put the scope of a collection into a checked filter."""
+        return narrow(query, source.owner, collated=self.collated)
 
     def constants(self, stages: Any, path: str) -> list[Stage]:
         """Rewrite a pipeline that reads no collection: it begins with ``$documents``."""

@@ -74,14 +74,14 @@ def _check_operators(operators: dict[str, Any], path: str) -> None:
 def _holds_operators(value: Any) -> bool:
     """Say whether a value is a mapping of operators, as the server tells it from data.
 
-    A reference to a document (``$ref``, ``$id``) is data. A mapping that mixes operators and fields
-    counts as operators, so that it is refused rather than guessed at.
+    A reference to a document (``$ref``, ``$id``) is data, unless an operator stands beside it: what
+    the server makes of that depends on the place. A mapping that mixes operators and fields counts
+    as operators, so that it is refused rather than guessed at.
     """
-    return (
-        isinstance(value, dict)
-        and any(key.startswith("$") for key in value)
-        and not {"$ref", "$id"} <= value.keys()
-    )
+    if not isinstance(value, dict):
+        return False
+    names = {key for key in value if key.startswith("$")}
+    return bool(names) and not {"$ref", "$id"} <= names <= _DBREF_KEYS
 
 
 def check_pull(condition: Any, path: str) -> None:

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from mdb_engine.scoped.expressions import check_expression, check_variables
-from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.operators_stage import FACET_EXCLUDES
 from mdb_engine.scoped.refusals import refused, shown
 from mdb_engine.scoped.walk import Handler, Spot, Stage, Walk
@@ -62,7 +61,7 @@ def _graph_lookup(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     restriction = join.get("restrictSearchWithMatch", {})
     check_filter(restriction, f"{spot.path}.restrictSearchWithMatch", text=False)
     join["from"] = source.physical
-    join["restrictSearchWithMatch"] = narrow(restriction, source.owner)
+    join["restrictSearchWithMatch"] = walk.narrow(restriction, source)
     return [{name: join}]
 
 

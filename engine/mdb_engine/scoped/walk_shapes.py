@@ -53,7 +53,9 @@ def check_stage_body(name: str, body: Any, path: str) -> None:
     BODIES[name](body, path)
 
 
-def refuse_stamping(name: str, body: Any, path: str, *, writes: bool) -> None:
+def refuse_stamping(
+    name: str, body: Any, path: str, *, writes: bool, stamp: str | None = None
+) -> None:
     """Refuse a stage that names the stamp as something to set or to drop.
 
     Parameters
@@ -63,9 +65,14 @@ def refuse_stamping(name: str, body: Any, path: str, *, writes: bool) -> None:
     writes
         Whether the pipeline writes documents: then the stamp may not be left out of a projection
         either, and may not be a field of a replacement.
+    stamp
+        What the stamp is set to anyway, which a stage may say as well.
     """
     if name in {"$set", "$addFields", "$project"} and isinstance(body, dict):
         for field, value in body.items():
+            is_stamp = field == APP_ID_FIELD and stamp is not None and value == stamp
+            if is_stamp and name != "$project":
+                continue  # as it was read, and is
             shows = name == "$project" and _is_flag(value) and (not writes or bool(value))
             if not shows:
                 refuse_app_id(name, field, f"{path}.{shown(field)}")
@@ -75,7 +82,8 @@ def refuse_stamping(name: str, body: Any, path: str, *, writes: bool) -> None:
                 refuse_app_id(name, field, path)
     elif writes and name in {"$replaceWith", "$replaceRoot"}:
         root = body.get("newRoot") if name == "$replaceRoot" and isinstance(body, dict) else body
-        if isinstance(root, dict) and APP_ID_FIELD in root:
+        given = root if isinstance(root, dict) else {}
+        if APP_ID_FIELD in given and (stamp is None or given[APP_ID_FIELD] != stamp):
             refuse_app_id(name, APP_ID_FIELD, f"{path}.{APP_ID_FIELD}")
 
 

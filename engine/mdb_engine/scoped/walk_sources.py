@@ -13,7 +13,6 @@ from typing import Any
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.models.access import Target
 from mdb_engine.scoped.expressions import check_expression
-from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.operators import known
 from mdb_engine.scoped.operators_stage import SEARCH_OPERATORS
 from mdb_engine.scoped.refusals import refused, shown
@@ -46,12 +45,12 @@ def _first(name: str, spot: Spot) -> Target:
     return spot.source
 
 
-def _match(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _match(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     check_filter(body, spot.path, text=spot.source is not None)
-    return [{name: body if spot.source is None else narrow(body, spot.source.owner)}]
+    return [{name: body if spot.source is None else walk.narrow(body, spot.source)}]
 
 
-def _geo_near(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _geo_near(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     allowed = (
         "near distanceField distanceMultiplier includeLocs key maxDistance minDistance query "
@@ -61,10 +60,10 @@ def _geo_near(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     query = stage.pop("query", {})
     check_filter(query, f"{spot.path}.query", text=False)
     check_expression(stage, spot.path)
-    return [{name: {**stage, "query": narrow(query, source.owner)}}]
+    return [{name: {**stage, "query": walk.narrow(query, source)}}]
 
 
-def _vector_search(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _vector_search(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     allowed = (
         "exact explainOptions filter index limit model numCandidates path query queryVector "
@@ -75,13 +74,13 @@ def _vector_search(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]
     if "filter" in stage:
         check_filter(stage["filter"], f"{spot.path}.filter", text=False)
         scope = {"$and": [scope, stage["filter"]]}
-    return [{name: {**stage, "filter": scope}}, *_rematch(source, stage)]
+    return [{name: {**stage, "filter": scope}}, *_rematch(walk, source, stage)]
 
 
-def _search(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
+def _search(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
     source = _first(name, spot)
     stage = _scoped_search(body, name, source, spot.path)
-    return [{name: stage}, *_rematch(source, stage)]
+    return [{name: stage}, *_rematch(walk, source, stage)]
 
 
 def _search_meta(_walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
@@ -119,11 +118,11 @@ def _compound(operator: Any, name: str, source: Target, path: str) -> Stage:
     return {"compound": {"must": [operator], "filter": [scope]}}
 
 
-def _rematch(source: Target, stage: Stage) -> list[Stage]:
+def _rematch(walk: Walk, source: Target, stage: Stage) -> list[Stage]:
     """Match the stamp of what a search found, unless the index's own copy may lack it."""
     if stage.get("returnStoredSource"):
         return []
-    return [{"$match": {APP_ID_FIELD: source.owner}}]
+    return [{"$match": walk.narrow({}, source)}]
 
 
 SOURCES: Mapping[str, Handler] = MappingProxyType(

@@ -54,7 +54,7 @@ def _scope_matched(walk: Walk, stage: Stage, target: Target, spot: Spot) -> None
     check_variables(variables, f"{spot.path}.let")
     if isinstance(matched, list):
         walk.count.add(len(matched), path)
-        check_update_stages(matched, path)
+        check_update_stages(matched, path, target.owner)
         if variables.get("new", "$$ROOT") != "$$ROOT":
             raise refused("$merge", "new is the server's variable", f"{spot.path}.let.new")
         body = matched
@@ -69,17 +69,24 @@ def _scope_matched(walk: Walk, stage: Stage, target: Target, spot: Spot) -> None
             "$merge", "it has to be replace, merge, keepExisting, fail or a pipeline", path
         )
     stage["let"] = {**variables, "new": "$$ROOT"}
-    stage["whenMatched"] = [_guard(target.owner), *body, stamp_stage(target.owner)]
+    stage["whenMatched"] = [
+        _guard(target.owner, collated=walk.collated),
+        *body,
+        stamp_stage(target.owner),
+    ]
 
 
-def _guard(owner: str) -> Stage:
+def _guard(owner: str, *, collated: bool) -> Stage:
     """Make the stage that stops a merge which matched a document that is not the owner's.
 
     A collection holds only its owner's documents unless somebody wrote past the engine. A stage has
     no way to raise an error but to compute what cannot be: here, a number from a sentence.
     """
     sentence = {"$concat": ["not a document of this app: ", {"$type": f"${APP_ID_FIELD}"}]}
-    mine = {"$eq": [f"${APP_ID_FIELD}", {"$literal": owner}]}
+    mine: Stage = {"$eq": [f"${APP_ID_FIELD}", {"$literal": owner}]}
+    if collated:  # then $eq takes other stamps for the owner's, and bytes are compared instead
+        stamp = {"$convert": {"input": f"${APP_ID_FIELD}", "to": "string", "onError": ""}}
+        mine = {"$and": [mine, {"$regexMatch": {"input": stamp, "regex": rf"^{owner}\z"}}]}
     return {"$set": {APP_ID_FIELD: {"$cond": [mine, f"${APP_ID_FIELD}", {"$toInt": sentence}]}}}
 
 

@@ -17,7 +17,12 @@ from pymongo.results import (
 from mdb_engine.scoped.bulk import Request, scope_requests
 from mdb_engine.scoped.documents import stamp_document, stamp_replacement
 from mdb_engine.scoped.errors import OptionRefused
-from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
+from mdb_engine.scoped.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
 from mdb_engine.scoped.iteration import Document
 from mdb_engine.scoped.operation import Handle, Operation, Purpose
 from mdb_engine.scoped.options import (
@@ -281,7 +286,8 @@ def _write_filter(
             f"{operation.name} needs a filter; {{}} for all documents", path="filter"
         )
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
-    return scope(filter, operation.target, operation.seam.limits)
+    query = scope(filter, operation.target, operation.seam.limits)
+    return exactly(query, operation.target, settings)
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:

@@ -16,6 +16,7 @@ from typing import Final
 from mdb_engine.constants import COLLECTION_PATTERN, ENGINE_COLLECTIONS, SLUG_PATTERN
 from mdb_engine.exceptions import QueryRefused, ScopeDenied
 from mdb_engine.models.access import GrantTable, Target
+from mdb_engine.models.naming import longer_slug, physical_name
 
 __all__ = ["GrantedAccess", "NameIndex"]
 
@@ -148,14 +149,13 @@ class GrantedAccess:
         ScopeDenied
             If the collection belongs to an app that this handle may not read, or is the engine's.
         QueryRefused
-            If the name is malformed or ambiguous between two apps.
+            If the name is malformed, or it is not declared and could be another app's.
         """
         _check_name(name)
         if app is not None:
             return self._resolve_of(app, name)
-        if name in self._index.grants[self._slug].collections:
-            return self._target(self._slug, f"{self._slug}_{name}")
-        owner = self._index.owner(name)
+        own = name in self._index.grants[self._slug].collections
+        owner = None if own else self._index.owner(name)
         if owner is None:
             return self._resolve_of(self._slug, name)
         if not name.startswith(f"{owner}_"):
@@ -164,22 +164,26 @@ class GrantedAccess:
                 f"confused; write {owner}_{name[len(owner) + 1 :]!s}, or name your own collection "
                 "differently"
             )
-        _check_logical(name[len(owner) + 1 :])
-        return self._target(owner, name)
+        return self._resolve_of(owner, name[len(owner) + 1 :])
 
     def _resolve_of(self, app: str, name: str) -> Target:
         _check_slug(app)
         _check_logical(name)
-        physical = f"{app}_{name}"
-        owner = self._index.owner(physical)
-        if owner not in {app, None}:
-            raise QueryRefused(
-                f"collection {_shown(name)} of app {app!r} is ambiguous: its name in MongoDB, "
-                f"{physical}, falls among those of app {owner!r}; choose another name"
-            )
-        return self._target(app, physical)
+        target = self._target(app, name)
+        if not target.declared:
+            # Refused whether or not there is such an app: else a registration would take over, or
+            # lock up, what was written before.
+            longer = longer_slug(app, name)
+            if longer is not None:
+                raise QueryRefused(
+                    f"collection {_shown(name)} of app {app!r} is not declared, and its name in "
+                    f"MongoDB, {target.physical}, could be one of an app {longer!r}: declare it in "
+                    "the app's manifest, or choose a name without '_' and '-'"
+                )
+        return target
 
-    def _target(self, owner: str, physical: str) -> Target:
+    def _target(self, owner: str, name: str) -> Target:
+        physical = physical_name(owner, name)
         if physical in ENGINE_COLLECTIONS:
             raise _engine_owned(physical)
         if owner not in self._read_scopes or owner not in self._index.grants:
@@ -189,7 +193,14 @@ class GrantedAccess:
                 "read_scopes= reads only those"
             )
         writable = owner == self._slug and self._write_scope == self._slug
-        return Target(physical=physical, owner=owner, writable=writable)
+        grant = self._index.grants[owner]
+        return Target(
+            physical=physical,
+            owner=owner,
+            writable=writable,
+            declared=name in grant.collections,
+            stamped=name in grant.stamped,
+        )
 
 
 def _check_name(name: str) -> None:

@@ -1,79 +1,89 @@
-"""Keep a trail of denied, cross-app and token events without ever standing in the way of one.
+"""Keep a trail of access decisions without ever standing in the way of one.
 
-Recording is an addition to a table in memory; a task writes what has gathered once a second, as
-one batch. Equal events of one batch become one document with a count, so that a client that is
-refused a thousand times a second costs one document a second. When the table is full, or MongoDB
-takes no writes, events are dropped, counted, and the count is written as soon as writing works
-again.
+Recorded are who was denied what (scope, token, policy), who read another app's data, and changes of
+tokens. A query that is refused for what it says is no access decision: it is counted, and the log
+tells the count. Otherwise whoever's dictionary reaches a filter writes the trail full.
+
+Recording is an addition to a table in memory; a task writes what has gathered once a second, as one
+batch. Events of one second with equal keys become one document with a count, and no key holds what
+a client may have sent: a name that is not registered is shown as it was in the first of them. Every
+kind of event has a share of the table, so that no flood of one kind costs an event of another. When
+a share is full, or MongoDB takes no writes, events are dropped and counted, and the count is
+written as soon as writing works again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
-
-import structlog
+from typing import Any, Final, Literal, get_args
 
 from mdb_engine.core.text import printable
-from mdb_engine.exceptions import InvalidToken, MdbEngineError, TokenRequired
+from mdb_engine.exceptions import InvalidToken, MdbEngineError, ScopeDenied, TokenRequired
 from mdb_engine.tasks import Rest
 
 __all__ = ["AuditTrail", "EventKind"]
 
 EventKind = Literal["denied", "cross_app_read", "token_rejected", "token_changed", "dropped"]
 
-Insert = Callable[[Sequence[dict[str, Any]]], Awaitable[None]]
+KINDS: Final = get_args(EventKind)[:-1]
+"""The kinds that are recorded; the last, ``dropped``, is about them."""
+
+Insert = Callable[[Sequence[dict[str, Any]], float], Awaitable[None]]
+"""Writes documents, within so many seconds or not at all."""
+
+Known = Callable[[str, str], bool]
+"""Says whether a slug is registered, or (its collection not being empty) a collection of it."""
 
 FLUSH_SECONDS: Final = 1.0
 """How long an event waits: short enough for whoever looks on, long enough to be worth a batch."""
 
 QUEUE_SIZE: Final = 1_000
-"""Different events that may wait, at about 400 bytes each."""
+"""Different events that may wait, at about 400 bytes each; each kind has an equal share."""
 
 WRITE_TIMEOUT_SECONDS: Final = 10.0
 """After this a batch counts as not written and waits for the next turn."""
 
+BACKSTOP_SECONDS: Final = 1.0
+"""How much longer a write may take than its own limit, before it is cancelled."""
+
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
 """How long shutting down waits for the last batch; Kubernetes gives a pod 30 s in all."""
+
+REFUSALS_SECONDS: Final = 60.0
+"""How often the log tells how many operations were refused, at most."""
 
 LONGEST_TEXT: Final = 300
 """Names and messages are cut here: what is refused may have been sent by an attacker."""
 
-_logger = structlog.get_logger("mdb_engine.audit")
+_logger = logging.getLogger("mdb_engine.audit")
 
 
 @dataclass(frozen=True, slots=True)
-class _Event:
+class _Key:
+    """What makes events of one second one document: nothing in it is a client's choice."""
+
     kind: EventKind
     slug: str
     operation: str
     collection: str
     owner: str
     code: str
-    path: str
-    message: str
-
-    def fields(self) -> dict[str, Any]:
-        return {
-            "event": self.kind,
-            "slug": self.slug,
-            "operation": self.operation,
-            "collection": self.collection,
-            "owner": self.owner,
-            "code": self.code or None,
-            "path": self.path or None,
-            "message": self.message or None,
-        }
 
 
 @dataclass(slots=True)
 class _Tally:
+    """How often it was, and what the first of them said."""
+
     count: int
     first: datetime
     last: datetime
+    fields: dict[str, Any]
 
 
 class AuditTrail:
@@ -101,9 +111,13 @@ class AuditTrail:
     ) -> None:
         self._insert = insert
         self._instance = instance
-        self._queue_size = queue_size
         self._flush_seconds = flush_seconds
-        self._waiting: dict[_Event, _Tally] = {}
+        self._share = max(1, queue_size // len(KINDS))
+        self._waiting: dict[_Key, _Tally] = {}
+        self._held: Counter[EventKind] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
+        self._told_at = time.monotonic()
         self._dropped = 0
         self._dropped_in_all = 0
         self._task: asyncio.Task[None] | None = None
@@ -119,16 +133,42 @@ class AuditTrail:
         """How many different events wait to be written."""
         return len(self._waiting)
 
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """How many operations this process has refused that were no access decisions, by code."""
+        return dict(self._refused)
+
     def access(
-        self, slug: str, operation: str, collection: str, owner: str, denied: Exception | None
+        self,
+        slug: str,
+        operation: str,
+        collection: str,
+        owner: str,
+        denied: Exception | None,
+        *,
+        known: Known = lambda _slug, _collection: True,
     ) -> None:
-        """Note an access: always if it was denied, else only if it read another app's data."""
-        if denied is not None:
-            rejected = isinstance(denied, TokenRequired | InvalidToken)
-            kind: EventKind = "token_rejected" if rejected else "denied"
-            self.record(kind, slug, operation, collection, owner, denied)
-        elif owner != slug:
-            self.record("cross_app_read", slug, operation, collection, owner)
+        """Note an access: if it was denied, or if it read another app's data.
+
+        Parameters
+        ----------
+        slug, operation, collection, owner
+            The app that asked, and what it asked for, of whom.
+        denied
+            Why it was denied, or None. What is no access decision is counted, and no more.
+        known
+            See `record`.
+        """
+        if denied is None:
+            if owner != slug:
+                self.record("cross_app_read", slug, operation, collection, owner, known=known)
+        elif isinstance(denied, TokenRequired | InvalidToken):
+            self.record("token_rejected", slug, operation, collection, owner, denied, known=known)
+        elif isinstance(denied, ScopeDenied):
+            self.record("denied", slug, operation, collection, owner, denied, known=known)
+        else:
+            code = denied.code if isinstance(denied, MdbEngineError) else type(denied).__name__
+            self._refused[code] += 1
 
     def record(
         self,
@@ -139,6 +179,8 @@ class AuditTrail:
         owner: str = "",
         error: Exception | None = None,
         message: str = "",
+        *,
+        known: Known = lambda _slug, _collection: True,
     ) -> None:
         """Note an event. Never blocks and never raises.
 
@@ -154,33 +196,43 @@ class AuditTrail:
             Why it was denied. Only an engine error's message is kept: a driver's may hold data.
         message
             What else is worth saying.
+        known
+            Says whether a slug, or a slug's collection, is registered. What is not may be a
+            client's text, and does not make an event different from another.
         """
         code = path = ""
         if error is not None:
             code = type(error).__name__
             if isinstance(error, MdbEngineError):
                 code, path, message = error.code, error.path or "", error.message
-        event = _Event(
+        key = _Key(
             kind,
-            _fit(slug),
-            _fit(operation),
-            _fit(collection),
-            _fit(owner),
+            slug if known(slug, "") else "",
+            operation,
+            collection if known(owner, collection) else "",
+            owner if known(owner, "") else "",
             code,
-            _fit(path),
-            _fit(message),
         )
         now = datetime.now(UTC)
-        tally = self._waiting.get(event)
+        tally = self._waiting.get(key)
         if tally is not None:
             tally.count += 1
             tally.last = now
-        elif len(self._waiting) >= self._queue_size:
-            self._dropped += 1
-            self._dropped_in_all += 1
+        elif self._held[kind] >= self._share:
+            self._drop(1)
         else:
-            self._waiting[event] = _Tally(1, now, now)
-            self._log(event)
+            fields = {
+                "event": kind,
+                "slug": _fit(slug),
+                "operation": _fit(operation),
+                "collection": _fit(collection),
+                "owner": _fit(owner),
+                "code": code or None,
+                "path": _fit(path) or None,
+                "message": _fit(message) or None,
+            }
+            self._keep(key, _Tally(1, now, now, fields))
+            _log(fields)
 
     def start(self) -> None:
         """Begin to write; needs a running loop."""
@@ -192,36 +244,39 @@ class AuditTrail:
         await self._rest.end(self._task)
         self._task = None
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
-                await self.flush()
-        except TimeoutError:
-            pass
-        if self._waiting:
-            _logger.warning("audit_events_lost", events=len(self._waiting))
+            await self.flush(CLOSE_TIMEOUT_SECONDS)
+        finally:
+            if self._waiting:
+                _logger.warning("%s audit events are lost", len(self._waiting))
 
-    async def flush(self) -> bool:
-        """Write what waits, now; return whether nothing waits any more."""
+    async def flush(self, seconds: float = WRITE_TIMEOUT_SECONDS) -> bool:
+        """Write what waits, within so many seconds; return whether nothing waits any more."""
+        self._tell_refusals()
         if not self._waiting and not self._dropped:
             return True
         batch, self._waiting = self._waiting, {}
+        self._held.clear()
         dropped, self._dropped = self._dropped, 0
-        documents = [self._document(event, tally) for event, tally in batch.items()]
+        documents = [self._document(tally) for tally in batch.values()]
         if dropped:
             documents.append(self._dropped_document(dropped))
         try:
-            async with asyncio.timeout(WRITE_TIMEOUT_SECONDS):
-                await self._insert(documents)
+            # The driver keeps the limit; this is for one that does not.
+            async with asyncio.timeout(seconds + BACKSTOP_SECONDS):
+                await self._insert(documents, seconds)
         except asyncio.CancelledError:
             self._put_back(batch, dropped)
             raise
         except Exception as error:  # noqa: BLE001  # whatever it is, the app goes on
             self._put_back(batch, dropped)
             _logger.warning(
-                "audit_write_failed", error=type(error).__name__, waiting=len(self._waiting)
+                "the audit trail could not be written (%s); %s events wait",
+                type(error).__name__,
+                len(self._waiting),
             )
             return False
         if dropped:
-            _logger.warning("audit_events_dropped", dropped=dropped)
+            _logger.warning("%s audit events were dropped", dropped)
         return True
 
     async def _run(self) -> None:
@@ -230,24 +285,40 @@ class AuditTrail:
                 await asyncio.sleep(self._flush_seconds)
             await self.flush()
 
-    def _put_back(self, batch: dict[_Event, _Tally], dropped: int) -> None:
+    def _put_back(self, batch: dict[_Key, _Tally], dropped: int) -> None:
         """Let a batch that was not written wait again, before what has gathered since."""
-        newer, self._waiting = self._waiting, batch
+        newer, self._waiting = self._waiting, {}
+        self._held.clear()
         self._dropped += dropped
-        for event, tally in newer.items():
-            held = self._waiting.get(event)
+        for key, tally in [*batch.items(), *newer.items()]:
+            held = self._waiting.get(key)
             if held is not None:
                 held.count += tally.count
                 held.last = tally.last
-            elif len(self._waiting) < self._queue_size:
-                self._waiting[event] = tally
+            elif self._held[key.kind] < self._share:
+                self._keep(key, tally)
             else:
-                self._dropped += tally.count
-                self._dropped_in_all += tally.count
+                self._drop(tally.count)
 
-    def _document(self, event: _Event, tally: _Tally) -> dict[str, Any]:
+    def _keep(self, key: _Key, tally: _Tally) -> None:
+        self._waiting[key] = tally
+        self._held[key.kind] += 1
+
+    def _drop(self, count: int) -> None:
+        self._dropped += count
+        self._dropped_in_all += count
+
+    def _tell_refusals(self) -> None:
+        if self._refused == self._told or time.monotonic() - self._told_at < REFUSALS_SECONDS:
+            return
+        since = self._refused - self._told
+        counts = ", ".join(f"{code} {count}" for code, count in sorted(since.items()))
+        _logger.warning("operations were refused: %s", counts)
+        self._told, self._told_at = self._refused.copy(), time.monotonic()
+
+    def _document(self, tally: _Tally) -> dict[str, Any]:
         return {
-            **event.fields(),
+            **tally.fields,
             "count": tally.count,
             "at": tally.last,
             "first_at": tally.first,
@@ -264,14 +335,12 @@ class AuditTrail:
             "instance": self._instance,
         }
 
-    def _log(self, event: _Event) -> None:
-        """Write one line for the first of equal events in a batch; the batch has the count."""
-        fields = {name: value for name, value in event.fields().items() if value}
-        kind = fields.pop("event")
-        if event.kind == "cross_app_read":
-            _logger.info(kind, **fields)
-        else:
-            _logger.warning(kind, **fields)
+
+def _log(fields: Mapping[str, Any]) -> None:
+    """Write one line for the first of equal events in a batch; the batch has the count."""
+    level = logging.INFO if fields["event"] == "cross_app_read" else logging.WARNING
+    said = (f"{name}={value!r}" for name, value in fields.items() if value and name != "event")
+    _logger.log(level, "%s: %s", fields["event"], " ".join(said))
 
 
 def _fit(text: str) -> str:

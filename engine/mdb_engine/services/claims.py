@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 import secrets
 
-from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.constants import APP_ID_FIELD, MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
-from mdb_engine.exceptions import CollectionTaken, SlugTaken, VersionConflict
+from mdb_engine.exceptions import (
+    CollectionTaken,
+    OutdatedGeneration,
+    SlugTaken,
+    VersionConflict,
+)
 from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.naming import is_engine_collection, physical_name
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.services.layout import LayoutService
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.storage.apps import AppStore, ClaimConflictError
 
@@ -28,13 +34,18 @@ class ClaimService:
         Where they are registered.
     removal
         What brings an interrupted deletion to its end.
+    layout
+        Looks into collections.
     """
 
-    def __init__(self, apps: AppStore, removal: RemovalService) -> None:
+    def __init__(self, apps: AppStore, removal: RemovalService, layout: LayoutService) -> None:
         self._apps = apps
         self._removal = removal
+        self._layout = layout
 
-    async def claim(self, spec: MdbAppSpec, owner: Owner, *, generation: int) -> AppRecord:
+    async def claim(
+        self, spec: MdbAppSpec, owner: Owner, *, generation: int, restored: bool = False
+    ) -> AppRecord:
         """Do what `Registry.claim` says."""
         spec = spec.normalised()
         _refuse_engine_names(spec)
@@ -44,7 +55,7 @@ class ClaimService:
                 if found is not None and _began_to_end_itself(found, owner):
                     await self._removal.bury(found.slug, owner)
                     continue
-                return await self._write(spec, owner, generation, found)
+                return await self._write(spec, owner, generation, found, restored=restored)
             except ClaimConflictError as conflict:
                 holder = await self._apps.holder_of(conflict.name)
                 raise CollectionTaken(
@@ -57,11 +68,18 @@ class ClaimService:
         raise VersionConflict(f"App {spec.slug!r} changes faster than it can be read")
 
     async def _write(
-        self, spec: MdbAppSpec, owner: Owner, generation: int, found: AppRecord | None
+        self,
+        spec: MdbAppSpec,
+        owner: Owner,
+        generation: int,
+        found: AppRecord | None,
+        *,
+        restored: bool,
     ) -> AppRecord:
         now = utcnow()
         names = frozenset(physical_name(spec.slug, name) for name in spec.collection_names)
         if found is None:
+            await self._refuse_occupied(spec, names)
             made = AppRecord(
                 slug=spec.slug,
                 owner=owner,
@@ -70,6 +88,7 @@ class ClaimService:
                 generation=generation,
                 incarnation=secrets.token_hex(_INCARNATION_BYTES),
                 claims=names,
+                secret_names=_secret_names(spec, owner),
                 created_at=now,
                 updated_at=now,
             )
@@ -77,8 +96,8 @@ class ClaimService:
                 return made
             raise _Lost
         _refuse_taken(spec, owner, found)
-        if found.active and generation < found.generation:
-            raise VersionConflict(
+        if found.active and generation < found.generation and not restored:
+            raise OutdatedGeneration(
                 f"Generation {found.generation} of app {spec.slug!r} is registered already, "
                 f"and this is {generation}"
             )
@@ -89,20 +108,40 @@ class ClaimService:
             spec=spec,
             generation=generation,
             claims=found.claims | names,
+            secret_names=found.secret_names | _secret_names(spec, owner),
             incarnation=(
                 found.incarnation if found.active else secrets.token_hex(_INCARNATION_BYTES)
             ),
         )
         if wanted == found:
             return found
+        await self._refuse_occupied(spec, names - found.claims)
         try:
             return await self._apps.replace(dataclasses.replace(wanted, updated_at=now))
         except VersionConflict:
             raise _Lost from None
 
+    async def _refuse_occupied(self, spec: MdbAppSpec, names: frozenset[str]) -> None:
+        """Refuse collections that somebody wrote into without declaring them."""
+        taken = await self._layout.occupied(spec.slug, names)
+        if taken is not None:
+            raise CollectionTaken(
+                f"Collection {taken!r} of app {spec.slug!r} holds documents that are not stamped "
+                f"as this app's, or cannot be looked through in time (an index on "
+                f"{APP_ID_FIELD!r} helps); choose another name, or have them moved away",
+                path="collections",
+            )
+
 
 class _Lost(Exception):
     """Somebody else wrote first: look again."""
+
+
+def _secret_names(spec: MdbAppSpec, owner: Owner) -> frozenset[str]:
+    """Return the name of the app's Secret in Kubernetes, or nothing for one without."""
+    if owner.is_standalone:
+        return frozenset()
+    return frozenset({spec.secret.name or f"{owner.name}-mdb"})
 
 
 def _refuse_engine_names(spec: MdbAppSpec) -> None:

@@ -92,20 +92,16 @@ class DatabaseUserService:
             If grants or users change faster than they can be read.
         """
         del grants
-        wrote = await self.refresh_roles([app.slug])
         valid = (credentials.current, *credentials.earlier)
+        wrote = await self.drop_ended(app.slug, [version.version for version in valid])
+        wrote |= await self.refresh_roles([app.slug])
         for _ in range(MAX_ATTEMPTS):
             found = {user.name: user for user in await self._users.users(app.slug)}
             changed, lost = await self._ensure_users(app, valid, found)
             wrote |= changed
             if not lost:
-                break
-        else:
-            raise VersionConflict(f"The database users of app {app.slug!r} change too fast")
-        wanted = {user_name(app.slug, version.version) for version in valid}
-        for name in sorted(found.keys() - wanted):
-            wrote |= await self._drop_user(name)
-        return wrote
+                return wrote
+        raise VersionConflict(f"The database users of app {app.slug!r} change too fast")
 
     async def refresh_roles(self, slugs: Iterable[str]) -> bool:
         """Bring roles up to the published grants; drop those of apps that have none.
@@ -126,6 +122,17 @@ class DatabaseUserService:
         for user in await self._users.users(slug):
             wrote |= await self._drop_user(user.name)
         return await self._users.drop_role(role_name(slug)) or wrote
+
+    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+        """Drop the users of all versions but the valid ones, which needs no master key.
+
+        Returns whether something was written.
+        """
+        kept, wrote = {user_name(slug, version) for version in valid}, False
+        for user in await self._users.users(slug):
+            if user.name not in kept:
+                wrote |= await self._drop_user(user.name)
+        return wrote
 
     async def follow_grants(self, slugs: Iterable[str]) -> bool:
         """Bring the roles that there are up to the published grants, and make none.

@@ -10,7 +10,8 @@ import hmac
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from mdb_engine.exceptions import InvalidToken, NotRegistered, TokenRequired
+from mdb_engine.config import secret_variable
+from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
 from mdb_engine.models.access import Access, Verifier
 from mdb_engine.services.access import GrantedAccess, NameIndex
 from mdb_engine.services.audit import AuditTrail
@@ -120,16 +121,21 @@ class TokenGate:
 
     def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
         """Note an access for the audit trail; never blocks and never raises."""
-        self._audit.access(self._slug, operation, collection, owner, denied)
+        self._audit.access(
+            self._slug, operation, collection, owner, denied, known=self._cache.registered
+        )
 
     def _verify(self, index: NameIndex, token: PresentedToken | None) -> None:
         grant = index.grants.get(self._slug)
         if grant is None:
+            malformed = self._cache.malformed(self._slug)
+            if malformed is not None:
+                raise GrantMalformed(malformed.message)
             raise NotRegistered(f"app {self._slug!r} is not registered, or not any more")
         if token is None:
             raise TokenRequired(
                 f"app {self._slug!r} has a secret and none was presented; mount its binding, set "
-                f"{self._slug.upper().replace('-', '_')}_SECRET, or pass app_token="
+                f"{secret_variable(self._slug)}, or pass app_token="
             )
         if accepted_version(token, grant.verifiers, self._clock()) is None:
             raise InvalidToken(

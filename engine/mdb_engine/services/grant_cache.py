@@ -4,28 +4,40 @@ One task keeps them fresh. Where MongoDB has a change stream for this user, a ch
 once and an idle stream that answers proves that nothing changed; elsewhere all grants are read
 again every ``ttl``. When neither succeeds for ``max_age``, the cache refuses to be asked: a
 revocation that cannot be seen must not be outlived by what it revoked.
+
+What is read takes time, in which the change stream may deliver newer rows. So one reading follows
+another, a row of an older epoch never takes the place of a newer one, and a row that changed while
+it was being read is read again before anything counts as fresh. A row that cannot be understood
+costs its own app only: it has no grant, and an error that names the row.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-import structlog
-
 from mdb_engine.constants import GRANT_MAX_AGE_SECONDS, GRANT_TTL_SECONDS
-from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_engine.exceptions import DatabaseUnavailable, GrantMalformed
 from mdb_engine.models.access import Grant
 from mdb_engine.models.naming import app_key
 from mdb_engine.services.access import NameIndex
 from mdb_engine.tasks import Rest
 
-__all__ = ["Change", "ChangeFeed", "GrantCache", "GrantSource", "WatchUnsupportedError"]
+__all__ = [
+    "Change",
+    "ChangeFeed",
+    "GrantCache",
+    "GrantSource",
+    "Row",
+    "Rows",
+    "WatchUnsupportedError",
+]
 
 RETRY_SECONDS: Final = 1.0
 """How soon a failed refresh is tried again; never longer than the ttl."""
@@ -40,11 +52,18 @@ The driver's own limit comes first, because PyMongo's async client loses the soc
 whose opening is cancelled.
 """
 
-_logger = structlog.get_logger("mdb_engine.grants")
+_logger = logging.getLogger("mdb_engine.grants")
 
 
 class WatchUnsupportedError(Exception):
     """There is no change stream to be had here: no replica set, or no right to open one."""
+
+
+Row = Grant | GrantMalformed
+"""What a row of the collection says, or that it cannot be understood."""
+
+Rows = Mapping[str, Row]
+"""Rows by the key of their app."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +74,12 @@ class Change:
     ----------
     key
         The key of the app whose row it is (`app_key`).
-    grant
+    row
         The row as it is now, or None if it is to be looked up: it may be gone.
     """
 
     key: str
-    grant: Grant | None
+    row: Row | None
 
 
 class ChangeFeed(Protocol):
@@ -73,8 +92,8 @@ class ChangeFeed(Protocol):
 class GrantSource(Protocol):
     """Where grants are read from."""
 
-    async def load(self, keys: Collection[str] | None, seconds: float) -> Sequence[Grant]:
-        """Read the grants of the apps of these keys, or of all, within so many seconds."""
+    async def load(self, keys: Collection[str] | None, seconds: float) -> Rows:
+        """Read the rows of the apps of these keys, or of all, within so many seconds."""
 
     def changes(self, wait: float) -> AbstractAsyncContextManager[ChangeFeed]:
         """Open a change stream whose ``next`` waits at most that many seconds.
@@ -114,7 +133,9 @@ class GrantCache:
         self._max_age = max_age
         self._clock = clock
         self._named: frozenset[str] = frozenset()
-        self._grants: dict[str, Grant] = {}
+        self._rows: dict[str, Row] = {}
+        self._reading = asyncio.Lock()
+        self._learned: set[str] = set()  # the keys of rows that came since the reading began
         self._index: NameIndex | None = None
         self._refreshed_at: float | None = None
         self._task: asyncio.Task[None] | None = None
@@ -122,6 +143,7 @@ class GrantCache:
         self._reopen = asyncio.Event()
         self._watching = False
         self._failing = False
+        self._reported: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
 
     @property
@@ -153,14 +175,29 @@ class GrantCache:
                 f"{self._max_age:g} s; access is closed until MongoDB answers"
             )
         if self._index is None:
-            grants = {grant.slug: grant for grant in self._grants.values()}
-            self._index = NameIndex(grants, self._named)
+            rows = self._rows.values()
+            grants = {row.slug: row for row in rows if isinstance(row, Grant)}
+            # The names of an app whose row is malformed stay its own.
+            self._index = NameIndex(grants, self._named | self._malformed())
         return self._index
 
     def grant(self, slug: str) -> Grant | None:
         """Return the grant of an app as it was last read, however old, or None."""
-        grant = self._grants.get(app_key(slug))
-        return grant if grant is not None and grant.slug == slug else None
+        row = self._rows.get(app_key(slug))
+        return row if isinstance(row, Grant) and row.slug == slug else None
+
+    def registered(self, slug: str, physical: str = "") -> bool:
+        """Say whether a slug has a grant, and whether it has declared a collection of that name."""
+        grant = self.grant(slug)
+        if grant is None:
+            return False
+        declared = physical.removeprefix(f"{slug}_")
+        return not physical or (physical != declared and declared in grant.collections)
+
+    def malformed(self, slug: str) -> GrantMalformed | None:
+        """Return what is wrong with the row of an app, or None."""
+        row = self._rows.get(app_key(slug))
+        return row if isinstance(row, GrantMalformed) else None
 
     def name(self, slugs: Collection[str]) -> None:
         """Let slugs count as known although they may have no grant, see `NameIndex`."""
@@ -184,29 +221,40 @@ class GrantCache:
         Exception
             Whatever the source raises.
         """
-        started = self._clock()
-        async with asyncio.timeout(self._patience + BACKSTOP_SECONDS):
-            grants = await self._source.load(keys, self._patience)
-        found = {app_key(grant.slug): grant for grant in grants}
-        before = self._grants
-        if keys is None:
-            self._grants = found
-            self._fresh_as_of(started)
-        else:
-            rest = {key: grant for key, grant in before.items() if key not in set(keys)}
-            self._grants = {**rest, **found}
-        if self._grants != before:
-            self._changed()
+        async with self._reading:
+            started = self._clock()
+            await self._read(keys)
+            if keys is None:
+                self._fresh_as_of(started)
+
+    async def _read(self, keys: Collection[str] | None) -> None:
+        """Read rows, and those again that changed while they were being read."""
+        while True:
+            self._learned.clear()
+            async with asyncio.timeout(self._patience + BACKSTOP_SECONDS):
+                found = await self._source.load(keys, self._patience)
+            doubtful = set(self._learned) if keys is None else self._learned.intersection(keys)
+            merged = dict(found)
+            for key, row in self._rows.items():
+                if key in doubtful:
+                    merged[key] = _newer(row, merged.get(key))
+                elif keys is not None and key not in keys:
+                    merged[key] = row
+            if merged != self._rows:
+                self._rows = merged
+                self._changed()
+            if not doubtful:
+                return
+            keys = doubtful
 
     def learn(self, grant: Grant) -> None:
-        """Take a row that was read elsewhere, unless a newer one is held.
-
-        A change stream is opened before all is read, so it begins with rows that are older.
-        """
+        """Take a row that was read elsewhere, unless a newer one is held."""
         key = app_key(grant.slug)
-        held = self._grants.get(key)
-        if held is None or grant.epoch > held.epoch:
-            self._grants = {**self._grants, key: grant}
+        held = self._rows.get(key)
+        newer = grant if held is None else _newer(grant, held)
+        self._learned.add(key)
+        if newer != held:
+            self._rows = {**self._rows, key: newer}
             self._changed()
 
     def reopen(self) -> None:
@@ -242,7 +290,7 @@ class GrantCache:
                 await self._pause(self._ttl)
             except WatchUnsupportedError as error:
                 supported = False
-                _logger.info("grants_polled", reason=str(error), every_seconds=self._ttl)
+                _logger.info("grants are read every %g s, as %s", self._ttl, error)
             except Exception as error:  # noqa: BLE001  # it must go on; index() tells who asks
                 self._failed(error)
                 await self._read_all_the_same()
@@ -273,30 +321,58 @@ class GrantCache:
             await self.refresh()
 
     async def _apply(self, change: Change) -> None:
-        if change.grant is None:
-            await self.refresh({change.key})
+        """Take a changed row, or look it up where its event may be older than what is known.
+
+        A change stream is opened before all is read, so it begins with what is old: an event of a
+        row that is not held may be from before that row was deleted.
+        """
+        row, held = change.row, self._rows.get(change.key)
+        if isinstance(row, Grant) and isinstance(held, Grant):
+            self.learn(row)
         else:
-            self.learn(change.grant)
+            await self.refresh({change.key})
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError), self._rest.here():
             async with asyncio.timeout(seconds):
                 await self._reopen.wait()
 
+    def _malformed(self) -> frozenset[str]:
+        return frozenset(key for key, row in self._rows.items() if isinstance(row, GrantMalformed))
+
     def _fresh_as_of(self, moment: float) -> None:
         self._refreshed_at = max(moment, self._refreshed_at or moment)
 
     def _changed(self) -> None:
         self._index = None
+        for key in self._malformed() - self._reported:
+            _logger.error("%s", self._rows[key])
+        self._reported = self._malformed()
         for listener in self._listeners:
             listener()
 
     def _failed(self, error: Exception) -> None:
         if not self._failing:
             self._failing = True
-            _logger.warning("grants_not_refreshed", error=type(error).__name__, age=self.age)
+            _logger.warning(
+                "grants could not be refreshed (%s); access closes when they are %g s old",
+                type(error).__name__,
+                self._max_age,
+            )
 
     def _recovered(self) -> None:
         if self._failing:
             self._failing = False
-            _logger.info("grants_refreshed_again")
+            _logger.info("grants are refreshed again")
+
+
+def _newer(one: Row, other: Row | None) -> Row:
+    """Return the row of the higher epoch, the second of equal ones.
+
+    A malformed one has none; as long as it is not read again, no access is the safer answer.
+    """
+    if other is None or isinstance(one, GrantMalformed):
+        return one
+    if isinstance(other, GrantMalformed) or other.epoch >= one.epoch:
+        return other
+    return one

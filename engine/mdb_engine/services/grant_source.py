@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -13,9 +13,8 @@ from pymongo.read_concern import ReadConcern
 
 from mdb_engine.constants import GRANTS_COLLECTION
 from mdb_engine.driver import Driver, RawChangeStream, RawDatabase
-from mdb_engine.exceptions import DatabaseUnavailable
-from mdb_engine.models.access import Grant
-from mdb_engine.services.grant_cache import Change, WatchUnsupportedError
+from mdb_engine.exceptions import DatabaseUnavailable, GrantMalformed
+from mdb_engine.services.grant_cache import Change, Row, Rows, WatchUnsupportedError
 from mdb_engine.storage.base import control_view, translated
 from mdb_engine.storage.grants import grant_from_document
 
@@ -36,8 +35,8 @@ ROW_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
 
 async def read_grants(
     database: RawDatabase, keys: Collection[str] | None, seconds: float = READ_SECONDS
-) -> Sequence[Grant]:
-    """Read the grants of the apps of these keys, or of all, within so many seconds.
+) -> Rows:
+    """Read the rows of the apps of these keys, or of all, within so many seconds.
 
     Raises
     ------
@@ -48,7 +47,14 @@ async def read_grants(
     collection = control_view(database)[GRANTS_COLLECTION]
     with translated("read the grants"), pymongo.timeout(seconds):
         documents = await collection.find(query).to_list(None)
-    return [grant_from_document(document) for document in documents]
+    return {str(document["_id"]): _row(document) for document in documents}
+
+
+def _row(document: Mapping[str, Any]) -> Row:
+    try:
+        return grant_from_document(document)
+    except GrantMalformed as error:
+        return error
 
 
 class MongoGrantSource:
@@ -66,8 +72,8 @@ class MongoGrantSource:
         self._database = database
         self._driver = driver
 
-    async def load(self, keys: Collection[str] | None, seconds: float) -> Sequence[Grant]:
-        """Read the grants of the apps of these keys, or of all, within so many seconds."""
+    async def load(self, keys: Collection[str] | None, seconds: float) -> Rows:
+        """Read the rows of the apps of these keys, or of all, within so many seconds."""
         return await read_grants(self._database(), keys, seconds)
 
     @asynccontextmanager
@@ -113,4 +119,4 @@ class _Feed:
         if event["operationType"] not in ROW_CHANGES:
             raise DatabaseUnavailable("the grants collection was dropped or renamed")
         row = event.get("fullDocument")
-        return Change(event["documentKey"]["_id"], grant_from_document(row) if row else None)
+        return Change(str(event["documentKey"]["_id"]), _row(row) if row else None)

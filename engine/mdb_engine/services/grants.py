@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterable
+from collections.abc import Awaitable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from mdb_engine.constants import MAX_ATTEMPTS
-from mdb_engine.core.clock import utcnow
-from mdb_engine.exceptions import VersionConflict
+from mdb_engine.core.clock import Clock, utcnow
+from mdb_engine.exceptions import RowDamaged, VersionConflict
 from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.app import AppRecord, GrantOutcome
 from mdb_engine.models.naming import app_key
@@ -45,6 +45,8 @@ class GrantService:
         What grants follow from.
     grants
         Where they are published.
+    clock
+        The time by which verifiers end.
 
     Notes
     -----
@@ -53,16 +55,20 @@ class GrantService:
     wrote looks again: it either sees the withdrawal, or wrote before the one who withdrew looked.
     """
 
-    def __init__(self, apps: AppStore, secrets: SecretStore, grants: GrantStore) -> None:
+    def __init__(
+        self, apps: AppStore, secrets: SecretStore, grants: GrantStore, clock: Clock = utcnow
+    ) -> None:
         self._apps = apps
         self._secrets = secrets
         self._grants = grants
+        self._clock = clock
 
     async def publish(self, slugs: Iterable[str]) -> dict[str, GrantOutcome]:
         """Bring the rows of these apps up to what registry and secrets say now.
 
         A row is written only if it differs; it is removed if its app is not active or has no
-        secret. Its epoch grows with every write.
+        secret. An app whose registration or secret is damaged keeps its row, without the scopes
+        that it may not have any more. Its epoch grows with every write.
 
         Returns
         -------
@@ -115,20 +121,42 @@ class GrantService:
         }
         if named:
             apps |= {app_key(app.slug): app for app in await self._apps.get_many(named)}
-        now = utcnow()
+        now = self._clock()
         plans = []
         for slug in slugs:
             key = app_key(slug)
             row, app = found.get(key), apps.get(key)
+            if app is None and await _is_damaged(self._apps.get(slug)):
+                # Whether others still consent cannot be said.
+                plans.append(_Plan(slug, None, row, _narrowed(row, {slug})))
+                continue
             if app is None or not app.active:
                 plans.append(_Plan(slug, None, row, None))
                 continue
             granted, denied = resolve(app, apps)
             grant = _grant(app, granted, secrets.get(key), row, now)
+            if key not in secrets and await _is_damaged(self._secrets.get(slug)):
+                grant = _narrowed(row, granted)
             epoch = grant.epoch if grant else 0
             outcome = GrantOutcome(app.slug, granted, denied, epoch, changed=False)
             plans.append(_Plan(slug, outcome, row, grant))
         return plans
+
+
+async def _is_damaged(reading: Awaitable[object]) -> bool:
+    try:
+        await reading
+    except RowDamaged:
+        return True
+    return False
+
+
+def _narrowed(found: Grant | None, scopes: Collection[str]) -> Grant | None:
+    """Return a row as it is, but for scopes that its app must not have any more."""
+    if found is None or found.read_scopes <= set(scopes):
+        return found
+    kept = found.read_scopes & set(scopes)
+    return dataclasses.replace(found, read_scopes=kept, epoch=found.epoch + 1)
 
 
 def _grant(
@@ -152,5 +180,6 @@ def _grant(
         write_scope=app.slug,
         collections=frozenset(app.spec.collection_names),
         epoch=found.epoch if found else app.epoch_floor,
+        stamped=app.stamped,
     )
     return grant if grant == found else dataclasses.replace(grant, epoch=grant.epoch + 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.exceptions import MasterKeyError, VersionConflict
+from mdb_engine.exceptions import MasterKeyError, RowDamaged, VersionConflict
 from mdb_engine.models.secret import SealedVersion, SecretRecord
 from mdb_engine.storage.secrets import SecretStore
 
@@ -88,7 +88,7 @@ class MasterKeyRotation:
                 progress(done, len(slugs))
             try:
                 await self._rewrap(slug)
-            except MasterKeyError as error:
+            except (MasterKeyError, RowDamaged) as error:
                 failures.append(error.message)
             else:
                 done += 1

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.driver import Driver, RawDatabase
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.app import AppRecord, GrantOutcome, Owner
+from mdb_engine.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
 from mdb_engine.models.secret import RotationOutcome
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.claims import ClaimService
 from mdb_engine.services.grants import GrantService
-from mdb_engine.services.layout import LayoutService
+from mdb_engine.services.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
 from mdb_engine.services.master_key import MasterKeyRotation
 from mdb_engine.services.removal import RemovalService
 from mdb_engine.services.secrets import SecretService
 from mdb_engine.storage.apps import AppStore
+from mdb_engine.storage.audit import AuditStore
 from mdb_engine.storage.base import control_view
 from mdb_engine.storage.grants import GrantStore
 from mdb_engine.storage.layout import LayoutStore
@@ -38,11 +42,14 @@ class Registration:
         What it was granted.
     secret_version
         The version of its credentials.
+    conflicts
+        What of its collections and indexes is not as its spec says, and why; all else is done.
     """
 
     record: AppRecord
     grants: GrantOutcome
     secret_version: int
+    conflicts: tuple[LayoutConflict, ...] = ()
 
 
 class Registry:
@@ -56,6 +63,8 @@ class Registry:
         The driver that it is of.
     encryption
         The keys for the apps' credentials.
+    clock
+        The time by which versions of credentials begin and end.
 
     Attributes
     ----------
@@ -68,13 +77,17 @@ class Registry:
     """
 
     def __init__(
-        self, database: RawDatabase, driver: Driver, encryption: EnvelopeEncryptionService
+        self,
+        database: RawDatabase,
+        driver: Driver,
+        encryption: EnvelopeEncryptionService,
+        clock: Clock = utcnow,
     ) -> None:
         view = control_view(database)
         secret_store, grant_store = SecretStore(view), GrantStore(view)
         self._apps = AppStore(view)
-        self.secrets = SecretService(secret_store, encryption)
-        self.grants = GrantService(self._apps, secret_store, grant_store)
+        self.secrets = SecretService(secret_store, encryption, clock)
+        self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption)
         self._layout = LayoutService(self._apps, LayoutStore(view, driver))
         self._removal = RemovalService(
@@ -84,7 +97,8 @@ class Registry:
             secrets=self.secrets,
             grants=self.grants,
         )
-        self._claims = ClaimService(self._apps, self._removal)
+        self._claims = ClaimService(self._apps, self._removal, self._layout)
+        self._audit = AuditStore(database, driver)
         self._prepared = False
 
     async def prepare(self) -> None:
@@ -92,21 +106,35 @@ class Registry:
         await self._layout.ensure_engine()
         self._prepared = True
 
+    async def trim_audit(self) -> int:
+        """Keep the audit trail under its bound; return how many events were removed.
+
+        To be called from time to time by whoever registers apps.
+        """
+        return await self._audit.trim()
+
     async def get(self, slug: str) -> AppRecord | None:
         """Return what is registered under a slug, tombstones included, or None."""
         app = await self._apps.get(slug)
         return app if app and app.slug == slug else None
 
+    async def holder(self, slug: str) -> AppRecord | None:
+        """Return what holds a slug: maybe under its other spelling, as ``-`` and ``_`` are one."""
+        return await self._apps.get(slug)
+
     async def all(self) -> list[AppRecord]:
         """Return everything that is registered, tombstones included, by slug."""
         return await self._apps.all()
 
-    async def claim(self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0) -> AppRecord:
+    async def claim(
+        self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0, restored: bool = False
+    ) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
-        Slug and collections are claimed in one write that a unique index guards: of two that want
-        the same name at once, one wins. A tombstone of the same namespace comes back to life: with
-        its data, but with a new incarnation and so a new secret.
+        It makes and changes no collection and no index. Slug and collections are claimed in one
+        write that a unique index guards: of two that want the same name at once, one wins. A
+        tombstone of the same namespace comes back to life: with its data, but with a new
+        incarnation and so a new secret.
 
         Parameters
         ----------
@@ -116,6 +144,9 @@ class Registry:
             For whom.
         generation
             The generation of the MdbApp that the spec is from.
+        restored
+            Take the spec although a later generation is registered: the caller has made sure that
+            the API server itself has this one, from a backup.
 
         Raises
         ------
@@ -124,34 +155,115 @@ class Registry:
             to another namespace. If its ``holder`` no longer exists, which only Kubernetes can
             say, call `bury` for that and claim again.
         CollectionTaken
-            If a physical name is the engine's own or already another app's.
+            If a physical name is the engine's own or already another app's, or holds documents of
+            another stamp.
+        OutdatedGeneration
+            If a later generation was registered.
         VersionConflict
-            If a later generation was registered, or the row changes faster than it can be read.
+            If the row changes faster than it can be read.
         """
         if not self._prepared:  # without the unique index nothing would guard the claims
             await self.prepare()
-        return await self._claims.claim(spec, owner, generation=generation)
+        return await self._claims.claim(spec, owner, generation=generation, restored=restored)
 
-    async def ensure_collections(self, slug: str) -> AppRecord:
-        """Create an app's collections and indexes; rebuild and drop the managed ones that changed.
-
-        Data that exists is kept. Indexes that the app made itself are left alone.
+    async def forget_secret_names(self, slug: str, names: Collection[str]) -> AppRecord:
+        """Note that no Secret of an app stands under these names any more.
 
         Raises
         ------
         NotRegistered
             If there is no active app of that slug.
-        CollectionTaken
-            If an index cannot be built on the data that is there (its message says why).
+        VersionConflict
+            If the app was changed meanwhile.
+        """
+        app = await self._active(slug)
+        left = app.secret_names - frozenset(names)
+        if left == app.secret_names:
+            return app
+        return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
+
+    async def ensure_collections(
+        self, app: str | AppRecord, *, seconds: float = LOOK_SECONDS
+    ) -> CollectionsOutcome:
+        """Create an app's collections, and have MongoDB hold its stamp in them; no index work.
+
+        Each collection gets a validator that refuses documents whose ``app_id`` is not the slug,
+        beside whatever validator it has of its own. Where it stands and nothing else is in the
+        collection, the record's `stamped` says so, and `publish` tells the pods.
+
+        Do this before the app's database user can log in: who may insert could make a collection
+        that is not there yet without the validator.
+
+        Parameters
+        ----------
+        app
+            Its slug, or its record where that was just read.
+        seconds
+            For how long each collection may be looked through, once, for documents of another
+            stamp.
+
+        Returns
+        -------
+        CollectionsOutcome
+            What was done, and the conflicts: one of a collection stops no other.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure(await self._active(slug))
+        return await self._layout.ensure_collections(await self._active(app), seconds=seconds)
+
+    async def plan_indexes(self, app: str | AppRecord) -> IndexesOutcome:
+        """Say what `ensure_indexes` would do, without writing: one look at each collection.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        """
+        return await self._layout.plan_indexes(await self._active(app))
+
+    async def ensure_indexes(
+        self, app: str | AppRecord, *, seconds: float = BUILD_SECONDS
+    ) -> IndexesOutcome:
+        """Build, change and drop an app's managed indexes until they are what its spec says.
+
+        A new index is built beside the former one, which is dropped afterwards; what ``collMod``
+        can change, it changes in place. Only indexes that are recorded as the registry's are ever
+        changed or dropped, and none of a collection in which something could not be built.
+
+        It takes as long as MongoDB takes: let it run in a task of its own. It may be cancelled and
+        called again at any time.
+
+        Parameters
+        ----------
+        app
+            As in `ensure_collections`.
+        seconds
+            For how long one index may take, instead of the connection's limits. A
+            ``pymongo.timeout`` around the call, or around the task's creation, still holds.
+
+        Returns
+        -------
+        IndexesOutcome
+            What was done, and the conflicts.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        VersionConflict
+            If the app was registered anew meanwhile.
+        """
+        return await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0
     ) -> Registration:
-        """Do all steps: claim, collections, secret, grants.
+        """Do all steps: claim, collections, secret, grants, and the indexes last.
 
         Parameters
         ----------
@@ -166,12 +278,18 @@ class Registry:
         for _ in range(MAX_ATTEMPTS):
             record = await self.claim(spec, owner, generation=generation)
             try:
-                record = await self._layout.ensure(record)
+                collections = await self.ensure_collections(record)
+                secret = await self.secrets.ensure(collections.record)
+                grants = await self.publish(record.slug)
+                indexes = await self.ensure_indexes(collections.record)
             except VersionConflict:
                 continue  # a process that starts at the same time registers the same
-            secret = await self.secrets.ensure(record)
-            grants = await self.publish(record.slug)
-            return Registration(record, grants, secret.current.version)
+            return Registration(
+                indexes.record,
+                grants,
+                secret.current.version,
+                (*collections.conflicts, *indexes.conflicts),
+            )
         raise VersionConflict(f"App {spec.slug!r} changes faster than it can be read")
 
     async def publish(self, slug: str) -> GrantOutcome:
@@ -187,11 +305,14 @@ class Registry:
         NotRegistered
             If there is no active app of that slug.
         """
-        readers = [reader.slug for reader in await self._apps.naming([slug])]
-        outcomes = await self.grants.publish([slug, *readers])
+        naming = set(await self._apps.slugs_naming([slug]))
+        outcomes = await self.grants.publish([slug, *naming])
         if slug not in outcomes:
-            raise NotRegistered(f"There is no app {slug!r}")
-        return outcomes[slug]
+            await self._active(slug)  # which says why
+            raise NotRegistered(f"There is no app {slug!r} any more")
+        readers = tuple(sorted(naming & outcomes.keys() - {slug}))
+        changed = tuple(reader for reader in readers if outcomes[reader].changed)
+        return replace(outcomes[slug], readers=readers, readers_changed=changed)
 
     async def neighbours(self, slug: str) -> list[AppRecord]:
         """Return the active apps that name an app in their read scopes or that it names."""
@@ -329,8 +450,9 @@ class Registry:
         """
         await self._removal.release(slug, heir=heir, delete_data=delete_data)
 
-    async def _active(self, slug: str) -> AppRecord:
-        app = await self.get(slug)
-        if app is None or not app.active:
+    async def _active(self, app: str | AppRecord) -> AppRecord:
+        found = await self.get(app) if isinstance(app, str) else app
+        if found is None or not found.active:
+            slug = app if isinstance(app, str) else app.slug
             raise NotRegistered(f"There is no app {slug!r}")
-        return app
+        return found

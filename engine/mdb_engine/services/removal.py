@@ -61,7 +61,7 @@ class RemovalService:
                     app, state=AppState.DELETING, epoch_floor=floor, updated_at=utcnow()
                 )
             )
-        readers = [reader.slug for reader in await self._apps.naming([app.slug])]
+        readers = await self._apps.slugs_naming([app.slug])
         await self._grants.publish([app.slug, *readers])
         return True
 

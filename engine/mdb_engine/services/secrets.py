@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pydantic import SecretStr
 
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS, TOKEN_BYTES
-from mdb_engine.core.clock import utcnow
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.exceptions import MasterKeyError, NotRegistered, VersionConflict
 from mdb_engine.models.app import AppRecord
@@ -52,11 +52,16 @@ class SecretService:
         Where they are kept.
     encryption
         The keys that seal them.
+    clock
+        The time by which versions begin and end.
     """
 
-    def __init__(self, store: SecretStore, encryption: EnvelopeEncryptionService) -> None:
+    def __init__(
+        self, store: SecretStore, encryption: EnvelopeEncryptionService, clock: Clock = utcnow
+    ) -> None:
         self._store = store
         self._encryption = encryption
+        self._clock = clock
 
     async def get(self, slug: str) -> SecretRecord | None:
         """Return an app's sealed credentials, or None.  Opens nothing."""
@@ -89,7 +94,7 @@ class SecretService:
             if found is not None and found.incarnation == app.incarnation:
                 return found
             left_behind = found.current.version if found else 0
-            now = utcnow()
+            now = self._clock()
             made = SecretRecord(
                 slug=app.slug,
                 incarnation=app.incarnation,
@@ -150,7 +155,7 @@ class SecretService:
         MasterKeyError
             If there is no key to seal with.
         """
-        at = now or utcnow()
+        at = now or self._clock()
         outcome = RotationOutcome(RotationResult.ALREADY_DONE, expected_version)
 
         def change(found: SecretRecord) -> SecretRecord:
@@ -207,7 +212,7 @@ class SecretService:
 
     async def expire(self, slug: str, *, now: datetime | None = None) -> bool:
         """Drop earlier versions whose time is over; True if there were any."""
-        at = now or utcnow()
+        at = now or self._clock()
         before, after = await self._change(slug, lambda found: found.without_expired(at))
         return before.previous != after.previous
 
@@ -221,7 +226,17 @@ class SecretService:
         MasterKeyError
             If a key is missing or wrong; the message names it.
         """
-        record = (await self._existing(slug)).without_expired(utcnow())
+        return self.open(await self._existing(slug))
+
+    def open(self, record: SecretRecord) -> RevealedSecrets:
+        """Open credentials as they were read; of earlier versions those that have not ended.
+
+        Raises
+        ------
+        MasterKeyError
+            As `reveal`.
+        """
+        record = record.without_expired(self._clock())
         return RevealedSecrets(
             slug=record.slug,
             current=self._open(record.slug, record.current),
@@ -250,7 +265,7 @@ class SecretService:
             if wanted == found:
                 return found, found
             try:
-                stamped = dataclasses.replace(wanted, updated_at=utcnow())
+                stamped = dataclasses.replace(wanted, updated_at=self._clock())
                 return found, await self._store.replace(stamped)
             except VersionConflict:
                 continue

@@ -16,9 +16,10 @@ from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.app import AppRecord, AppState, Owner
+from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.naming import app_key
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.storage.base import translated
+from mdb_engine.storage.base import parsed, parsed_all, translated
 
 __all__ = ["CLAIMS_INDEX", "AppStore", "ClaimConflictError"]
 
@@ -54,30 +55,32 @@ class AppStore:
         """Return the app that holds the slug's key, whatever its state."""
         with translated(f"read the registration of app {slug!r}"):
             document = await self._collection.find_one({"_id": app_key(slug)})
-        return _record(document) if document else None
+        return parsed(APPS_COLLECTION, document, _record) if document else None
 
     async def get_many(self, slugs: Collection[str]) -> list[AppRecord]:
-        """Return the apps that hold these slugs' keys."""
+        """Return the apps that hold these slugs' keys; damaged rows are left out."""
         return await self._find({"_id": {"$in": sorted(set(map(app_key, slugs)))}})
 
     async def all(self) -> list[AppRecord]:
-        """Return all apps, by key."""
+        """Return all apps, by key; damaged rows are left out."""
         return await self._find({})
 
     async def naming(self, slugs: Collection[str]) -> list[AppRecord]:
-        """Return the active apps that name one of these slugs in their read scopes."""
-        return await self._find(
-            {
-                "spec.dataAccess.readScopes": {"$in": sorted(slugs)},
-                "state": str(AppState.ACTIVE),
-            }
-        )
+        """Return the active apps that name one of these slugs; damaged rows are left out."""
+        return await self._find(_naming(slugs))
+
+    async def slugs_naming(self, slugs: Collection[str]) -> list[str]:
+        """Return the slugs of the active apps that name one of these, also of damaged rows."""
+        with translated("read registrations"):
+            query = {**_naming(slugs), "state": {"$nin": [AppState.DELETING, AppState.TOMBSTONE]}}
+            found = await self._collection.find(query, {"slug": 1}).to_list(None)
+        return sorted(str(document.get("slug", document["_id"])) for document in found)
 
     async def holder_of(self, physical: str) -> str | None:
         """Return the slug of the app that claimed a physical name, or None."""
         with translated(f"look up who claimed {physical!r}"):
             document = await self._collection.find_one({"claims": physical}, {"slug": 1})
-        return document["slug"] if document else None
+        return str(document.get("slug", document["_id"])) if document else None
 
     async def insert(self, record: AppRecord) -> bool:
         """Add an app; False if its key is taken already.
@@ -135,7 +138,14 @@ class AppStore:
     async def _find(self, query: Mapping[str, Any]) -> list[AppRecord]:
         with translated("read registrations"):
             documents = await self._collection.find(query).sort("_id", 1).to_list(None)
-        return [_record(document) for document in documents]
+        return parsed_all(APPS_COLLECTION, documents, _record)
+
+
+def _naming(slugs: Collection[str]) -> dict[str, Any]:
+    return {
+        "spec.dataAccess.readScopes": {"$in": sorted(slugs)},
+        "state": str(AppState.ACTIVE),
+    }
 
 
 def _raise_claim_conflict(error: DuplicateKeyError, record: AppRecord) -> None:
@@ -164,9 +174,11 @@ def _document(record: AppRecord) -> dict[str, Any]:
         # A colon stands in no collection's name, so that the key can never collide with one.
         "claims": [f":{key}", *sorted(record.claims)],
         "managed_indexes": [
-            {"collection": name, "names": sorted(names)}
-            for name, names in sorted(record.managed_indexes.items())
+            {"collection": name, "indexes": [index._asdict() for index in sorted(indexes)]}
+            for name, indexes in sorted(record.managed_indexes.items())
         ],
+        "secret_names": sorted(record.secret_names),
+        "stamped": sorted(record.stamped),
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
         "revision": record.revision,
@@ -185,8 +197,12 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         incarnation=document["incarnation"],
         claims=frozenset(name for name in document["claims"] if not name.startswith(":")),
         managed_indexes={
-            entry["collection"]: frozenset(entry["names"]) for entry in document["managed_indexes"]
+            entry["collection"]: frozenset(ManagedName(**index) for index in entry["indexes"])
+            for entry in document["managed_indexes"]
+            if "indexes" in entry
         },
+        secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
+        stamped=frozenset(document.get("stamped", ())),
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],
         revision=document["revision"],

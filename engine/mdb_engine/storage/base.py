@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from bson.codec_options import CodecOptions
 from pymongo import ReadPreference, WriteConcern
@@ -18,9 +19,19 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from mdb_engine.driver import RawDatabase
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
+from mdb_engine.exceptions import (
+    DatabaseForbidden,
+    DatabaseUnavailable,
+    ManifestInvalid,
+    RowDamaged,
+)
 
-__all__ = ["control_view", "translated"]
+__all__ = ["control_view", "parsed", "parsed_all", "translated"]
+
+_log = logging.getLogger(__name__)
+
+Row = TypeVar("Row")
+Parse = Callable[[Mapping[str, Any]], Row]
 
 WRITE_TIMEOUT_MS = 10_000
 """How long a write waits for a majority; then it counts as failed, and is observed anew."""
@@ -82,6 +93,41 @@ def translated(action: str) -> Iterator[None]:
         ) from None
     except PyMongoError as error:
         raise DatabaseUnavailable(f"Failed to {action} ({type(error).__name__})") from None
+
+
+def parsed(collection: str, document: Mapping[str, Any], parse: Parse[Row]) -> Row:
+    """Read a document of the engine's own.
+
+    Raises
+    ------
+    RowDamaged
+        If it is not as the engine wrote it.
+    """
+    try:
+        return parse(document)
+    except KeyError as error:
+        fault = f"{error.args[0]!r} is missing"
+    except ManifestInvalid as error:
+        fault = f"its spec is malformed at {error.path or 'the top'}"
+    except (AttributeError, TypeError, ValueError) as error:
+        fault = f"it is malformed ({type(error).__name__})"
+    raise RowDamaged(
+        f"Document {document.get('_id')!r} of {collection} is damaged: {fault}. It costs only the "
+        "app that it is of; have an administrator restore it from a backup"
+    )
+
+
+def parsed_all(
+    collection: str, documents: Iterable[Mapping[str, Any]], parse: Parse[Row]
+) -> list[Row]:
+    """Read documents of the engine's own; damaged ones are logged and left out."""
+    rows: list[Row] = []
+    for document in documents:
+        try:
+            rows.append(parsed(collection, document, parse))
+        except RowDamaged as error:
+            _log.error(error.message)
+    return rows
 
 
 def _code_name(error: OperationFailure) -> str:

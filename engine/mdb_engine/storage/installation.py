@@ -39,7 +39,12 @@ class InstallationStore:
             document = await self._collection.find_one({"_id": _ID})
         if document is None:
             return None
-        return Installation(document["identity"], document["namespace"], document["claimed_at"])
+        return Installation(
+            document["identity"],
+            document["namespace"],
+            document["claimed_at"],
+            tuple(document.get("adopted_from", ())),  # absent from before there were such
+        )
 
     async def insert(self, installation: Installation) -> bool:
         """Take a database that nobody manages; False if another was faster."""
@@ -51,7 +56,7 @@ class InstallationStore:
         return True
 
     async def replace(self, installation: Installation, former: str) -> None:
-        """Take the database from another installation, by its identity.
+        """Replace what is known of whoever manages the database, by its identity.
 
         Raises
         ------
@@ -71,4 +76,5 @@ def _document(installation: Installation) -> dict[str, Any]:
         "identity": installation.identity,
         "namespace": installation.namespace,
         "claimed_at": installation.claimed_at,
+        "adopted_from": list(installation.adopted_from),
     }

@@ -1,36 +1,68 @@
-"""Which collections and indexes exist, and which should: creating, comparing, dropping."""
+"""Collections, validators and indexes: looking at them, making, changing and dropping them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from bson import json_util
-from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
+import pymongo
+from pymongo.errors import ExecutionTimeout, OperationFailure
 
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.driver import Driver, RawDatabase
-from mdb_engine.exceptions import CollectionTaken
 from mdb_engine.storage.base import translated
 
-__all__ = ["LayoutStore"]
+__all__ = ["FoundCollection", "IndexRefusedError", "LayoutStore"]
 
-_COMPARED = {
-    "key": {},
-    "unique": False,
-    "sparse": False,
-    "expireAfterSeconds": None,
-    "partialFilterExpression": {},
-    "weights": {},
-    "default_language": None,
-}
-"""The parts of an index that make it what it is, with what MongoDB leaves out meaning."""
-
-_NAMESPACE_NOT_FOUND = 26
-_UNBUILDABLE = frozenset({2, 67, 72, 85, 86, 171, 197, 11000, 16755, 17262, 17264})
+_NAMESPACE_NOT_FOUND: Final = 26
+_INDEX_NOT_FOUND: Final = 27
+_NAMESPACE_EXISTS: Final = 48
+_UNBUILDABLE: Final = frozenset(
+    {2, 67, 72, 85, 86, 171, 197, 359, 11000, 16755, 17262, 17264, 40415}
+)
 """BadValue, CannotCreateIndex, InvalidOptions, IndexOptionsConflict, IndexKeySpecsConflict,
-CannotIndexParallelArrays, InvalidIndexSpecificationOption, DuplicateKey; a document that is no
-place, and a text index's language that MongoDB does not know."""
+CannotIndexParallelArrays, InvalidIndexSpecificationOption, CannotConvertIndexToUnique,
+DuplicateKey; a document that is no place, a language of a text index that is unknown, and a change
+in place that came with a later MongoDB."""
+
+
+class IndexRefusedError(Exception):
+    """The data, or another index of the collection, does not allow an index.
+
+    Parameters
+    ----------
+    reason
+        MongoDB's name of the error.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCollection:
+    """A collection that there is.
+
+    Parameters
+    ----------
+    type
+        ``collection``, ``view`` or ``timeseries``.
+    validator
+        Its validator; empty where it has none.
+    enforced
+        Whether the validator holds for every write: level ``strict``, action ``error``.
+    collated
+        Whether it compares strings by a collation, and so takes different ones for equal.
+    """
+
+    type: str
+    validator: Mapping[str, Any] = field(repr=False)
+    enforced: bool
+    collated: bool
 
 
 class LayoutStore:
@@ -48,22 +80,79 @@ class LayoutStore:
         self._database = database
         self._driver = driver
 
-    async def collections(self, prefix: str = "") -> set[str]:
+    async def collections(self, names: Collection[str]) -> dict[str, FoundCollection]:
+        """Return those of these collections that there are.
+
+        Names are asked for exactly: MongoDB then looks these up instead of walking all.
+        """
+        if not names:
+            return {}
+        with translated("list the collections"):
+            found = await self._listed({"name": {"$in": sorted(names)}})
+        return {one["name"]: _found(one) for one in found}
+
+    async def names(self, prefix: str) -> set[str]:
         """Return the names of all collections that begin with a prefix."""
         with translated("list the collections"):
-            names = await self._database.list_collection_names()
-        return {name for name in names if name.startswith(prefix)}
+            found = await self._listed({"name": {"$regex": f"^{re.escape(prefix)}"}}, nameOnly=True)
+        return {one["name"] for one in found}
 
-    async def create(self, physical: str) -> None:
-        """Create a collection, if there is none of that name."""
+    async def create(self, physical: str, validator: Mapping[str, Any] | None = None) -> bool:
+        """Create a collection; False if there is one of that name already."""
+        rule = {"validator": validator, "validationLevel": "strict", "validationAction": "error"}
         with translated(f"create the collection {physical!r}"):
             try:
-                await self._database.create_collection(physical)
-            except CollectionInvalid:
-                return  # somebody else was faster
+                await self._database.command({"create": physical, **(rule if validator else {})})
             except OperationFailure as error:
-                if (error.details or {}).get("codeName") != "NamespaceExists":
+                if error.code != _NAMESPACE_EXISTS:
                     raise
+                return False
+        return True
+
+    async def validate(self, physical: str, validator: Mapping[str, Any]) -> None:
+        """Give a collection its validator, which holds for every write from then on."""
+        command = {
+            "collMod": physical,
+            "validator": validator,
+            "validationLevel": "strict",
+            "validationAction": "error",
+        }
+        with translated(f"put the validator of {physical!r}"):
+            await self._database.command(command)
+
+    async def holds_other_stamps(
+        self, physical: str, slug: str, *, missing: bool, seconds: float
+    ) -> bool | None:
+        """Say whether a collection holds documents that are not stamped with a slug.
+
+        Parameters
+        ----------
+        physical
+            The collection.
+        slug
+            The stamp that is expected.
+        missing
+            Whether documents without any stamp count.
+        seconds
+            For how long MongoDB may look; an index on ``app_id`` makes it quick.
+
+        Returns
+        -------
+        bool or None
+            None if it is not known, because that takes longer.
+        """
+        condition = {"$ne": slug} if missing else {"$exists": True, "$ne": slug}
+        with translated(f"look through {physical!r}"):
+            try:
+                found = await self._database[physical].find_one(
+                    {APP_ID_FIELD: condition},
+                    {"_id": 1},
+                    collation={"locale": "simple"},
+                    max_time_ms=int(seconds * 1000),
+                )
+            except ExecutionTimeout:
+                return None
+        return found is not None
 
     async def indexes(self, physical: str) -> dict[str, Mapping[str, Any]]:
         """Return a collection's indexes by name; none where there is no collection."""
@@ -77,26 +166,62 @@ class LayoutStore:
                 found = []
         return {index["name"]: index for index in found}
 
-    async def create_index(self, physical: str, wanted: Mapping[str, Any]) -> None:
-        """Build an index, and the collection with it where there is none.
+    async def create_index(
+        self, physical: str, wanted: Mapping[str, Any], seconds: float | None = None
+    ) -> None:
+        """Build an index; one of the same name and definition that is being built is waited for.
+
+        Parameters
+        ----------
+        physical
+            The collection, which is made where there is none.
+        wanted
+            The index's specification.
+        seconds
+            For how long it may take, instead of the connection's own limits.
 
         Raises
         ------
-        CollectionTaken
+        IndexRefusedError
             If the data or another index of the collection does not allow it.
         """
-        name = wanted["name"]
-        with translated(f"build the index {name!r} of {physical!r}"):
-            try:
-                await self._database.command({"createIndexes": physical, "indexes": [dict(wanted)]})
-            except (DuplicateKeyError, OperationFailure) as error:
-                if error.code not in _UNBUILDABLE:
-                    raise
-                reason = (error.details or {}).get("codeName", "refused")
-                raise CollectionTaken(
-                    f"Index {name!r} cannot be built on {physical!r}: {reason}. Change the index, "
-                    "or the data or the index of other name that stands against it"
-                ) from None
+        command = {"createIndexes": physical, "indexes": [dict(wanted)]}
+        await self._index_command(f"build the index {wanted['name']!r}", physical, command, seconds)
+
+    async def modify_index(
+        self,
+        physical: str,
+        former: Mapping[str, Any],
+        wanted: Mapping[str, Any],
+        seconds: float | None = None,
+    ) -> None:
+        """Change in place when an index expires documents, or that it is unique.
+
+        Raises
+        ------
+        IndexRefusedError
+            If the data does not allow it; the index is then what it was.
+        """
+        name = former["name"]
+        action = f"change the index {name!r}"
+
+        async def modify(**change: Any) -> None:
+            command = {"collMod": physical, "index": {"name": name, **change}}
+            await self._index_command(action, physical, command, seconds)
+
+        expiry = wanted.get("expireAfterSeconds")
+        if former.get("expireAfterSeconds") != expiry:
+            await modify(expireAfterSeconds=expiry)
+        if former.get("unique", False) == wanted.get("unique", False):
+            if former.get("prepareUnique") and not wanted.get("unique"):
+                await modify(prepareUnique=False)
+            return
+        await modify(prepareUnique=True)
+        try:
+            await modify(unique=True)
+        except IndexRefusedError:
+            await modify(prepareUnique=False)
+            raise
 
     async def drop_index(self, physical: str, name: str) -> None:
         """Drop an index, if it is there."""
@@ -104,23 +229,8 @@ class LayoutStore:
             try:
                 await self._database.command({"dropIndexes": physical, "index": name})
             except OperationFailure as error:
-                if error.code not in {_NAMESPACE_NOT_FOUND, 27}:  # 27: IndexNotFound
+                if error.code not in {_NAMESPACE_NOT_FOUND, _INDEX_NOT_FOUND}:
                     raise
-
-    async def ensure_index(
-        self,
-        physical: str,
-        wanted: Mapping[str, Any],
-        existing: Mapping[str, Mapping[str, Any]],
-    ) -> bool:
-        """Build an index that is missing, rebuild one that is another; True if it did."""
-        found = existing.get(wanted["name"])
-        if found is not None and _canonical(found) == _canonical(wanted):
-            return False
-        if found is not None:
-            await self.drop_index(physical, wanted["name"])
-        await self.create_index(physical, wanted)
-        return True
 
     async def is_empty(self, physical: Iterable[str]) -> bool:
         """Say whether none of these collections holds a document."""
@@ -140,23 +250,29 @@ class LayoutStore:
         with translated(f"remove the documents of app {slug!r} from {physical!r}"):
             await self._database[physical].delete_many({APP_ID_FIELD: slug})
 
+    async def _index_command(
+        self, action: str, physical: str, command: Mapping[str, Any], seconds: float | None
+    ) -> None:
+        limit = nullcontext() if seconds is None else pymongo.timeout(seconds)
+        with translated(f"{action} of {physical!r}"), limit:
+            try:
+                await self._database.command(command)
+            except OperationFailure as error:
+                if error.code not in _UNBUILDABLE:
+                    raise
+                raise IndexRefusedError((error.details or {}).get("codeName", "refused")) from None
 
-def _canonical(index: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of an index that make it what it is, whether asked for or listed."""
-    parts = {name: index.get(name, absent) for name, absent in _COMPARED.items()}
-    weights = dict(parts["weights"])
-    if weights:
-        # MongoDB lists all text fields as one key, and their names among the weights alone.
-        keys = [k for k in parts["key"].items() if k[0] not in {*weights, "_fts", "_ftsx"}]
-    else:
-        keys = list(parts["key"].items())
-        parts["default_language"] = None
-    # Keys are in order; and a direction may come back as a float of the same value.
-    parts["key"] = [(name, int(d) if isinstance(d, float) else d) for name, d in keys]
-    parts["weights"] = {name: int(weight) for name, weight in weights.items()}
-    # As text, because to Python 1 and True are equal.
-    parts["partialFilterExpression"] = json_util.dumps(
-        parts["partialFilterExpression"], sort_keys=True
+    async def _listed(self, query: Mapping[str, Any], **options: Any) -> list[Mapping[str, Any]]:
+        cursor = await self._database.list_collections(filter=query, **options)
+        return [one async for one in cursor]
+
+
+def _found(listed: Mapping[str, Any]) -> FoundCollection:
+    options = listed.get("options", {})
+    level, action = options.get("validationLevel"), options.get("validationAction")
+    return FoundCollection(
+        type=listed.get("type", "collection"),
+        validator=options.get("validator", {}),
+        enforced=level in {None, "strict"} and action in {None, "error"},
+        collated=options.get("collation", {}).get("locale", "simple") != "simple",
     )
-    parts["unique"], parts["sparse"] = bool(parts["unique"]), bool(parts["sparse"])
-    return parts

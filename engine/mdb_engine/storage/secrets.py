@@ -16,7 +16,7 @@ from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.models.secret import Envelope, Purpose, SealedVersion, SecretRecord
-from mdb_engine.storage.base import translated
+from mdb_engine.storage.base import parsed, parsed_all, translated
 
 __all__ = ["SecretStore"]
 
@@ -37,14 +37,15 @@ class SecretStore:
         """Return an app's sealed credentials, or None."""
         with translated(f"read the secret of app {slug!r}"):
             document = await self._collection.find_one({"_id": app_key(slug)})
-        return _record(document) if document else None
+        return parsed(SECRETS_COLLECTION, document, _record) if document else None
 
     async def get_many(self, slugs: Collection[str]) -> dict[str, SecretRecord]:
-        """Return sealed credentials by the key of their app."""
+        """Return sealed credentials by the key of their app; damaged rows are left out."""
         query = {"_id": {"$in": sorted(set(map(app_key, slugs)))}}
         with translated("read secrets"):
             documents = await self._collection.find(query).to_list(None)
-        return {document["_id"]: _record(document) for document in documents}
+        rows = parsed_all(SECRETS_COLLECTION, documents, _record)
+        return {app_key(row.slug): row for row in rows}
 
     async def under_other_keys(self, key_id: str) -> list[str]:
         """Return the slugs of all apps with a version that another master key wraps."""
@@ -62,7 +63,7 @@ class SecretStore:
                 .sort("_id", 1)
                 .to_list(None)
             )
-        return [document["slug"] for document in documents]
+        return [str(document.get("slug", document["_id"])) for document in documents]
 
     async def insert(self, record: SecretRecord) -> bool:
         """Add an app's credentials; False if there are some already."""

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.params import Depends as DependsMarker
+from starlette.applications import Starlette
 from starlette.middleware.cors import CORSMiddleware
 
 from mdb_engine.authz.authorizer import Authorizer
 from mdb_engine.authz.providers import make_authorizer
-from mdb_engine.engine import MongoDBEngine
 from mdb_engine.exceptions import Fault, ManifestInvalid
 from mdb_engine.models.manifest import Cors, Manifest
-from mdb_engine.web.context import AppContext
+from mdb_engine.web.context import AppContext, Engine
 from mdb_engine.web.errors import add_error_handlers
-from mdb_engine.web.guarded import GuardedApp
-from mdb_engine.web.health import router as health_router
+from mdb_engine.web.health import health_routes
 from mdb_engine.web.json import MdbJSONResponse, MdbRoute
-from mdb_engine.web.policy import enforce_policy
+from mdb_engine.web.policy import Door
 from mdb_engine.web.startup import Hook, lifespan
 
 __all__ = ["create_app"]
 
 
 def create_app(
-    engine: MongoDBEngine,
+    engine: Engine,
     slug: str,
     manifest: Manifest,
     *,
@@ -76,26 +75,33 @@ def create_app(
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[None]:
+        for mounted in _mounted(app.routes):
+            add_error_handlers(mounted)
         async with lifespan(app, context, on_startup, on_shutdown):
             yield
 
     options.setdefault("title", manifest.name or slug)
     options.setdefault("description", manifest.description or "")
     options.setdefault("default_response_class", MdbJSONResponse)
-    app: FastAPI
-    if policy is not None and policy.required:
-        app = GuardedApp(
-            lifespan=run, dependencies=[Depends(enforce_policy), *dependencies], **options
-        )
-    else:
-        app = FastAPI(lifespan=run, dependencies=[*dependencies], **options)
+    app = FastAPI(lifespan=run, dependencies=[*dependencies], **options)
     app.router.route_class = MdbRoute
+    app.router.routes[:0] = health_routes()  # before anything that would take their paths
     context.attach(app)
     add_error_handlers(app)
-    app.include_router(health_router)
+    Door(app, context)
     if manifest.cors.enabled:
         _add_cors(app, manifest.cors)
     return app
+
+
+def _mounted(routes: Iterable[Any]) -> Iterator[Starlette]:
+    """Yield the applications that are mounted below some routes."""
+    for route in routes:
+        inner = getattr(route, "app", None)
+        if isinstance(inner, Starlette):
+            yield inner
+        below = getattr(getattr(route, "original_router", route), "routes", ())
+        yield from _mounted(below)
 
 
 def _add_cors(app: FastAPI, cors: Cors) -> None:

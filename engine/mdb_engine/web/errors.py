@@ -1,13 +1,22 @@
-"""The errors of the domain, and what the driver says of an app's own data, as HTTP responses."""
+"""The errors of the domain, and what the driver says of an app's own data, as HTTP responses.
+
+What the end user did wrong is a 4xx that says so. What is wrong with the app, with its secret or
+with MongoDB is a 5xx of one sentence and a request id, under which the log has the rest.
+"""
 
 from __future__ import annotations
 
+import logging
+import re
+import secrets
 from typing import Final
 
-import structlog
-from fastapi import FastAPI, Request
+from bson.errors import BSONError
 from fastapi.responses import JSONResponse
-from pymongo.errors import ConnectionFailure, DuplicateKeyError, PyMongoError
+from pymongo.errors import ConnectionFailure, DuplicateKeyError, ExecutionTimeout, PyMongoError
+from starlette.applications import Starlette
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket, WebSocketState
 
 from mdb_engine.authz.authorizer import AuthorizerUnavailable
 from mdb_engine.binding import BindingError
@@ -21,31 +30,42 @@ from mdb_engine.exceptions import (
     MdbEngineError,
     NotInitialized,
     NotRegistered,
+    PathRefused,
     QueryRefused,
     ScopeDenied,
+    ServerLimitExceeded,
+    SessionInvalid,
+    SessionRequired,
     SlugTaken,
     TokenRequired,
     VersionConflict,
 )
+from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
 
-__all__ = ["STATUS", "add_error_handlers", "status_of"]
+__all__ = ["STATUS", "add_error_handlers", "request_id", "status_of"]
 
 STATUS: Final[dict[type[MdbEngineError], int]] = {
-    TokenRequired: 401,
-    InvalidToken: 401,
+    SessionRequired: 401,
+    SessionInvalid: 401,
     ScopeDenied: 403,
+    PathRefused: 400,
     QueryRefused: 400,
     LimitExceeded: 413,
     ManifestInvalid: 422,
     SlugTaken: 409,
     CollectionTaken: 409,
     VersionConflict: 409,
+    AttributeRefused: 500,
+    OptionRefused: 500,
+    TokenRequired: 503,
+    InvalidToken: 503,
     NotRegistered: 503,
     MasterKeyError: 503,
     BindingError: 503,
     NotInitialized: 503,
     DatabaseUnavailable: 503,
     AuthorizerUnavailable: 503,
+    ServerLimitExceeded: 504,
     MdbEngineError: 500,
 }
 """The status of each error; of a class that is not here, that of the nearest class above it."""
@@ -53,7 +73,17 @@ STATUS: Final[dict[type[MdbEngineError], int]] = {
 RETRY_AFTER_SECONDS: Final = 2
 """What a 503 tells a client: the time in which a primary is usually elected."""
 
-_logger = structlog.get_logger("mdb_engine.web")
+SERVER_ERROR: Final = 500
+"""From here on a status says that it is not the end user's fault (RFC 9110, section 15.6)."""
+
+POLICY_VIOLATION: Final = 1008
+INTERNAL_ERROR: Final = 1011
+"""How a websocket is closed that was accepted already (RFC 6455, section 7.4.1)."""
+
+REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+"""What is taken for a request id from whatever stands in front of the app."""
+
+_logger = logging.getLogger("mdb_engine.web")
 
 
 def status_of(error: MdbEngineError) -> int:
@@ -61,55 +91,115 @@ def status_of(error: MdbEngineError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def add_error_handlers(app: FastAPI) -> None:
-    """Answer the engine's errors, and those of the driver, with JSON."""
-    app.add_exception_handler(MdbEngineError, _answer)
-    app.add_exception_handler(ConnectionFailure, _answer_lost_connection)
-    app.add_exception_handler(DuplicateKeyError, _answer_duplicate)
-    app.add_exception_handler(PyMongoError, _answer_driver)
+def request_id(connection: HTTPConnection) -> str:
+    """Return the id of a request: that of its ``X-Request-ID``, or else a new one."""
+    given = connection.headers.get("x-request-id", "")
+    return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+def add_error_handlers(app: Starlette) -> None:
+    """Answer errors with JSON: the engine's, those of the driver, and what nobody has caught."""
+    for kind, handler in (
+        (MdbEngineError, _answer),
+        (ConnectionFailure, _answer_lost_connection),
+        (ExecutionTimeout, _answer_slow),
+        (DuplicateKeyError, _answer_duplicate),
+        (PyMongoError, _answer_driver),
+        (BSONError, _answer_driver),
+    ):
+        app.exception_handlers.setdefault(kind, handler)
+    if 500 not in app.exception_handlers:  # noqa: PLR2004 - the other name of this handler
+        app.exception_handlers.setdefault(Exception, _answer_anything)
+
+
+async def _answer(connection: HTTPConnection, error: Exception) -> JSONResponse | None:
     if not isinstance(error, MdbEngineError):  # pragma: no cover - Starlette looks at the class
         raise error
     status = status_of(error)
-    report = _logger.error if status >= 500 else _logger.info  # noqa: PLR2004 - the class of 5xx
-    report("request_refused", code=error.code, status=status, route=_route(request))
+    if status >= SERVER_ERROR:
+        return await _answer_fault(connection, error.code, error.summary, status, error)
+    _logger.info("%s: %d %s", _route(connection), status, error.code)
+    body = {"error": error.code, "message": error.message}
+    if error.path is not None:
+        body["path"] = error.path
+    return await _respond(connection, body, status)
+
+
+async def _answer_lost_connection(
+    connection: HTTPConnection, error: Exception
+) -> JSONResponse | None:
+    """Answer for a driver's error that reached the app past the scoped database."""
+    kind = DatabaseUnavailable
+    return await _answer_fault(connection, kind.code, kind.summary, STATUS[kind], error)
+
+
+async def _answer_slow(connection: HTTPConnection, error: Exception) -> JSONResponse | None:
+    """Answer for an operation that MongoDB has stopped."""
+    kind = ServerLimitExceeded
+    return await _answer_fault(connection, kind.code, kind.summary, STATUS[kind], error)
+
+
+async def _answer_duplicate(connection: HTTPConnection, _error: Exception) -> JSONResponse | None:
+    """Answer without the driver's message, which repeats the key."""
+    _logger.info("%s: 409 duplicate_key", _route(connection))
+    message = "there is a document with this key already"
+    return await _respond(connection, {"error": "duplicate_key", "message": message}, 409)
+
+
+async def _answer_driver(connection: HTTPConnection, error: Exception) -> JSONResponse | None:
+    """Answer for what MongoDB said of the app's own data: a fault of the app, so it is a 500."""
+    message = "the database has refused what the app asked of it"
+    return await _answer_fault(connection, "database_error", message, 500, error)
+
+
+async def _answer_anything(connection: HTTPConnection, error: Exception) -> JSONResponse | None:
+    """Answer for what nobody has caught; the server logs its traceback."""
+    return await _answer_fault(connection, "app_error", MdbEngineError.summary, 500, error)
+
+
+async def _answer_fault(
+    connection: HTTPConnection, code: str, message: str, status: int, error: Exception
+) -> JSONResponse | None:
+    """Answer with a sentence and a request id, and log the rest under it."""
+    identity = request_id(connection)
+    _logger.error(
+        "%s: %d %s (request %s): %s",
+        _route(connection),
+        status,
+        code,
+        identity,
+        error if isinstance(error, MdbEngineError) else type(error).__name__,
+        exc_info=error if isinstance(error, PyMongoError | BSONError) else None,
+    )
+    body = {"error": code, "message": message, "request_id": identity}
+    return await _respond(connection, body, status)
+
+
+async def _respond(
+    connection: HTTPConnection, body: dict[str, str], status: int
+) -> JSONResponse | None:
+    """Return the response; a websocket that cannot be sent one is closed instead."""
+    if isinstance(connection, WebSocket) and not _can_be_denied(connection):
+        if connection.application_state is not WebSocketState.DISCONNECTED:
+            code = INTERNAL_ERROR if status >= SERVER_ERROR else POLICY_VIOLATION
+            await connection.close(code, body["error"])
+        return None
     headers = {}
     if status == 401:  # noqa: PLR2004 - RFC 9110 wants a challenge with this one
         headers["WWW-Authenticate"] = "Bearer"
     if status == 503:  # noqa: PLR2004
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    body: dict[str, str | None] = {"error": error.code, "message": error.message}
-    if error.path is not None:
-        body["path"] = error.path
     return JSONResponse(body, status, headers=headers)
 
 
-async def _answer_lost_connection(request: Request, error: Exception) -> JSONResponse:
-    """Answer for a driver's error that reached the app past the scoped database."""
-    _logger.error("mongodb_lost", kind=type(error).__name__, route=_route(request))
-    return await _answer(
-        request, DatabaseUnavailable("MongoDB cannot be reached or changes its primary; try again")
+def _can_be_denied(websocket: WebSocket) -> bool:
+    """Say whether a websocket can be answered with a response instead of being opened."""
+    return (
+        websocket.application_state is WebSocketState.CONNECTING
+        and "websocket.http.response" in websocket.scope.get("extensions", {})
     )
 
 
-async def _answer_duplicate(request: Request, _error: Exception) -> JSONResponse:
-    """Answer without the driver's message, which repeats the key."""
-    _logger.info("request_refused", code="duplicate_key", status=409, route=_route(request))
-    message = "there is a document with this key already"
-    return JSONResponse({"error": "duplicate_key", "message": message}, 409)
-
-
-async def _answer_driver(request: Request, error: Exception) -> JSONResponse:
-    """Answer for what MongoDB said of the app's own data: a fault of the app, so it is a 500."""
-    _logger.error(
-        "mongodb_refused", kind=type(error).__name__, route=_route(request), exc_info=error
-    )
-    message = f"MongoDB refused the operation ({type(error).__name__}); the app's log says more"
-    return JSONResponse({"error": "database_error", "message": message}, 500)
-
-
-def _route(request: Request) -> str:
+def _route(connection: HTTPConnection) -> str:
     """Return the route's template: a path may hold what somebody typed."""
-    return str(getattr(request.scope.get("route"), "path", ""))
+    return str(getattr(connection.scope.get("route"), "path", "")) or "(no route)"

@@ -2,18 +2,20 @@
 
 In a pod the app starts serving even when it is not registered in time, because a process that is
 not there cannot say on ``/ready`` what it waits for; it goes on waiting. What can only be mended by
-changing the pod (another app's binding, a broken manifest) ends the process at once.
+changing the pod (another app's binding, a broken manifest) ends the process at once, and so does a
+start that fails later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import structlog
 from fastapi import FastAPI
 
 from mdb_engine.exceptions import (
@@ -23,7 +25,7 @@ from mdb_engine.exceptions import (
     NotRegistered,
     TokenRequired,
 )
-from mdb_engine.tasks import end
+from mdb_engine.tasks import end, finish
 from mdb_engine.web.context import AppContext
 
 __all__ = ["Hook", "lifespan"]
@@ -40,7 +42,7 @@ NOT_YET: Final = (DatabaseUnavailable, NotRegistered, InvalidToken, TokenRequire
 NOT_YET_ALONE: Final = (DatabaseUnavailable,)
 """What passes by itself without an operator: a wrong ``<SLUG>_SECRET`` stays wrong."""
 
-_logger = structlog.get_logger("mdb_engine.startup")
+_logger = logging.getLogger("mdb_engine.startup")
 
 
 @asynccontextmanager
@@ -53,14 +55,18 @@ async def lifespan(
     """Bring an app up, and down again."""
     engine = context.engine
     in_pod = engine.check_hosting()
-    starting = asyncio.create_task(_start(app, context, on_startup), name="mdb-engine startup")
+    late: asyncio.Task[None] | None = None
+    registering = asyncio.create_task(_be_registered(app, context), name="mdb-engine registration")
     try:
-        done, _ = await asyncio.wait({starting}, timeout=engine.settings.startup_deadline)
+        done, _ = await asyncio.wait({registering}, timeout=engine.settings.startup_deadline)
         if done:
-            starting.result()
+            registering.result()
+            await _start(app, context, on_startup)
         elif in_pod:
-            _logger.warning("started_without_being_ready", slug=context.slug, why=context.problem)
-            starting.add_done_callback(lambda task: _late(context, task))
+            _logger.warning("app %s starts, but is not ready: %s", context.slug, context.problem)
+            late = asyncio.create_task(
+                _start_late(app, context, on_startup, registering), name="mdb-engine startup"
+            )
         else:
             raise DatabaseUnavailable(
                 f"app {context.slug!r} could not be registered within "
@@ -68,23 +74,49 @@ async def lifespan(
             )
         yield
     finally:
-        await end(starting)
         try:
+            await finish(end(late, registering))
             if context.started:
                 await _call(on_shutdown, app)
         finally:
             context.started = False
-            await engine.shutdown()
+            await engine.release(app)
+
+
+async def _be_registered(app: FastAPI, context: AppContext) -> None:
+    """Try until the app is registered."""
+    await _until(context, lambda: context.engine.acquire(app))
+    await _until(context, lambda: _register(context))
 
 
 async def _start(app: FastAPI, context: AppContext, on_startup: Hook | None) -> None:
-    """Try until the app is registered, then run its hook, once."""
-    await _until(context, context.engine.initialize)
-    await _until(context, lambda: _register(context))
+    """Run the app's hook, once, for as long as it takes: that is the app's own affair."""
+    context.problem = context.summary = "on_startup of the app has not ended yet"
     scopes = sorted(context.engine.read_scopes(context.slug))
     await _call(on_startup, app)
     context.started = True
-    _logger.info("app_ready", slug=context.slug, reads=scopes, multi_site=len(scopes) > 1)
+    _logger.info("app %s is ready; it reads %s", context.slug, ", ".join(scopes))
+
+
+async def _start_late(
+    app: FastAPI,
+    context: AppContext,
+    on_startup: Hook | None,
+    registering: asyncio.Task[None],
+) -> None:
+    """Start once the app is registered; if that fails, end the process.
+
+    Started again by kubelet it may succeed. A replica that went on would never be ready, and as
+    ``/health`` is well, never be replaced.
+    """
+    try:
+        await registering
+        await _start(app, context, on_startup)
+    except Exception:
+        context.problem = context.summary = "the start failed; the process ends"
+        _logger.exception("app %s could not be started; the process ends", context.slug)
+        # What a server takes for the request to end in an orderly way.
+        signal.raise_signal(signal.SIGTERM)
 
 
 async def _register(context: AppContext) -> None:
@@ -100,8 +132,8 @@ async def _until(context: AppContext, step: Callable[[], Awaitable[Any]]) -> Non
             if not isinstance(error, NOT_YET if context.engine.in_pod else NOT_YET_ALONE):
                 raise
             if context.problem != error.message:
-                _logger.info("waiting", slug=context.slug, why=error.message, code=error.code)
-            context.problem = error.message
+                _logger.info("app %s waits: %s", context.slug, error.message)
+            context.problem, context.summary = error.message, error.summary
         else:
             return
         await asyncio.sleep(RETRY_SECONDS)
@@ -114,14 +146,3 @@ async def _call(hook: Hook | None, app: FastAPI) -> None:
     outcome = hook(app) if takes_app else hook()  # type: ignore[call-arg]
     if inspect.isawaitable(outcome):
         await outcome
-
-
-def _late(context: AppContext, task: asyncio.Task[None]) -> None:
-    """Say what became of a start that took longer than the deadline."""
-    if task.cancelled():
-        return
-    error = task.exception()
-    if error is not None:
-        why = error.message if isinstance(error, MdbEngineError) else type(error).__name__
-        context.problem = f"on_startup or the registration failed: {why}"
-        _logger.error("start_failed", slug=context.slug, why=why)

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import fastapi_offline
 from fastapi import FastAPI, Request, Response
@@ -55,7 +55,7 @@ class WithoutProbes(logging.Filter):
 
 
 def furnish(app: FastAPI, directory: Path) -> Jinja2Templates:
-    """Give an app, made with ``docs_url=None``, its static files, ``/docs`` and headers.
+    """Give an app, made with ``docs_url=None``, its static files, ``/docs``, ``/api`` and headers.
 
     Parameters
     ----------
@@ -78,6 +78,17 @@ def furnish(app: FastAPI, directory: Path) -> Jinja2Templates:
     async def docs(request: Request) -> HTMLResponse:
         """Show the API and let it be tried out."""
         return templates.TemplateResponse(request, "docs.html", {"title": app.title})
+
+    @app.get("/api", summary="List what this app answers")
+    async def api() -> dict[str, Any]:
+        return {
+            "app": app.title,
+            "endpoints": [
+                {"method": method.upper(), "path": path, "summary": operation["summary"]}
+                for path, operations in app.openapi()["paths"].items()
+                for method, operation in operations.items()
+            ],
+        }
 
     @app.middleware("http")
     async def guard(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import shutil
 import sys
 import time
 
@@ -14,22 +17,43 @@ from installation import Installation
 from devcluster.errors import DevclusterError
 from devcluster.progress import Progress, duration
 
-LOOK_AROUND = f"""
+LOOK_AROUND = """
 Both apps run:
 
-  ClickTracker  {settings.CLICK_TRACKER}
-  Dashboard     {settings.DASHBOARD}/dashboard
+  ClickTracker  {click_tracker}
+  Dashboard     {dashboard}/dashboard
 
-Look around:
+Look around, from the top of the checkout:
 
-  eval "$(uv run devcluster env --name {settings.CLUSTER})"
+  source {environment}
   kubectl get mdbapps -A
-  kubectl -n {settings.SHOP} describe mdbapp dashboard
-  kubectl -n {settings.SHOP} get secret click-tracker-mdb
-  kubectl -n {settings.SYSTEM} exec deployment/{settings.RELEASE} -- mdb-operator audit
+  kubectl mdb -n {shop} status dashboard
+  kubectl -n {shop} describe mdbapp dashboard
+  kubectl -n {shop} get secret click-tracker-mdb
+  kubectl -n {system} exec deployment/{release} -- mdb-operator audit
 
-When you have seen enough: make demo-down
+When you have seen enough: {again}make demo-down
 """
+
+CHOICES = ("DEVCLUSTER", "DEMO_CLUSTER", "DEMO_REGISTRY", "DEMO_SYSTEM", "DEMO_SHOP")
+"""Variables that say which demo is meant: whoever set one needs it for ``make demo-down``, too."""
+
+
+def look_around(installation: Installation) -> None:
+    """Say where both apps are and what there is to see, as commands that work as they stand."""
+    environment = installation.write_environment()
+    chosen = [f"{name}={shlex.quote(os.environ[name])} " for name in CHOICES if name in os.environ]
+    click.echo(
+        LOOK_AROUND.format(
+            click_tracker=settings.CLICK_TRACKER,
+            dashboard=settings.DASHBOARD,
+            environment=environment.relative_to(settings.ROOT),
+            shop=settings.SHOP,
+            system=settings.SYSTEM,
+            release=settings.RELEASE,
+            again="".join(chosen),
+        )
+    )
 
 
 @click.group()
@@ -47,7 +71,7 @@ def up() -> None:
         progress.note("The demo runs already (make demo-down removes it)")
         forwarding.start(installation.environment)
         story.await_urls(progress)
-        click.echo(LOOK_AROUND)
+        look_around(installation)
         return
     forwarding.require_free_ports()  # now, not after minutes of installing
     installation.install()
@@ -57,7 +81,7 @@ def up() -> None:
     story.show_denied_access(installation, progress)
     story.rotate_while_clicking(installation, progress)
     progress.note(f"All of it took {duration(time.monotonic() - started)}")
-    click.echo(LOOK_AROUND)
+    look_around(installation)
 
 
 @demo.command()
@@ -65,7 +89,8 @@ def down() -> None:
     """Remove the cluster and all that ran on it."""
     progress = Progress()
     forwarding.stop()
-    if not Installation(progress).provider.down():
+    shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
+    if not Installation(progress).remove():
         progress.note("The demo does not run")
 
 

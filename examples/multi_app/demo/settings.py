@@ -12,21 +12,30 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 CLUSTER: Final = os.environ.get("DEMO_CLUSTER", "mdb-demo")
 """Its own cluster, so that tests can run beside it."""
 
+DIRECTORY: Final = ROOT / ".demo"
+"""What the demo writes for its user's shell."""
+
+REGISTRY: Final = os.environ.get("DEMO_REGISTRY", "")
+"""Where images are pushed to, for a cluster into which none can be loaded."""
+
+LABEL: Final = "mdb-demo/made"
+"""Of the namespaces that the demo has made, and so may remove, in a cluster of its user's."""
+
 PORT: Final = int(os.environ.get("DEMO_PORT", "8000"))
 """ClickTracker's on this machine; Dashboard has the next."""
 
-SYSTEM: Final = "mdb-system"
+SYSTEM: Final = os.environ.get("DEMO_SYSTEM", "mdb-system")
 """The operator's namespace."""
 
-SHOP: Final = "shop"
-"""The apps' namespace, as in ``k8s/``."""
+SHOP: Final = os.environ.get("DEMO_SHOP", "shop")
+"""The apps' namespace; the default is that in ``k8s/``."""
 
 RELEASE: Final = "mdb-operator"
 """The Helm release, and so the name of the operator's Deployment."""
 
-OPERATOR_IMAGE: Final = "localhost/mdb-operator:demo"
-EXAMPLE_IMAGE: Final = "localhost/mdb-example:demo"
-MONGOD_IMAGE: Final = "localhost/trial-mongod:demo"
+OPERATOR_IMAGE: Final = f"{REGISTRY or 'localhost'}/mdb-operator:demo"
+EXAMPLE_IMAGE: Final = f"{REGISTRY or 'localhost'}/mdb-example:demo"
+MONGOD_IMAGE: Final = f"{REGISTRY or 'localhost'}/trial-mongod:demo"
 
 CLICK_TRACKER: Final = f"http://127.0.0.1:{PORT}"
 DASHBOARD: Final = f"http://127.0.0.1:{PORT + 1}"

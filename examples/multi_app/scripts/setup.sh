@@ -25,4 +25,4 @@ chmod 600 "$next"
 mv "$next" .env
 trap - EXIT
 echo "Wrote a new master key to .env (readable by you alone). Keep a copy somewhere safe."
-echo "Next: docker compose up --build"
+echo "Next: docker compose up --build --wait"

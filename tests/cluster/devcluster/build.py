@@ -1,4 +1,4 @@
-"""Compile the programs of the single node, once for each state of their sources."""
+"""Compile the programs of clusters and of tests, once for each state of their sources."""
 
 from __future__ import annotations
 
@@ -128,6 +128,17 @@ HELM = Program(
     },
 )
 PAUSE = Program("pause")
+COMPOSE = Program(
+    "compose",
+    package="github.com/docker/compose/v2/cmd",
+    links=("docker-compose",),
+    variables={"github.com/docker/compose/v2/internal.Version": "v2.40.3"},
+    space=3,
+)
+"""Docker's plugin, which Debian's packages of the engine lack."""
+
+REGISTRY = Program("registry", package="github.com/distribution/distribution/v3/cmd/registry")
+"""A registry of images, for tests of what somebody pushes to one."""
 
 
 def ensure(program: Program, progress: Progress) -> Path:
@@ -203,7 +214,7 @@ def _compile(program: Program, go: Path, directory: Path, progress: Progress) ->
     if not (module / "go.mod").exists():
         raise DevclusterError(
             f"The sources of {program.name} are not at {module}",
-            "Run devcluster from a checkout of the repository, as `uv run devcluster`.",
+            "Run devcluster from a checkout of the repository, as `.venv/bin/devcluster`.",
         )
     work = Path(tempfile.mkdtemp(dir=directory.parent))
     try:

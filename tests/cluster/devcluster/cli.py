@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import textwrap
+from pathlib import Path
 
 import click
 
@@ -65,7 +66,8 @@ def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
     provider.up(control_plane_only=control_plane_only)
     progress.note(provider.status().summary)
     option = "" if name == paths.cluster_name() else f" --name {name}"
-    progress.note(f'eval "$(devcluster env{option})" makes kubectl and helm use it')
+    here = os.path.relpath(Path(sys.executable).with_name("devcluster"))  # PATH may not have it
+    progress.note(f'eval "$({here} env{option})" makes kubectl and helm use it')
 
 
 @cli.command()

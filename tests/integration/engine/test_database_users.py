@@ -22,7 +22,7 @@ from mdb_engine.models.secret import Credentials
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.database_users import DatabaseUserService
 from mdb_engine.services.registry import Registry
-from mdb_operator.models.mongodb_rights import OPERATOR_ROLE, create_role_command
+from mdb_operator.mongodb.rights import OPERATOR_ROLE, create_role_command
 
 UNAUTHORIZED = 13
 
@@ -143,7 +143,7 @@ async def test_a_collection_added_to_the_spec_appears_in_the_role(bench: Bench) 
         mine = client[bench.mongo.name]
         assert refused(mine.shop_orders.insert_one, {"x": 1})
         await bench.ensure(await bench.register("shop", "clicks", "orders"))
-        assert mine.shop_orders.insert_one({"x": 1}).acknowledged
+        assert mine.shop_orders.insert_one({"app_id": "shop"}).acknowledged
 
 
 async def test_both_versions_work_during_the_overlap_and_only_one_after(bench: Bench) -> None:
@@ -200,7 +200,7 @@ async def test_what_somebody_changed_by_hand_is_repaired(
     assert not await bench.ensure(app)
     with await bench.login(app) as client:
         mine = client[bench.mongo.name]
-        mine.shop_clicks.insert_one({"x": 1})
+        mine.shop_clicks.insert_one({"app_id": "shop"})
         assert refused(mine.apps_config.find_one)
 
 

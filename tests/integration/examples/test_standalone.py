@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +14,7 @@ import httpx
 import pytest
 from support import leakscan
 from support.mongo import Server
-from support.waiting import wait_until
-
-from devcluster.node.addresses import free_port
+from support.uvicorn import running
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "multi_app"
 
@@ -47,8 +43,8 @@ def apps(mongo_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
     environment |= {"MONGODB_URI": mongo_server.uri, "MONGODB_DB": database}
     try:
         with (
-            running("click_tracker", environment, directory) as click_tracker,
-            running("dashboard", environment, directory) as dashboard,
+            app_of_the_image("click_tracker", environment, directory) as click_tracker,
+            app_of_the_image("dashboard", environment, directory) as dashboard,
         ):
             yield Apps(click_tracker, dashboard)
     finally:
@@ -56,40 +52,30 @@ def apps(mongo_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @contextmanager
-def running(name: str, environment: dict[str, str], directory: Path) -> Iterator[httpx.Client]:
+def app_of_the_image(
+    name: str, environment: dict[str, str], directory: Path
+) -> Iterator[httpx.Client]:
     """Run an app as its image does, and give a client of it."""
-    port = free_port()
-    command = [
-        str(Path(sys.executable).with_name("uvicorn")),
-        f"{name}.main:app",
-        "--port",
-        str(port),
-    ]
     log = directory / f"{name}.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [*command, "--no-server-header", "--log-config=common/logging.json"],
-            cwd=EXAMPLE,
-            env={"PATH": "/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1", **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client,
-    ):
-        try:
-            wait_until(
-                lambda: client.get("/ready").is_success,
-                deadline=30,
-                message=lambda: f"{name} is ready; its log:\n{log.read_text()}",
-                ignoring=httpx.TransportError,
-            )
-            yield client
-        finally:
-            process.terminate()
-    assert process.returncode in {0, -signal.SIGTERM}, log.read_text()
-    assert environment["MDB_ENGINE_MASTER_KEY"] not in log.read_text()
+    options = ("--no-server-header", "--log-config=common/logging.json")
+    with running(f"{name}.main:app", EXAMPLE, environment, log, *options) as client:
+        yield client
     assert 'GET /ready HTTP/1.1" 200' not in log.read_text(), "probes fill the log"
+
+
+def test_both_say_that_they_are_healthy_and_list_what_they_answer(apps: Apps) -> None:
+    own = {
+        "click_tracker": {"POST /track", "GET /clicks"},
+        "click_tracker_dashboard": {"GET /analytics"},
+    }
+    for client in (apps.click_tracker, apps.dashboard):
+        health = client.get("/health").json()
+        assert health["status"] == "healthy"
+        listed = client.get("/api").json()
+        found = {f"{one['method']} {one['path']}" for one in listed["endpoints"]}
+        assert found == {"GET /health", "GET /ready", "GET /api", *own[health["slug"]]}
+        assert all(one["summary"] for one in listed["endpoints"])
+        assert listed["app"] == client.get("/openapi.json").json()["info"]["title"]
 
 
 def test_totals_count_what_is_far_beyond_the_list(apps: Apps) -> None:

@@ -60,7 +60,7 @@ def test_drift_is_repaired_and_orphans_end_and_another_operator_ends_an_overlap(
             try:
                 client: Client = MongoClient(here.secret("shop-mdb")["uri"])
                 with client:
-                    client[here.database]["shop_orders"].insert_one({"x": 1})
+                    client[here.database]["shop_orders"].insert_one({"app_id": "shop"})
             except OperationFailure:
                 return False
             return True

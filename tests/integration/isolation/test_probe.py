@@ -74,7 +74,8 @@ class World:
         for database, name in self.columns.values():
             if not name.startswith("_mdb_engine") and name != "apps_config":
                 collection = self.mongo.client[database][name]
-                collection.update_one({"_id": 1}, {"$set": {"app_id": "x"}}, upsert=True)
+                stamp = {"$set": {"app_id": name.partition("_")[0]}}
+                collection.update_one({"_id": 1}, stamp, upsert=True)
         apps.drop_collection("probe_spare")
 
 
@@ -108,8 +109,12 @@ def filled_in(template: Any, values: Mapping[str, str]) -> Any:
     return template
 
 
-def requests(world: World) -> Iterator[tuple[Request, bool]]:
-    """Yield every command of both tables, ready to be sent, and whether it has to be allowed."""
+def requests(world: World) -> Iterator[tuple[Request, int]]:
+    """Yield every command of both tables, ready to be sent, and what has to be answered.
+
+    That is 0 where it is allowed, else a code: what the validator or the collection that is there
+    has against it, or Unauthorized.
+    """
     fixed = {
         "apps": world.mongo.name,
         "own": "probe_things",
@@ -135,7 +140,8 @@ def requests(world: World) -> Iterator[tuple[Request, bool]]:
             }
             if "then" in row:
                 request["then"] = filled_in(row["then"], values)
-            yield request, column in row["allowed"]
+            refusal = row.get("refused", {}).get(column, UNAUTHORIZED)
+            yield request, 0 if column in row["allowed"] else refusal
 
 
 def asked_in_python(world: World, wanted: list[Request]) -> dict[str, Any]:
@@ -148,9 +154,12 @@ def asked_in_python(world: World, wanted: list[Request]) -> dict[str, Any]:
             for command in (request["command"], request.get("then")):
                 if command is not None and answers[request["key"]] == 0:
                     try:
-                        client[request["database"]].command(command)
+                        reply = client[request["database"]].command(command)
                     except OperationFailure as error:
                         answers[request["key"]] = error.code
+                    else:
+                        for refusal in reply.get("writeErrors", ()):
+                            answers[request["key"]] = refusal["code"]
     return answers
 
 
@@ -171,16 +180,18 @@ def asked_in_node(world: World, wanted: list[Request]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("ask", [asked_in_python, asked_in_node])
 def test_every_cell_is_as_designed(world: World, ask: Any) -> None:
-    expected = {request["key"]: allowed for request, allowed in requests(world)}
+    expected = {request["key"]: answer for request, answer in requests(world)}
     wanted = [request for request, _ in requests(world)]
     answers = ask(world, wanted)
     assert answers.keys() == expected.keys()
-    wrong = {
-        key: answer
-        for key, answer in answers.items()
-        if answer != (0 if expected[key] else UNAUTHORIZED)
-    }
-    assert wrong == {}, "expected 0 where it is allowed, else 13 (Unauthorized)"
+    wrong = {key: answer for key, answer in answers.items() if answer != expected[key]}
+    assert wrong == {}, "expected 0 where it is allowed, else the code of the refusal"
+    (own,) = world.mongo.client[world.mongo.name].list_collections(filter={"name": "probe_things"})
+    assert own["options"]["validator"] == {"app_id": {"$eq": "probe"}}
+    strays = world.mongo.client[world.mongo.name].probe_things.count_documents(
+        {"app_id": {"$ne": "probe"}}
+    )
+    assert strays == 0
 
 
 def test_the_probe_is_as_wide_as_it_has_to_be() -> None:

@@ -14,9 +14,9 @@ from support.installation import Installation, installed
 from support.mongo import Server
 from support.operator_edge import Process
 
-from mdb_operator.storage.kube import KubeClient
-from mdb_operator.storage.mdbapps import app_ref
-from mdb_operator.storage.secrets import AppRef
+from mdb_engine.models.app import Owner
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.mdbapps import app_ref
 
 ROOT = Path(__file__).parents[3]
 
@@ -46,10 +46,10 @@ def crd(control_plane: Cluster) -> None:
 
 
 @pytest.fixture
-def make_app(control_plane: Cluster, namespace: str, crd: None) -> Callable[..., AppRef]:
+def make_app(control_plane: Cluster, namespace: str, crd: None) -> Callable[..., Owner]:
     """Give a function that creates an MdbApp and returns which one."""
 
-    def make(name: str = "dashboard", **spec: Any) -> AppRef:
+    def make(name: str = "dashboard", **spec: Any) -> Owner:
         manifest = {
             "apiVersion": "mdb-engine.dev/v1",
             "kind": "MdbApp",

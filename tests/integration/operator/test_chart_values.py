@@ -13,8 +13,8 @@ import yaml
 from support.clusters import Cluster, CommandError
 from support.installed_operator import CHART
 
-from mdb_operator.metrics import AppSnapshot, Metrics
-from mdb_operator.wakeups import AppKey
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.process.metrics import AppSnapshot, Metrics
 
 SOMEWHERE: dict[str, Any] = {"mongodb": {"existingSecret": {"name": "mongodb"}}}
 TRIAL: dict[str, Any] = {"mongodb": {"trial": {"enabled": True}}}

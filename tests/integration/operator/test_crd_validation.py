@@ -14,7 +14,7 @@ from support.clusters import Cluster, CommandError
 from mdb_engine.exceptions import ManifestInvalid
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.exceptions import KubernetesError
-from mdb_operator.storage.kube import MDBAPPS, KubeClient, KubeObject
+from mdb_operator.kubernetes.client import MDBAPPS, KubeClient, KubeObject
 
 MALFORMED: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parent / "data" / "malformed.yaml").read_text()
@@ -149,6 +149,7 @@ async def test_the_server_fills_in_the_defaults(
         "collections": [],
         "dataAccess": {"crossAppPolicy": "Explicit", "readers": []},
         "deletionPolicy": "Retain",
+        "operatorClass": "default",
         "restart": [],
         "secret": {"overlapSeconds": 600, "rotationPeriodSeconds": 0},
         "suspend": False,

@@ -11,10 +11,10 @@ from support.mongo import Database
 
 from mdb_engine.driver import get_driver
 from mdb_engine.exceptions import DatabaseUnavailable
+from mdb_operator.apps.failures import failure_for
 from mdb_operator.config import load_config
-from mdb_operator.errors import failure_for
-from mdb_operator.process import connect_mongodb
-from mdb_operator.services.database import DatabaseGate
+from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.process.context import connect_mongodb
 
 
 async def nobody() -> None:

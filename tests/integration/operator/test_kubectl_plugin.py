@@ -2,28 +2,49 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 from support.clusters import Cluster
+from support.distributions import Environment, install
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
-from mdb_operator.kubectl_plugin import main
-from mdb_operator.storage.secrets import AppRef
 
 MANIFESTS = sorted((Path(__file__).parents[3] / "examples").rglob("manifest.json"))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    exit_code: int
+    output: str
+
 
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """Give an environment that has the plugin and nothing but what it needs."""
+    return install(tmp_path_factory.mktemp("plugin"), "kubectl-mdb", "mdbapp-engine")
+
+
 @pytest.fixture
-def run(control_plane: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    for name in ("KUBECONFIG", "PATH"):
-        monkeypatch.setenv(name, control_plane.environment[name])
-    return lambda *arguments: CliRunner().invoke(main, ["-n", namespace, *arguments])
+def plain(control_plane: Cluster, installed: Environment) -> Run:
+    def run(*arguments: str) -> Result:
+        environment = {name: control_plane.environment[name] for name in ("KUBECONFIG", "PATH")}
+        done = installed.run("kubectl-mdb", *arguments, environment=environment)
+        return Result(done.returncode, done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def run(plain: Run, namespace: str) -> Run:
+    return lambda *arguments: plain("-n", namespace, *arguments)
 
 
 def annotations_of(control_plane: Cluster, namespace: str) -> dict[str, Any]:
@@ -40,8 +61,22 @@ def set_status(control_plane: Cluster, namespace: str, status: dict[str, Any]) -
     )
 
 
+def test_a_laptop_gets_neither_the_operator_nor_a_driver(installed: Environment) -> None:
+    assert installed.distributions == {
+        *("kubectl-mdb", "mdbapp-engine"),
+        *("click", "pyyaml", "pydantic"),
+        *("annotated-types", "pydantic-core", "typing-extensions", "typing-inspection"),
+    }
+    assert "convert" in installed.run("kubectl-mdb", "--help").stdout
+
+
+def test_what_the_library_lacks_there_is_named(installed: Environment) -> None:
+    said = installed.run("python", "-c", "from mdb_engine import MongoDBEngine").stdout
+    assert "is not installed; install mdbapp-engine[fastapi]" in said
+
+
 def test_each_request_has_a_new_value(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    run: Run, make_app: Callable[..., Owner], control_plane: Cluster, namespace: str
 ) -> None:
     make_app()
     seen = set()
@@ -54,10 +89,14 @@ def test_each_request_has_a_new_value(
 
 
 def test_the_namespace_may_stand_after_the_command_as_in_all_of_kubectl(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    plain: Run,
+    run: Run,
+    make_app: Callable[..., Owner],
+    control_plane: Cluster,
+    namespace: str,
 ) -> None:
     make_app()
-    result = CliRunner().invoke(main, ["rotate", "dashboard", "-n", namespace, "--no-wait"])
+    result = plain("rotate", "dashboard", "-n", namespace, "--no-wait")
     assert result.exit_code == 0, result.output
     assert ANNOTATION_ROTATE_REQUESTED in annotations_of(control_plane, namespace)
     # The one that stands nearer to the command wins, and a context is handed on.
@@ -69,7 +108,7 @@ def test_the_namespace_may_stand_after_the_command_as_in_all_of_kubectl(
 
 
 def test_a_rotation_that_does_not_come_says_where_to_look(
-    run: Run, make_app: Callable[..., AppRef]
+    run: Run, make_app: Callable[..., Owner]
 ) -> None:
     make_app()
     result = run("rotate", "dashboard", "--timeout", "0.1")
@@ -78,7 +117,7 @@ def test_a_rotation_that_does_not_come_says_where_to_look(
 
 
 def test_the_status_shows_what_is_wrong_and_what_to_do(
-    run: Run, make_app: Callable[..., AppRef], control_plane: Cluster, namespace: str
+    run: Run, make_app: Callable[..., Owner], control_plane: Cluster, namespace: str
 ) -> None:
     make_app()
     assert "has not looked" in run("status", "dashboard").output

@@ -124,6 +124,31 @@ def test_a_leader_that_lost_its_lease_ends_at_once_even_with_a_blocked_loop(
     assert "controller stopped" not in leader.text()
 
 
+def test_a_lease_that_is_deleted_is_made_anew_by_its_holder_and_taken_by_nobody_else(
+    control_plane: Cluster, namespace: str, start: Start
+) -> None:
+    leader = start("leader")
+    leader.wait_for("controller works")
+    other = start("other")
+    other.wait_for(WAITS)
+    uids = set()
+    for _ in range(3):
+        found = control_plane.api.get("Lease", LEASE, namespace)
+        assert found is not None
+        uids.add(found["metadata"]["uid"])
+        control_plane.api.delete("Lease", LEASE, namespace)
+        wait_until(
+            lambda: control_plane.api.get("Lease", LEASE, namespace) is not None,
+            message="the Lease is there again",
+        )
+        assert lease(control_plane, namespace)["holderIdentity"].startswith("leader_")
+    assert len(uids) == 3
+    assert LEADS not in other.text()
+    leader.popen.send_signal(signal.SIGTERM)
+    assert leader.wait_end() == 0, leader.text()
+    other.wait_for("controller works")
+
+
 def test_a_leader_that_may_not_renew_any_more_ends(
     control_plane: Cluster, namespace: str, start: Start
 ) -> None:
@@ -161,7 +186,7 @@ def test_a_wrong_setting_ends_the_start_with_its_name(
 ) -> None:
     env = {**control_plane.environment, "MDB_OPERATOR_MONGODB_URI": "hunter2://"}
     process = start_python(
-        "-c", "from mdb_operator.cli import main; main(['release', 'x'])", env=env
+        "-c", "from mdb_operator.cli.main import main; main(['release', 'x'])", env=env
     )
     assert process.wait_end() == 78
     assert "MDB_OPERATOR_MONGODB_URI: must start with mongodb://" in process.text()

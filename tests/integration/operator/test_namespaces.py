@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import kopf
 import pytest
 import yaml
-from support.clusters import Cluster
+from support.gateway import gateway
 from support.installation import ACCOUNT, Installation
 from support.waiting import wait_until
-
-from mdb_operator import handlers
-from mdb_operator.config import load_config
-from mdb_operator.exceptions import Forbidden
-from mdb_operator.storage.kube import KubeClient, KubeObject
-from mdb_operator.storage.mdbapps import MdbAppStore
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
@@ -78,76 +71,57 @@ def test_a_namespace_that_loses_its_role_holds_up_no_other_and_can_be_let_go(
     here.stop(process)
 
 
-class RecordingStore(MdbAppStore):
-    """Notes which namespaces may not be listed."""
-
-    def __init__(self, client: KubeClient, namespaces: tuple[str, ...]) -> None:
-        super().__init__(client, namespaces)
-        self.refused: list[str | None] = []
-
-    async def list_all(self, namespace: str | None = None) -> AsyncIterator[KubeObject]:
-        try:
-            async for obj in super().list_all(namespace):
-                yield obj
-        except Forbidden:
-            self.refused.append(namespace)
-            raise
-
-
-async def test_a_watch_that_is_refused_comes_back_with_what_happened_in_between(
-    control_plane: Cluster, installation: Installation, monkeypatch: pytest.MonkeyPatch
+def test_a_namespace_that_is_taken_out_is_named_and_can_be_let_go_as_documented(
+    installation: Installation,
 ) -> None:
     here, bi = installation, installation.others["bi"]
-    made = handlers.watch_settings
+    process = here.start()
+    here.apply("ns-left", namespace=bi)
+    here.wait_condition("ns-left", namespace=bi)
+    here.stop(process)
 
-    def hasty() -> kopf.OperatorSettings:
-        settings = made()
-        settings.watching.server_timeout = 1
-        settings.networking.error_backoffs = (0.1,)
-        return settings
-
-    monkeypatch.setattr(handlers, "watch_settings", hasty)
-    kubeconfig = here.directory / "kubeconfig"
-    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
-    config = load_config(
-        kubeconfig=kubeconfig,
-        watch_namespaces=(here.apps, bi),
-        mongodb_uri="mongodb://unused",
-        pod_name="watch",
+    process = here.start(WATCH_NAMESPACES=here.apps)
+    line = next(line for line in process.text().splitlines() if "not watched" in line)
+    assert json.loads(line) | {"namespace": bi, "apps": 1} == json.loads(line)
+    here.cluster.api.delete("MdbApp", "ns-left", bi)
+    assert here.app("ns-left", bi)["metadata"]["deletionTimestamp"]
+    command = next(
+        line.strip() for line in OPERATIONS.read_text().splitlines() if "| xargs -r" in line
     )
-    seen: set[tuple[str, str]] = set()
-    listed: list[tuple[str, int]] = []
-
-    def see(_: str | None, body: Any) -> None:
-        seen.add((body["metadata"]["namespace"], body["metadata"]["name"]))
-
-    async def until(holds: Callable[[], bool], message: str) -> None:
-        await asyncio.to_thread(wait_until, holds, deadline=60, message=message)
-
-    kube = await KubeClient.connect(kubeconfig=kubeconfig)
-    stop = asyncio.Event()
-    store = RecordingStore(kube, config.watch_namespaces)
-    watch = handlers.MdbAppWatch(
-        config,
-        store,
-        see,
-        lambda namespace, uids: listed.append((namespace, len(uids))),
+    subprocess.run(
+        ["/bin/sh", "-ec", command.replace("-n shop", f"-n {bi}")],
+        env=here.cluster.environment,
+        check=True,
+        timeout=60,
     )
-    running = asyncio.create_task(watch.run(stop))
-    try:
-        await asyncio.to_thread(here.apply, "one", namespace=bi)
-        await until(lambda: (bi, "one") in seen, "the first app is seen")
-        kept = await asyncio.to_thread(take_role, here, bi)
-        before = len(listed)
-        await until(lambda: bi in store.refused, "the watch is refused")
-        await asyncio.to_thread(here.apply, "two", namespace=here.apps)
-        await until(lambda: (here.apps, "two") in seen, "the other namespace is served")
-        await asyncio.to_thread(here.cluster.kubectl, "apply", "-f", "-", manifest=kept)
-        await asyncio.to_thread(here.apply, "three", namespace=bi)
-        await until(lambda: (bi, "three") in seen, "the namespace is served again")
-        # Told anew with what was there all the while, so that what went in between can be found.
-        assert next(count for namespace, count in listed[before:] if namespace == bi) >= 1
-    finally:
-        stop.set()
-        await running
-        await kube.aclose()
+    here.wait_gone("ns-left", bi)
+    here.stop(process)
+
+
+def test_a_watch_that_is_refused_comes_back_with_what_happened_in_between(
+    installation: Installation,
+) -> None:
+    here, bi = installation, installation.others["bi"]
+    with gateway(here.directory / "kubeconfig") as api:
+        process = here.start(RELIST_SECONDS="1")
+        here.apply("ns-one", namespace=bi)
+        here.wait_condition("ns-one", namespace=bi)
+        kept = take_role(here, bi)
+        api.cut()
+        process.wait_for("A namespace cannot be watched")
+        here.apply("ns-two")
+        here.wait_condition("ns-two")
+        # By force, as somebody would who cannot wait: nothing holds it, and nobody is told.
+        here.cluster.api.patch("MdbApp", "ns-one", {"metadata": {"finalizers": None}}, bi)
+        here.cluster.api.delete("MdbApp", "ns-one", bi)
+
+        here.cluster.kubectl("apply", "-f", "-", manifest=kept)
+        here.apply("ns-three", namespace=bi)
+        here.wait_condition("ns-three", namespace=bi, deadline=60)
+        wait_until(
+            lambda: here.mongo["_mdb_engine_grants"].count_documents({"slug": "ns-one"}) == 0,
+            deadline=60,
+            message="the end of what went meanwhile",
+        )
+        assert len(here.processes) == 1
+        here.stop(process)

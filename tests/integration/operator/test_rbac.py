@@ -19,18 +19,19 @@ from support.installed_operator import (
 )
 from support.operator_edge import desired_secret
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Forbidden, KubernetesError
-from mdb_operator.master_key_source import SecretKeySource
-from mdb_operator.secret_watch import OwnWrites, SecretWatch
-from mdb_operator.services.installation import identify
-from mdb_operator.storage.events import EventRecorder
-from mdb_operator.storage.kube import LEASES, SECRETS, KubeClient, Resource
-from mdb_operator.storage.leases import LeaseRecord, LeaseStore
-from mdb_operator.storage.mdbapps import MdbAppStore
-from mdb_operator.storage.resources import NAMESPACES
-from mdb_operator.storage.secrets import AppRef, Projection, SecretStore
-from mdb_operator.storage.workloads import Restart, WorkloadRestarter
+from mdb_operator.keys.source import SecretKeySource
+from mdb_operator.kubernetes.client import LEASES, SECRETS, KubeClient, Resource
+from mdb_operator.kubernetes.events import EventRecorder
+from mdb_operator.kubernetes.leases import LeaseRecord, LeaseStore
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.kubernetes.resources import NAMESPACES
+from mdb_operator.kubernetes.secret_watch import OwnWrites, SecretWatch
+from mdb_operator.kubernetes.secrets import Projection, SecretStore
+from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
+from mdb_operator.mongodb.installation import identify
 
 PODS = Resource("v1", "pods")
 NODES = Resource("v1", "nodes")
@@ -82,7 +83,7 @@ async def test_everything_that_the_operator_does_is_allowed(
     control_plane: Cluster,
     namespace: str,
     system: str,
-    make_app: Callable[..., AppRef],
+    make_app: Callable[..., Owner],
     installed: Install,
     *,
     listed: bool,
@@ -105,7 +106,9 @@ async def test_everything_that_the_operator_does_is_allowed(
         secrets = SecretStore(kube)
         assert await secrets.project(desired_secret(app)) is Projection.CREATED
         assert await secrets.project(desired_secret(app, value="2")) is Projection.REPAIRED
-        watch = SecretWatch(kube, namespace if listed else None, print, OwnWrites())
+        watch = SecretWatch(
+            kube, namespace if listed else None, print, OwnWrites(), lambda *_: True
+        )
         task = asyncio.create_task(watch.run())
         async with asyncio.timeout(10):
             await watch.wait_synced()
@@ -205,7 +208,7 @@ async def test_with_listed_namespaces_there_are_no_rights_elsewhere(
 
 
 async def test_without_the_watch_and_restarts_their_rights_are_gone(
-    namespace: str, make_app: Callable[..., AppRef], installed: Install
+    namespace: str, make_app: Callable[..., Owner], installed: Install
 ) -> None:
     account = installed(secretWatch={"enabled": False}, workloadRestart={"enabled": False})
     app = make_app()

@@ -29,6 +29,8 @@ def test_an_app_is_registered_and_its_secret_projected(running: Installation) ->
         "GrantsResolved": ("True", "Provisioned"),
         "SecretProjected": ("True", "Provisioned"),
         "DatabaseUserReady": ("True", "Provisioned"),
+        "WorkloadsRestarted": ("True", "Provisioned"),
+        "CollectionsReady": ("True", "Provisioned"),
     }
     generation = app["metadata"]["generation"]
     assert {row["observedGeneration"] for row in status["conditions"]} == {generation}

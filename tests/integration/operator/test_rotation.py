@@ -153,7 +153,7 @@ def test_listed_workloads_restart_with_the_new_version_and_no_others(
         return dict(found["spec"]["template"]["metadata"].get("annotations") or {})
 
     assert template("rolled") == {}
-    message = running.condition("rot-roll", "SecretProjected")["message"]
+    message = running.condition("rot-roll", "WorkloadsRestarted")["message"]
     assert "StatefulSet/absent" in message
     running.annotate("rot-roll", "rotate-requested", "now")
     wait_until(
@@ -165,7 +165,7 @@ def test_listed_workloads_restart_with_the_new_version_and_no_others(
     assert template("bystander") == {}
 
     def told() -> str:
-        return str(running.condition("rot-roll", "SecretProjected")["message"])
+        return str(running.condition("rot-roll", "WorkloadsRestarted")["message"])
 
     wait_until(
         lambda: "Deployment/full (the API server refuses the change)" in told(), message=told

@@ -10,10 +10,11 @@ import pytest
 from support.clusters import Cluster
 from support.operator_edge import desired_secret, writes
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS, SECRET_TYPE
 from mdb_operator.exceptions import AlreadyExists, Conflict, Invalid
-from mdb_operator.storage.kube import SECRETS, KubeClient
-from mdb_operator.storage.secrets import AppRef, Projection, SecretStore
+from mdb_operator.kubernetes.client import SECRETS, KubeClient
+from mdb_operator.kubernetes.secrets import Projection, SecretStore
 
 NAME = "dashboard-mdb"
 
@@ -26,7 +27,7 @@ def store(kube: KubeClient) -> SecretStore:
 
 
 @pytest.fixture
-def app(make_app: Callable[..., AppRef]) -> AppRef:
+def app(make_app: Callable[..., Owner]) -> Owner:
     return make_app()
 
 
@@ -37,7 +38,7 @@ def read(control_plane: Cluster, namespace: str) -> dict[str, Any]:
 
 
 async def test_a_new_secret_has_type_keys_label_and_owner(
-    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, requests: Requests
+    control_plane: Cluster, namespace: str, store: SecretStore, app: Owner, requests: Requests
 ) -> None:
     assert await store.project(desired_secret(app)) is Projection.CREATED
     found = read(control_plane, namespace)
@@ -65,7 +66,7 @@ async def test_a_new_secret_has_type_keys_label_and_owner(
     ids=["edited", "added", "removed", "unlabelled", "disowned", "frozen"],
 )
 async def test_damage_is_repaired_to_exactly_what_it_was(
-    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, damage: list[str]
+    control_plane: Cluster, namespace: str, store: SecretStore, app: Owner, damage: list[str]
 ) -> None:
     await store.project(desired_secret(app))
     control_plane.kubectl("annotate", "secret", NAME, "-n", namespace, "team=kept")
@@ -83,7 +84,7 @@ async def test_damage_is_repaired_to_exactly_what_it_was(
 
 
 async def test_a_secret_that_a_finalizer_holds_at_its_end_is_told_and_made_anew_after_it(
-    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, requests: Requests
+    control_plane: Cluster, namespace: str, store: SecretStore, app: Owner, requests: Requests
 ) -> None:
     await store.project(desired_secret(app))
     held = {"metadata": {"finalizers": ["example.com/held"]}, "immutable": True}
@@ -100,7 +101,7 @@ async def test_a_secret_that_a_finalizer_holds_at_its_end_is_told_and_made_anew_
 
 
 async def test_a_secret_that_is_not_ours_is_never_touched(
-    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef, requests: Requests
+    control_plane: Cluster, namespace: str, store: SecretStore, app: Owner, requests: Requests
 ) -> None:
     control_plane.kubectl(
         "create", "secret", "generic", NAME, "-n", namespace, "--from-literal=app-secret=theirs"
@@ -114,7 +115,7 @@ async def test_a_secret_that_is_not_ours_is_never_touched(
 
 
 async def test_a_secret_that_lost_label_and_owner_is_not_ours_any_more(
-    control_plane: Cluster, namespace: str, store: SecretStore, app: AppRef
+    control_plane: Cluster, namespace: str, store: SecretStore, app: Owner
 ) -> None:
     await store.project(desired_secret(app))
     control_plane.kubectl(
@@ -125,15 +126,15 @@ async def test_a_secret_that_lost_label_and_owner_is_not_ours_any_more(
 
 
 async def test_the_secret_of_an_app_created_again_belongs_to_another_owner(
-    namespace: str, store: SecretStore, app: AppRef
+    namespace: str, store: SecretStore, app: Owner
 ) -> None:
     await store.project(desired_secret(app))
-    reborn = AppRef(app.namespace, app.name, "00000000-0000-4000-8000-000000000000")
+    reborn = Owner(app.namespace, app.name, "00000000-0000-4000-8000-000000000000")
     assert await store.project(desired_secret(reborn)) is Projection.CONFLICT
 
 
 async def test_of_many_writers_one_creates_and_none_fails(
-    store: SecretStore, app: AppRef, requests: Requests
+    store: SecretStore, app: Owner, requests: Requests
 ) -> None:
     outcomes = await asyncio.gather(*(store.project(desired_secret(app)) for _ in range(8)))
     assert outcomes.count(Projection.CREATED) == 1
@@ -142,7 +143,7 @@ async def test_of_many_writers_one_creates_and_none_fails(
 
 
 async def test_a_change_in_between_is_noticed(
-    namespace: str, store: SecretStore, app: AppRef
+    namespace: str, store: SecretStore, app: Owner
 ) -> None:
     await store.project(desired_secret(app))
     seen = await store.get_metadata(namespace, NAME)
@@ -156,7 +157,7 @@ async def test_a_change_in_between_is_noticed(
         await store.set_entries(seen, {"app-secret": b"older"})
 
 
-async def test_only_ours_is_deleted(namespace: str, store: SecretStore, app: AppRef) -> None:
+async def test_only_ours_is_deleted(namespace: str, store: SecretStore, app: Owner) -> None:
     await store.project(desired_secret(app))
     assert await store.delete_if_ours(namespace, NAME, "someone-else") is False
     assert await store.delete_if_ours(namespace, NAME, app.uid) is True
@@ -165,7 +166,7 @@ async def test_only_ours_is_deleted(namespace: str, store: SecretStore, app: App
 
 
 async def test_metadata_come_without_the_values(
-    kube: KubeClient, namespace: str, store: SecretStore, app: AppRef
+    kube: KubeClient, namespace: str, store: SecretStore, app: Owner
 ) -> None:
     await store.project(desired_secret(app))
     obj = await kube.get(SECRETS, namespace, NAME, metadata_only=True)
@@ -174,7 +175,7 @@ async def test_metadata_come_without_the_values(
 
 
 async def test_a_refusal_names_the_field_and_no_value(
-    namespace: str, kube: KubeClient, app: AppRef
+    namespace: str, kube: KubeClient, app: Owner
 ) -> None:
     manifest = desired_secret(app).manifest()
     manifest["data"]["not a key"] = base64.b64encode(b"hunter2").decode()

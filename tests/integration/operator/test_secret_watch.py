@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,13 +13,23 @@ from support.clusters import Cluster
 from support.operator_edge import desired_secret
 from support.waiting import wait_until_async
 
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, KubernetesUnavailable
-from mdb_operator.secret_watch import OwnWrites, SecretChange, SecretPoll, SecretWatch, Watcher
-from mdb_operator.storage.kube import KubeClient, KubeObject
-from mdb_operator.storage.secrets import AppRef, SecretStore
+from mdb_operator.kubernetes.client import PAGE_BYTES, SECRETS, KubeClient, KubeObject
+from mdb_operator.kubernetes.secret_watch import (
+    OwnWrites,
+    SecretChange,
+    SecretPoll,
+    SecretWatch,
+    Watcher,
+)
+from mdb_operator.kubernetes.secrets import SecretStore
 
 NAME = "dashboard-mdb"
+
+STRANGER = "no-mdbapp-"
+"""How the owners' UIDs of Secrets begin that somebody else has put our label on."""
 
 DAMAGE = {
     "deleted": ["delete", "secret", NAME],
@@ -40,6 +51,10 @@ class Seen:
 
     def __call__(self, change: SecretChange) -> None:
         self.changes.append(change)
+
+    def is_app(self, _namespace: str, uid: str) -> bool:
+        """Take every UID for an MdbApp's but those that the API server never gives."""
+        return not uid.startswith(STRANGER)
 
     async def wait(self, count: int, deadline: float = 2.0) -> None:
         await wait_until_async(
@@ -72,7 +87,7 @@ def store(kube: KubeClient, seen: Seen) -> SecretStore:
 
 
 @pytest.fixture
-async def app(make_app: Callable[..., AppRef], store: SecretStore) -> AppRef:
+async def app(make_app: Callable[..., Owner], store: SecretStore) -> Owner:
     app = make_app()
     await store.project(desired_secret(app))
     return app
@@ -80,9 +95,9 @@ async def app(make_app: Callable[..., AppRef], store: SecretStore) -> AppRef:
 
 @pytest.mark.parametrize("kind", DAMAGE)
 async def test_a_change_is_told_within_a_moment_with_its_app(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef, kind: str
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner, kind: str
 ) -> None:
-    async with running(SecretWatch(kube, namespace, seen, seen.own)):
+    async with running(SecretWatch(kube, namespace, seen, seen.own, seen.is_app)):
         started = time.monotonic()
         await asyncio.to_thread(control_plane.kubectl, *DAMAGE[kind], "-n", namespace)
         await seen.wait(1)
@@ -99,9 +114,9 @@ async def test_own_writes_and_secrets_of_others_wake_nobody(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
 ) -> None:
-    async with running(SecretWatch(kube, namespace, seen, seen.own)):
+    async with running(SecretWatch(kube, namespace, seen, seen.own, seen.is_app)):
         await asyncio.to_thread(
             control_plane.kubectl, "create", "secret", "generic", "theirs", "-n", namespace
         )
@@ -114,9 +129,9 @@ async def test_own_writes_and_secrets_of_others_wake_nobody(
 
 
 async def test_the_whole_cluster_is_watched_without_a_namespace(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner
 ) -> None:
-    async with running(SecretWatch(kube, None, seen, seen.own)):
+    async with running(SecretWatch(kube, None, seen, seen.own, seen.is_app)):
         await asyncio.to_thread(control_plane.kubectl, *DAMAGE["deleted"], "-n", namespace)
         await wait_until_async(
             lambda: any(change.owner_uid == app.uid for change in seen.changes),
@@ -126,11 +141,11 @@ async def test_the_whole_cluster_is_watched_without_a_namespace(
 
 
 async def test_a_secret_as_large_as_can_be_stops_no_watch(
-    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: AppRef
+    control_plane: Cluster, kube: KubeClient, namespace: str, seen: Seen, app: Owner
 ) -> None:
     restarts: list[str] = []
     large = {"metadata": {"annotations": {f"a{part}": "x" * 60_000 for part in range(4)}}}
-    async with running(SecretWatch(kube, namespace, seen, seen.own, restarts.append)):
+    async with running(SecretWatch(kube, namespace, seen, seen.own, seen.is_app, restarts.append)):
         patch = json.dumps({**large, "stringData": {"app-secret": "x"}})
         await asyncio.to_thread(
             control_plane.kubectl,
@@ -141,6 +156,39 @@ async def test_a_secret_as_large_as_can_be_stops_no_watch(
         await asyncio.to_thread(control_plane.kubectl, *DAMAGE["deleted"], "-n", namespace)
         await seen.wait(2)
     assert restarts == []
+
+
+async def test_secrets_of_nobody_with_large_annotations_cost_nothing(
+    kube: KubeClient,
+    namespace: str,
+    seen: Seen,
+    app: Owner,
+    control_plane: Cluster,
+) -> None:
+    annotations = {f"a{part}": "x" * 62_000 for part in range(4)}
+
+    async def create(number: int) -> None:
+        labels = {LABEL_OWNER_UID: f"{STRANGER}{number}"}
+        metadata = {"name": f"large-{number}", "labels": labels, "annotations": annotations}
+        await kube.create(SECRETS, namespace, {"metadata": metadata})
+
+    for start in range(0, 160, 8):
+        await asyncio.gather(*(create(number) for number in range(start, start + 8)))
+    watch = SecretWatch(kube, namespace, seen, seen.own, seen.is_app)
+    tracemalloc.start()
+    try:
+        async with running(watch):
+            kept, peak = tracemalloc.get_traced_memory()
+            assert set(watch._known) == {(namespace, NAME)}
+            await kube.patch(SECRETS, namespace, "large-1", {"stringData": {"other": "x"}})
+            await asyncio.to_thread(control_plane.kubectl, *DAMAGE["deleted"], "-n", namespace)
+            await seen.wait(1)
+    finally:
+        tracemalloc.stop()
+    assert [change.name for change in seen.changes] == [NAME]
+    # 160 of 245 KiB are 39 MiB, and several times that parsed as one page.
+    assert peak < 5 * PAGE_BYTES
+    assert kept < PAGE_BYTES
 
 
 class Interrupted(KubeClient):
@@ -170,7 +218,7 @@ async def test_what_happened_while_the_watch_was_broken_is_told_afterwards(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
     fault: Exception,
 ) -> None:
     await store.project(desired_secret(app, name="second-mdb"))
@@ -178,7 +226,8 @@ async def test_what_happened_while_the_watch_was_broken_is_told_afterwards(
     restarts: list[str] = []
     try:
         client.break_with(fault)
-        async with running(SecretWatch(client, namespace, seen, seen.own, restarts.append)):
+        watch = SecretWatch(client, namespace, seen, seen.own, seen.is_app, restarts.append)
+        async with running(watch):
             await client.broken.wait()
             await asyncio.to_thread(control_plane.kubectl, *DAMAGE["edited"], "-n", namespace)
             await asyncio.to_thread(
@@ -199,7 +248,7 @@ async def test_polling_by_name_finds_the_same_changes(
     namespace: str,
     store: SecretStore,
     seen: Seen,
-    app: AppRef,
+    app: Owner,
     requests: list[tuple[str, str, int]],
     kind: str,
 ) -> None:

@@ -12,15 +12,15 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
 from support.operator_edge import Request, writes
 
+from mdb_operator.apps.conditions import Isolation
+from mdb_operator.apps.controller import Controller
+from mdb_operator.apps.status import Step
+from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
-from mdb_operator.controller import Controller
-from mdb_operator.factory import Factory
-from mdb_operator.master_key_source import MissingKeyring
-from mdb_operator.models.outcome import Isolation
-from mdb_operator.models.plan import Step
-from mdb_operator.process import MONGO_OPTIONS, open_context
-from mdb_operator.services.workers import Again
-from mdb_operator.wakeups import AppKey
+from mdb_operator.keys.source import MissingKeyring
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.process.context import MONGO_OPTIONS, open_context
+from mdb_operator.process.factory import Factory
 
 MONGO_WRITES = {
     "insert", "update", "delete", "findAndModify", "create", "createIndexes", "drop",
@@ -146,7 +146,7 @@ async def test_killed_after_any_step_the_next_process_finishes(
         installation.apply("whole", collections=SPEC["collections"], restart=SPEC["restart"])
         await operator.look(namespace, "whole")
         steps = list(operator.steps)
-    assert len(steps) == 8, steps
+    assert len(steps) == 9, steps
     wanted = outcome(installation, "whole")
     for index in range(len(steps)):
         name = f"killed-{index}"
@@ -222,7 +222,8 @@ async def lose_the_master_key(_installation: Installation, operator: Operator) -
 
 
 async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
-    installation.mongo["owner_clicks"].insert_many([{"user": "same"}, {"user": "same"}])
+    same = {"app_id": "owner", "user": "same"}
+    installation.mongo["owner_clicks"].insert_many([{**same}, {**same}])
     installation.apply("owner", **{**CLOSED, "collections": [UNIQUE]})
 
 

@@ -13,16 +13,17 @@ from support.operator_edge import writes
 
 from mdb_engine.core.keyring import generate_master_key
 from mdb_engine.exceptions import MasterKeyError
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, NotFound
-from mdb_operator.master_key_source import SecretKeySource
-from mdb_operator.storage.events import EventRecorder
-from mdb_operator.storage.kube import KubeClient
-from mdb_operator.storage.mdbapps import MdbAppStore
-from mdb_operator.storage.secrets import AppRef, SecretStore
-from mdb_operator.storage.workloads import Restart, WorkloadRestarter, restart_annotation
+from mdb_operator.keys.source import SecretKeySource
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.events import EventRecorder
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter, restart_annotation
 
-MakeApp = Callable[..., AppRef]
+MakeApp = Callable[..., Owner]
 Requests = list[tuple[str, str, int]]
 
 STATUS: dict[str, Any] = {
@@ -96,7 +97,7 @@ async def test_finalizers_of_others_survive_a_race(
 async def test_lists_come_in_pages_and_are_complete(
     kube: KubeClient, make_app: MakeApp, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mdb_operator.storage.kube.PAGE_SIZE", 2)
+    monkeypatch.setattr("mdb_operator.kubernetes.client.PAGE_SIZE", 2)
     names = [make_app(f"app{number}").name for number in range(5)]
     store = MdbAppStore(kube, (namespace,))
     assert sorted([app["metadata"]["name"] async for app in store.list_all()]) == names
@@ -121,7 +122,7 @@ async def test_an_event_that_cannot_be_posted_is_no_failure(
 ) -> None:
     app = make_app()
     recorder = EventRecorder(kube, component="mdb-operator", instance="pod-1")
-    elsewhere = AppRef("no-such-namespace", app.name, app.uid)
+    elsewhere = Owner("no-such-namespace", app.name, app.uid)
     assert not await recorder.record(elsewhere, "Normal", reason="R", action="A", note="n")
 
 

@@ -6,12 +6,12 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from pymongo import AsyncMongoClient, MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 from support.clusters import Cluster
@@ -20,9 +20,10 @@ from support.waiting import wait_until, wait_until_async
 
 from devcluster.mongod_binary import find_mongod
 from devcluster.node.addresses import free_port
-from mdb_operator.cli import main
 from mdb_operator.exceptions import OperatorError
-from mdb_operator.services.database import DatabaseGate
+from mdb_operator.mongodb.gate import DatabaseGate
+
+SCRIPT = CHART / "files" / "trial_mongodb.py"
 
 PASSWORD = "a-password-of-the-operator"
 
@@ -76,14 +77,28 @@ def mongod(tmp_path: Path) -> Iterator[Mongod]:
     mongod.stop()
 
 
-def set_up(address: str, directory: Path) -> str:
-    arguments = ["trial-mongodb", "--host", address, "--timeout", "60"]
+def run_script(
+    address: str, directory: Path, timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run the chart's script as its pod does."""
+    arguments = ["--host", address, "--timeout", str(timeout)]
     arguments += ["--key-file", str(directory / "keyfile")]
     arguments += ["--password-file", str(directory / "password")]
-    outcome = CliRunner().invoke(main, arguments)
-    assert outcome.exit_code == 0, outcome.output
-    assert PASSWORD not in outcome.output
-    return outcome.output
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert PASSWORD not in done.stdout
+    return done
+
+
+def set_up(address: str, directory: Path) -> str:
+    done = run_script(address, directory)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def test_a_fresh_mongod_becomes_a_replica_set_with_the_operators_user(
@@ -134,12 +149,9 @@ async def test_a_connection_that_takes_a_new_replica_set_for_an_old_view_ends_th
 def test_a_mongod_that_never_answers_is_named(tmp_path: Path) -> None:
     (tmp_path / "keyfile").write_text("x")
     (tmp_path / "password").write_text("x")
-    arguments = ["trial-mongodb", "--host", f"127.0.0.1:{free_port()}", "--timeout", "0"]
-    arguments += ["--key-file", str(tmp_path / "keyfile")]
-    arguments += ["--password-file", str(tmp_path / "password")]
-    outcome = CliRunner().invoke(main, arguments)
-    assert outcome.exit_code == 1
-    assert "does not answer at 127.0.0.1" in outcome.output
+    done = run_script(f"127.0.0.1:{free_port()}", tmp_path, timeout=0)
+    assert done.returncode == 1
+    assert "does not answer at 127.0.0.1" in done.stdout
 
 
 @pytest.mark.parametrize(("storage", "strategy"), [("", "OnDelete"), ("1Gi", "RollingUpdate")])
@@ -157,5 +169,7 @@ def test_an_upgrade_replaces_the_pod_only_where_its_data_outlives_it(
             *("apply", "--dry-run=server", "-o", "json", "-f", "-"), manifest=rendered
         )
     )
+    [config] = [one for one in listed["items"] if one["kind"] == "ConfigMap"]
+    assert config["data"]["trial_mongodb.py"] == SCRIPT.read_text()
     [stateful_set] = [one for one in listed["items"] if one["kind"] == "StatefulSet"]
     assert stateful_set["spec"]["updateStrategy"]["type"] == strategy

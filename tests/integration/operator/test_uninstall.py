@@ -7,9 +7,9 @@ import json
 import pytest
 from support.clusters import Cluster
 
+from mdb_operator.cli.uninstall import stop_operator
 from mdb_operator.exceptions import OperatorError
-from mdb_operator.storage.kube import KubeClient
-from mdb_operator.uninstall import stop_operator
+from mdb_operator.kubernetes.client import KubeClient
 
 METADATA = {"name": "operator", "labels": {"app": "operator"}}
 

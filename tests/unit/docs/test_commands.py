@@ -11,9 +11,10 @@ import pytest
 from unit.docs.pages import PAGES, ROOT, inline_code, snippets
 
 from devcluster.cli import cli as devcluster
-from mdb_operator import cli, kubectl_plugin
+from kubectl_mdb import cli as kubectl_mdb
+from mdb_operator.cli import main as cli
 
-PROGRAMS = {"mdb-operator": cli.main, "kubectl mdb": kubectl_plugin.main, "devcluster": devcluster}
+PROGRAMS = {"mdb-operator": cli.main, "kubectl mdb": kubectl_mdb.main, "devcluster": devcluster}
 
 # Where a command may begin in a line of shell, besides its start.
 _BEGIN = r"(?:^\s*|-- |\$\(|\$ |\| |\buv run |\bdo )"
@@ -66,8 +67,8 @@ def test_every_command_that_is_named_exists(program: str) -> None:
 
 def test_an_unknown_command_or_option_is_found() -> None:
     assert fault(cli.main, ["rotate-key"])
-    assert fault(kubectl_plugin.main, ["rotate", "orders", "--now"])
-    assert fault(kubectl_plugin.main, ["rotate", "orders"]) is None
+    assert fault(kubectl_mdb.main, ["rotate", "orders", "--now"])
+    assert fault(kubectl_mdb.main, ["rotate", "orders"]) is None
 
 
 def test_every_target_of_make_that_is_named_exists() -> None:

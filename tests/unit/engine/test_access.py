@@ -40,6 +40,9 @@ DASHBOARD = GrantedAccess("click_tracker_dashboard", INDEX)
         (DASHBOARD, "click_tracker_clicks", None, ("click_tracker_clicks", "click_tracker", False)),
         (DASHBOARD, "clicks", "click_tracker", ("click_tracker_clicks", "click_tracker", False)),
         (DASHBOARD, "click_tracker_other", None, ("click_tracker_other", "click_tracker", False)),
+        # No slug could end there: it has no capitals, and a collection does not begin with one.
+        (TRACKER, "Eu_orders", None, ("click_tracker_Eu_orders", "click_tracker", True)),
+        (TRACKER, "orders_", None, ("click_tracker_orders_", "click_tracker", True)),
         (
             DASHBOARD,
             "click_tracker_dashboard_reports",
@@ -66,6 +69,13 @@ def test_a_name_means_one_collection(
         (TRACKER, "dashboard_x", None, QueryRefused),
         (TRACKER, "dashboard-x", None, QueryRefused),
         (DASHBOARD, "dashboard_reports", "click_tracker", QueryRefused),
+        # There is no click_tracker_eu yet. Once there
+        # was one, what had been written here before would be its own, or locked up.
+        (TRACKER, "eu_orders", None, QueryRefused),
+        (TRACKER, "eu-orders", None, QueryRefused),
+        (TRACKER, "eu_orders", "click_tracker", QueryRefused),
+        (TRACKER, "click_tracker_eu_orders", None, QueryRefused),
+        (DASHBOARD, "click_tracker_eu_orders", None, QueryRefused),
         (TRACKER, "shop_x_orders", None, QueryRefused),
         # A scope that a manifest names, but whose app is not registered, and one that is gone.
         (DASHBOARD, "hr_people", None, ScopeDenied),

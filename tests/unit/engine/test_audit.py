@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +11,7 @@ import bson
 import pytest
 from support.waiting import wait_until_async
 
-from mdb_engine.exceptions import InvalidToken, ScopeDenied
+from mdb_engine.exceptions import InvalidToken, LimitExceeded, QueryRefused, ScopeDenied
 from mdb_engine.services.audit import LONGEST_TEXT, AuditTrail
 
 
@@ -21,7 +23,7 @@ class Sink:
         self.batches = 0
         self.error: Exception | None = None
 
-    async def insert(self, documents: Sequence[dict[str, Any]]) -> None:
+    async def insert(self, documents: Sequence[dict[str, Any]], _seconds: float) -> None:
         if self.error is not None:
             raise self.error
         self.batches += 1
@@ -33,7 +35,7 @@ def sink() -> Sink:
     return Sink()
 
 
-def trail(sink: Sink, queue_size: int = 10) -> AuditTrail:
+def trail(sink: Sink, queue_size: int = 40) -> AuditTrail:
     return AuditTrail(sink.insert, instance="pod-1", queue_size=queue_size, flush_seconds=0.01)
 
 
@@ -67,7 +69,7 @@ async def test_a_flood_of_one_event_is_one_document_with_a_count(sink: Sink) -> 
 
 
 async def test_a_full_queue_drops_counts_and_says_so(sink: Sink) -> None:
-    audit = trail(sink, queue_size=5)
+    audit = trail(sink, queue_size=20)
     for number in range(12):
         audit.access("dash", "find", f"hr_{number}", "hr", ScopeDenied("no"))
     assert (audit.waiting, audit.dropped) == (5, 7)
@@ -85,7 +87,7 @@ async def test_a_full_queue_drops_counts_and_says_so(sink: Sink) -> None:
 
 
 async def test_events_wait_for_a_database_that_is_away_and_are_bounded(sink: Sink) -> None:
-    audit = trail(sink, queue_size=3)
+    audit = trail(sink, queue_size=12)
     audit.access("dash", "find", "hr_0", "hr", ScopeDenied("no"))
     sink.error = ConnectionError()
     assert not await audit.flush()
@@ -113,8 +115,9 @@ async def test_stopping_does_not_wait_for_a_database_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("mdb_engine.services.audit.CLOSE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("mdb_engine.services.audit.BACKSTOP_SECONDS", 0.05)
 
-    async def hang(_: Sequence[dict[str, Any]]) -> None:
+    async def hang(_documents: Sequence[dict[str, Any]], _seconds: float) -> None:
         await asyncio.Event().wait()
 
     audit = AuditTrail(hang, instance="pod-1")
@@ -145,3 +148,85 @@ async def test_what_cannot_be_stored_or_forges_a_line_is_written_out(sink: Sink)
     assert (found["slug"], found["collection"]) == (r"dash\x1b[2J", r"\ud800")
     assert (found["owner"], found["path"]) == (r"hr\nlevel=info", r"a\r\u2028b")
     assert sink.documents[1]["collection"] == "menü"
+
+
+def registered(slug: str, physical: str) -> bool:
+    declared = {"dash": set(), "hr": {"hr_people", "hr_salaries"}}
+    return slug in declared and (not physical or physical in declared[slug])
+
+
+async def test_refusals_are_counted_and_leave_every_real_denial_in_the_trail(
+    sink: Sink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client whose dictionary reaches a filter, a million times, each time another one."""
+    monkeypatch.setattr("mdb_engine.services.audit.REFUSALS_SECONDS", 0)
+    audit = trail(sink, queue_size=1_000)
+    flushes = 0
+    with caplog.at_level(logging.WARNING, "mdb_engine.audit"):
+        for number in range(1_000_000):
+            error = QueryRefused(f"operator $x{number} is not allowed", path=f"filter.$x{number}")
+            audit.access("dash", "find", "dash_own", "dash", error, known=registered)
+            if number % 10_000 == 0:
+                denied = ScopeDenied("no")
+                audit.access("dash", "find", "hr_people", "hr", denied, known=registered)
+                audit.access("dash", "find", "x", "", InvalidToken("wrong"), known=registered)
+            if number % 100_000 == 0:
+                await audit.flush()
+                flushes += 1
+        audit.access("dash", "find", "dash_own", "dash", LimitExceeded("much"), known=registered)
+        await audit.flush()
+    assert audit.refused == {"query_refused": 1_000_000, "limit_exceeded": 1}
+    assert audit.dropped == 0
+    counts: Counter[str] = Counter()
+    for document in sink.documents:
+        counts[document["event"]] += document["count"]
+    assert counts == {"denied": 100, "token_rejected": 100}
+    assert len(sink.documents) <= 2 * (flushes + 1)
+    assert sum(len(bson.encode(document)) for document in sink.documents) < 20_000
+    told = [one.getMessage() for one in caplog.records if "refused" in one.getMessage()]
+    assert len(told) <= flushes + 1
+    assert "$x" not in caplog.text
+
+
+async def test_what_a_client_names_makes_no_event_different_from_another(sink: Sink) -> None:
+    audit = trail(sink, queue_size=1_000)
+    for number in range(10_000):
+        denied = ScopeDenied(f"app 'dash' may not read hr_{number}")
+        audit.access("dash", "find", f"hr_{number}", "hr", denied, known=registered)
+        audit.access("dash", "find", f"x{number}", f"app{number}", denied, known=registered)
+        audit.access("dash", "find", f"hr_{number}", "hr", None, known=registered)
+        wrong = InvalidToken("this pod is another")
+        audit.access(f"who{number}", "get_scoped_db", "", "", wrong, known=registered)
+        audit.access("dash", "find", "hr_people", "hr", denied, known=registered)
+        audit.access("dash", "find", "hr_salaries", "hr", denied, known=registered)
+    await audit.flush()
+    assert [(one["event"], one["collection"], one["count"]) for one in sink.documents] == [
+        ("denied", "hr_0", 10_000),
+        ("denied", "x0", 10_000),
+        ("cross_app_read", "hr_0", 10_000),
+        ("token_rejected", "", 10_000),
+        ("denied", "hr_people", 10_000),
+        ("denied", "hr_salaries", 10_000),
+    ]
+    assert audit.dropped == 0
+
+
+async def test_each_kind_has_a_share_that_no_other_takes(sink: Sink) -> None:
+    audit = trail(sink, queue_size=4)
+    for number in range(50):
+        audit.access("dash", "find", f"hr_{number}", "hr", None)
+    audit.access("dash", "find", "hr_people", "hr", ScopeDenied("no"))
+    audit.access("dash", "find", "hr_people", "hr", InvalidToken("wrong"))
+    audit.record("token_changed", "dash", message="version 1 to 2")
+    sink.error = ConnectionError()
+    assert not await audit.flush()
+    audit.access("dash", "find", "hr_people", "hr", ScopeDenied("no"))
+    sink.error = None
+    assert await audit.flush()
+    assert [(one["event"], one["count"]) for one in sink.documents] == [
+        ("cross_app_read", 1),
+        ("denied", 2),
+        ("token_rejected", 1),
+        ("token_changed", 1),
+        ("dropped", 49),
+    ]

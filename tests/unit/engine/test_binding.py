@@ -150,3 +150,35 @@ def test_an_entry_that_is_no_text_is_not_shown(mounted: MountedSecret) -> None:
     chain: list[Any] = [caught.value, caught.value.__cause__]
     assert "secret-bytes" not in repr(chain)
     assert caught.value.__suppress_context__
+
+
+def test_what_somebody_else_mounts_may_be_of_any_kind(mounted: MountedSecret) -> None:
+    root = mounted.directory.parent
+    for name, label in (("a-keystore", b"\xff\xfe\x00"), ("huge", b"x" * (2 << 20))):
+        (root / name).mkdir()
+        (root / name / "type").write_bytes(label)
+    MountedSecret(root / "database", {"type": "postgresql", "provider": "somebody"})
+    (root / "database" / "keystore.jks").write_bytes(b"\xfe\xed\xfe\xed")
+    (mounted.directory / "truststore.jks").write_bytes(b"\xfe\xed\xfe\xed")
+    for slug in (None, "shop"):
+        found = find_binding(root, slug)
+        assert found is not None
+        assert found.slug == "shop"
+
+
+def test_a_broken_binding_of_another_app_is_that_apps_affair(mounted: MountedSecret) -> None:
+    root = mounted.directory.parent
+    MountedSecret(root / "bank", entries(slug="bank", uri=""))
+    found = find_binding(root, "shop")
+    assert found is not None
+    assert found.slug == "shop"
+    for slug in (None, "bank", "other"):  # it may be the one that is looked for
+        with pytest.raises(BindingError, match="lacks uri"):
+            find_binding(root, slug)
+
+
+def test_a_binding_that_cannot_be_read_is_not_taken_for_none(mounted: MountedSecret) -> None:
+    (mounted.directory / "..data").unlink()
+    (mounted.directory / "..data").symlink_to("..gone")
+    with pytest.raises(BindingError, match="could not be read as a whole"):
+        find_binding(mounted.directory.parent, "shop")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 import pytest
@@ -51,6 +52,12 @@ def test_an_unknown_driver_is_refused() -> None:
     name: Any = "mongo-go"
     with pytest.raises(ValueError, match="'motor' or 'pymongo', not 'mongo-go'"):
         get_driver(name)
+
+
+def test_a_driver_that_is_not_installed_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "motor.motor_asyncio", None)
+    with pytest.raises(ModuleNotFoundError, match=r"install mdbapp-engine\[motor\]"):
+        get_driver("motor").connect(URI)
 
 
 def test_the_drivers_have_the_same_signatures() -> None:

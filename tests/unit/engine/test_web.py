@@ -9,12 +9,14 @@ from uuid import UUID
 import httpx
 import pytest
 from bson import Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
-from fastapi import APIRouter, FastAPI
+from bson.errors import InvalidDocument
+from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
-from pymongo.errors import AutoReconnect, DuplicateKeyError, WriteError
+from pymongo.errors import AutoReconnect, DuplicateKeyError, ExecutionTimeout, WriteError
 
 from mdb_engine import exceptions
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
+from mdb_engine.scoped import errors as scoped_errors
 from mdb_engine.web import MdbJSONResponse, MdbRoute, MdbRouter, plain
 from mdb_engine.web.errors import STATUS, add_error_handlers
 
@@ -39,6 +41,9 @@ EXPECTED = {
     "uuid": str(UUID(int=1)),
     "regex": "^a",
 }
+
+
+SAID = "key 2 of app bank in /bindings is wrong"
 
 
 class Click(BaseModel):
@@ -91,10 +96,16 @@ def failure(name: str) -> Exception:
         return DuplicateKeyError("E11000 dup key: { mail: 'ada@internal' }", 11000)
     if name == "invalid":
         return WriteError("Document failed validation: internal", 121)
-    kind = getattr(exceptions, name)
+    if name == "slow":
+        return ExecutionTimeout("operation exceeded time limit of internal", 50)
+    if name == "unencodable":
+        return InvalidDocument("cannot encode object: internal")
+    if name == "bug":
+        return RuntimeError("internal")
+    kind = getattr(exceptions, name, None) or getattr(scoped_errors, name)
     if kind is ManifestInvalid:
         return ManifestInvalid([Fault("slug", "is wrong")])
-    error: Exception = kind("what is wrong", path="pipeline[2].$lookup")
+    error: Exception = kind(SAID, path="pipeline[2].$lookup")
     return error
 
 
@@ -115,7 +126,7 @@ async def test_a_route_returns_documents_as_they_are(path: str) -> None:
     assert {key: body[key] for key in EXPECTED} == EXPECTED
     assert datetime.fromisoformat(body["at"]) == DOCUMENT["at"]
     if path == "/response":
-        assert (body["naive"], body["nan"]) == ("2026-01-02T00:00:00+00:00", None)
+        assert (body["naive"], body["nan"]) == ("2026-01-02T00:00:00Z", None)
 
 
 async def test_a_model_takes_object_ids_for_text() -> None:
@@ -139,11 +150,17 @@ def test_what_holds_no_bson_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "status", "code"),
     [
-        ("TokenRequired", 401, "token_required"),
-        ("InvalidToken", 401, "invalid_token"),
+        ("SessionRequired", 401, "token_required"),
+        ("SessionInvalid", 401, "invalid_token"),
+        ("TokenRequired", 503, "token_required"),
+        ("InvalidToken", 503, "invalid_token"),
+        ("PathRefused", 400, "path_refused"),
         ("ScopeDenied", 403, "scope_denied"),
         ("QueryRefused", 400, "query_refused"),
         ("LimitExceeded", 413, "limit_exceeded"),
+        ("ServerLimitExceeded", 504, "limit_exceeded"),
+        ("OptionRefused", 500, "query_refused"),
+        ("AttributeRefused", 500, "query_refused"),
         ("ManifestInvalid", 422, "manifest_invalid"),
         ("NotInitialized", 503, "not_initialized"),
         ("DatabaseUnavailable", 503, "database_unavailable"),
@@ -151,9 +168,15 @@ def test_what_holds_no_bson_is_left_alone() -> None:
         ("lost", 503, "database_unavailable"),
         ("duplicate", 409, "duplicate_key"),
         ("invalid", 500, "database_error"),
+        ("slow", 504, "limit_exceeded"),
+        ("unencodable", 500, "database_error"),
+        ("bug", 500, "app_error"),
     ],
 )
-async def test_an_engine_error_is_an_answer(name: str, status: int, code: str) -> None:
+async def test_an_engine_error_is_an_answer(
+    name: str, status: int, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mdb_engine.web")
     async with client(app()) as http:
         answer = await http.get(f"/fail/{name}")
     assert answer.status_code == status
@@ -165,6 +188,38 @@ async def test_an_engine_error_is_an_answer(name: str, status: int, code: str) -
     assert ("Retry-After" in answer.headers) is (status == 503)
     if name == "QueryRefused":
         assert body["path"] == "pipeline[2].$lookup"
+    if status >= 500:
+        assert body.keys() == {"error", "message", "request_id"}
+        assert SAID not in answer.text, "what is wrong with the app is for its log"
+        assert "pipeline" not in answer.text
+        assert body["request_id"] in caplog.text
+        assert SAID in caplog.text or not hasattr(exceptions, name)
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("req-4711.abc_DEF", True), ("short", False), ("x" * 65, False), ("a b c d e f g", False)],
+)
+async def test_a_request_id_from_the_ingress_is_kept_if_it_is_one(given: str, taken: bool) -> None:  # noqa: FBT001
+    async with client(app()) as http:
+        answer = await http.get("/fail/DatabaseUnavailable", headers={"X-Request-ID": given})
+    assert (answer.json()["request_id"] == given) is taken
+
+
+async def test_an_apps_own_handlers_come_before_the_engines() -> None:
+    async def own(_request: Request, error: Exception) -> MdbJSONResponse:
+        return MdbJSONResponse({"own": type(error).__name__}, 418)
+
+    made = FastAPI(exception_handlers={MdbEngineError: own, 500: own})
+    add_error_handlers(made)
+
+    @made.get("/fail/{name}")
+    async def fail(name: str) -> None:
+        raise failure(name)
+
+    async with client(made) as http:
+        assert (await http.get("/fail/ScopeDenied")).json() == {"own": "ScopeDenied"}
+        assert (await http.get("/fail/bug")).json() == {"own": "RuntimeError"}
 
 
 def test_every_error_of_the_domain_has_a_status() -> None:

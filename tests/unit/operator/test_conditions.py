@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from mdb_operator.models.conditions import (
+from mdb_operator.apps.conditions import (
     Condition,
     ConditionType,
     Reason,

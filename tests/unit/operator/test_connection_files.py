@@ -11,10 +11,10 @@ from structlog.testing import capture_logs
 from support.certificates import Authority
 from support.waiting import wait_until_async
 
-from mdb_operator.certificates import CertificateFiles, own_certificates
 from mdb_operator.config import Config
-from mdb_operator.connection import ConnectionFiles
 from mdb_operator.exceptions import ConfigurationInvalid, OperatorError
+from mdb_operator.mongodb.certificates import CertificateFiles, own_certificates
+from mdb_operator.process.files import ConnectionFiles
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_operator.models.crd import crd, write_crds
-from mdb_operator.models.structural import structural, walk
+from mdb_operator.crd.render import crd, write_crds
+from mdb_operator.crd.structural import structural, walk
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
@@ -67,7 +67,10 @@ def test_what_people_type_and_see_is_there() -> None:
     assert version["subresources"] == {"status": {}}
     assert version["selectableFields"] == [{"jsonPath": ".spec.slug"}]
     columns = [column["name"] for column in version["additionalPrinterColumns"]]
-    assert columns == ["Slug", "Ready", "Reason", "Secret", "Version", "Age"]
+    assert columns == [
+        *("Slug", "Ready", "Reason", "Secret", "Version"),
+        *("Class", "Installation", "Age"),
+    ]
 
 
 def test_defaults_stand_in_the_schema() -> None:
@@ -77,6 +80,8 @@ def test_defaults_stand_in_the_schema() -> None:
     assert defaults["spec.secret.overlapSeconds"] == 600
     assert defaults["spec.deletionPolicy"] == "Retain"
     assert defaults["spec.suspend"] is False
+    assert defaults["spec.operatorClass"] == "default"
+    assert [path for path in defaults if "[]" in path] == [], "a second apply would change them"
     filled: dict[str, Any] = {"slug": "orders"}
     for path, default in defaults.items():
         parts = path.split(".")

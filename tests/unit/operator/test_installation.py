@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,8 +15,8 @@ from mdb_operator.exceptions import (
     KubernetesUnavailable,
     OperatorError,
 )
-from mdb_operator.services.database import DatabaseGate
-from mdb_operator.services.installation import InstallationGuard, identify
+from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.mongodb.installation import InstallationGuard, identify
 
 OURS = Installation("uid-1/mdb-operator-leader", "mdb-system")
 THEIRS = Installation("uid-2/mdb-operator-leader", "mdb-system")
@@ -120,6 +122,43 @@ async def test_a_takeover_names_whom_it_takes_the_database_from() -> None:
         await guard(store, Who(THEIRS)).require()
 
 
+async def test_the_apps_of_all_former_installations_are_taken_over() -> None:
+    store, told = Store(replace(THEIRS, adopted_from=("uid-3", OURS.identity))), [0]
+
+    def adopted() -> None:
+        told[0] += 1
+
+    ours = InstallationGuard(store, Who(), "mdb", on_adoption=adopted)  # type: ignore[arg-type]
+    assert (ours.own, ours.formers) == (None, None)
+    await ours.adopt(THEIRS.identity)
+    await ours.require()
+    await ours.require()
+    assert ours.own == OURS.identity
+    assert ours.formers == frozenset({THEIRS.identity, "uid-3"})
+    assert told == [1]
+
+    # Of one that had another database, and went away with it: its apps alone.
+    await guard(store).adopt("uid-4")
+    await ours.require()
+    assert ours.formers == frozenset({THEIRS.identity, "uid-3", "uid-4"})
+    assert told == [2]
+    writes = store.writes
+    for known in ("uid-4", OURS.identity, None):
+        await guard(store).adopt(known)
+    assert store.writes == writes
+
+
+async def test_who_it_is_can_be_told_before_mongodb_answers() -> None:
+    who = Who()
+    ours = guard(Store(THEIRS), who)
+    assert [await ours.identify() for _ in range(2)] == [OURS.identity] * 2
+    assert (who.asked, ours.formers) == (1, None)
+    who = Who(None)
+    nameless = guard(Store(), who)
+    assert [await nameless.identify() for _ in range(2)] == [None, None]
+    assert who.asked == 1
+
+
 async def test_one_without_a_name_works_alone_and_never_in_a_claimed_database() -> None:
     store, who = Store(), Who(None)
     nameless = guard(store, who)
@@ -177,7 +216,7 @@ class Database:
             if self.refused > 3:
                 self.was_refused.set()
             raise ConnectionError
-        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}}
+        return {"cursor": {"firstBatch": [{"info": {"uuid": 1}}]}, "localTime": datetime.now(UTC)}
 
 
 class Look:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mdb_operator.exceptions import AlreadyExists, Conflict, KubernetesUnavailable
-from mdb_operator.leader import ElectionTimes, LeaderElection
-from mdb_operator.storage.leases import LeaseRecord
+from mdb_operator.exceptions import AlreadyExists, Conflict, KubernetesUnavailable, NotFound
+from mdb_operator.kubernetes.leases import LeaseRecord
+from mdb_operator.process.leader import ElectionTimes, LeaderElection
 
 
 class Server:
@@ -21,6 +21,7 @@ class Server:
         self.now = 1000.0
         self.record: LeaseRecord | None = None
         self.down = False
+        self.lose_answers = 0
         self.version = 0
 
     def clock(self) -> float:
@@ -41,7 +42,9 @@ class Server:
 
     async def replace(self, record: LeaseRecord) -> LeaseRecord:
         self._answer()
-        if self.record is None or record.resource_version != self.record.resource_version:
+        if self.record is None:
+            raise NotFound("gone")
+        if record.resource_version != self.record.resource_version:
             raise Conflict("old")
         return self._store(record)
 
@@ -52,6 +55,9 @@ class Server:
     def _store(self, record: LeaseRecord) -> LeaseRecord:
         self.version += 1
         self.record = replace(record, resource_version=str(self.version))
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise KubernetesUnavailable("lost")
         return self.record
 
 
@@ -131,14 +137,76 @@ async def test_a_leader_notices_that_another_took_over(server: Server) -> None:
     assert holder(server) == "b"
 
 
-async def test_a_leader_whose_lease_was_deleted_or_annotated(server: Server) -> None:
+async def test_a_leader_whose_lease_was_annotated_goes_on(server: Server) -> None:
     leader = contender(server, "a")
     await leader.acquire()
     assert server.record is not None
     server._store(server.record)  # a person's annotation: another version, the same holder
     assert await leader._renew()
     assert await leader._renew()
+
+
+async def test_a_leader_makes_a_lease_that_was_deleted_anew_while_others_wait(
+    server: Server,
+) -> None:
+    leader, other = contender(server, "a"), contender(server, "b")
+    await leader.acquire()
+    assert await other._try_acquire() is None
     server.record = None
+    assert await other._try_acquire() is None, "its holder may be at work"
+    assert await leader._renew()
+    assert holder(server) == "a"
+    assert await other._try_acquire() is None
+
+
+async def test_a_lease_that_was_deleted_with_its_holder_is_taken_after_its_duration(
+    server: Server,
+) -> None:
+    leader, other = contender(server, "a"), contender(server, "b")
+    await leader.acquire()
+    assert await other._try_acquire() is None
+    server.now += 9
+    server.record = None
+    gone = server.now
+    await other.acquire()
+    assert 10 <= server.now - gone <= 10 + 2 * 2
+
+
+async def test_a_leader_ends_where_another_was_faster_to_make_the_lease_anew(
+    server: Server,
+) -> None:
+    leader = contender(server, "a")
+    await leader.acquire()
+    server.record = None
+    await contender(server, "b").acquire()
+    assert not await leader._renew()
+    assert holder(server) == "b"
+
+
+async def test_a_lease_that_was_taken_in_a_request_without_an_answer_is_ours(
+    server: Server,
+) -> None:
+    server.lose_answers = 1
+    await contender(server, "a").acquire()
+    assert holder(server) == "a"
+    assert server.now - 1000 == 2, "one retry, and not the duration"
+
+    server.record = server._store(LeaseRecord.first("", 1))
+    server.lose_answers = 1
+    before = server.now
+    await contender(server, "b").acquire()
+    assert holder(server) == "b"
+    assert server.now - before == 2
+
+
+@pytest.mark.parametrize("left", [True, False], ids=["older", "not made yet"])
+async def test_a_leader_ends_when_the_api_server_was_restored(server: Server, left: bool) -> None:  # noqa: FBT001
+    leader = contender(server, "a")
+    server.version = 100
+    await leader.acquire()
+    assert server.record is not None
+    server.record = replace(server.record, resource_version="50") if left else None
+    server.version = 50
     assert not await leader._renew()
 
 

@@ -67,3 +67,18 @@ def test_the_driver_does_not_log_its_commands_even_at_debug(stream: io.StringIO)
     logging.getLogger("pymongo.command").debug("Command started: insert")
     logging.getLogger("kubernetes.aio.client.rest").debug("response body: %s", "{}")
     assert stream.getvalue() == ""
+
+
+def test_what_the_library_logs_is_in_the_same_json_and_redacted(stream: io.StringIO) -> None:
+    library = logging.getLogger("mdb_engine.connection")
+    library.info("the engine runs on %s", f"mongodb://app:{SECRET}@db/")
+    try:
+        raise_with(SECRET)
+    except RuntimeError:
+        library.exception("it failed", extra={"app_secret": SECRET})
+    first, second = records(stream)
+    assert first["message"] == "the engine runs on mongodb://[redacted]@db/"
+    assert (first["logger"], first["level"]) == ("mdb_engine.connection", "info")
+    assert second["message"] == "it failed"
+    assert "RuntimeError" in json.dumps(second["exception"])
+    assert SECRET not in stream.getvalue()

@@ -10,7 +10,7 @@ from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_engine.exceptions import MasterKeyError
 from mdb_engine.models.secret import Purpose
 from mdb_operator.exceptions import KubernetesUnavailable
-from mdb_operator.master_key_source import DirectoryKeySource, MasterKeys
+from mdb_operator.keys.source import DirectoryKeySource, MasterKeys
 
 
 def mount(directory: Path, name: str, entries: dict[str, str]) -> None:

@@ -7,8 +7,8 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from mdb_operator.metrics import AppSnapshot, Metrics
-from mdb_operator.wakeups import AppKey
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.process.metrics import AppSnapshot, Metrics
 
 KEY = AppKey("shop", "dashboard")
 LABELS = {"namespace": "shop", "name": "dashboard", "slug": "dash"}

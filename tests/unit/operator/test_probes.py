@@ -12,8 +12,8 @@ import httpx
 import pytest
 from support.waiting import wait_until
 
-from mdb_operator.metrics import Metrics
-from mdb_operator.probes import Heartbeat, ProbeServer, Readiness
+from mdb_operator.process.metrics import Metrics
+from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness
 
 
 class Probes:

@@ -6,7 +6,7 @@ import pytest
 
 from mdb_engine.driver import get_driver
 from mdb_operator.config import load_config
-from mdb_operator.process import connect_mongodb
+from mdb_operator.process.context import connect_mongodb
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pydantic import SecretStr
 from pymongo.uri_parser import parse_uri
 
 from mdb_engine.models.secret import Credentials, RevealedSecrets
+from mdb_operator.apps.conditions import Isolation
+from mdb_operator.apps.projection import Address, projected_data
 from mdb_operator.constants import SECRET_KEYS
-from mdb_operator.models.outcome import Isolation
-from mdb_operator.services.projection import Address, projected_data
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

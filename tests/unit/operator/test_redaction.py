@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mdb_operator.redaction import REDACTED, redact, redact_value
+from mdb_operator.logging import REDACTED, redact, redact_value
 
 KEY = bytes(range(7, 39))
 

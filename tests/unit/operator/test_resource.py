@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from mdb_operator.models.resource import MdbAppResource
+from mdb_operator.apps.resource import MdbAppResource
 
 
 def resource(**annotations: str) -> MdbAppResource:

@@ -11,15 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdb_engine.constants import SLUG_PATTERN
+from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
-from mdb_operator.secret_watch import OwnWrites
-from mdb_operator.storage.kube import DEPLOYMENTS, SECRETS
-from mdb_operator.storage.kube_errors import stream_error
-from mdb_operator.storage.secrets import AppRef, DesiredSecret, Ownership, SecretMetadata
-from mdb_operator.storage.workloads import _Mark, _needs_restart, restart_annotation
+from mdb_operator.kubernetes.client import DEPLOYMENTS, SECRETS
+from mdb_operator.kubernetes.errors import stream_error
+from mdb_operator.kubernetes.secret_watch import OwnWrites
+from mdb_operator.kubernetes.secrets import DesiredSecret, Ownership, SecretMetadata
+from mdb_operator.kubernetes.workloads import _Mark, _needs_restart, restart_annotation
 
-OWNER = AppRef("shop", "dashboard", "uid-1")
+OWNER = Owner("shop", "dashboard", "uid-1")
 DATA = dict.fromkeys(SECRET_KEYS, "hunter2")
 
 

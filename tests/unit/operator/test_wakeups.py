@@ -5,7 +5,8 @@ import asyncio
 import pytest
 from support.waiting import wait_until_async
 
-from mdb_operator.wakeups import AppKey, WakeUps
+from mdb_operator.apps.queue import WakeUps
+from mdb_operator.kubernetes.resources import AppKey
 
 A, B = AppKey("shop", "a"), AppKey("shop", "b")
 

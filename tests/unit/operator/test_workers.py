@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from mdb_operator.services.workers import Again, Workers
-from mdb_operator.wakeups import AppKey, WakeUps
+from mdb_operator.apps.queue import WakeUps
+from mdb_operator.apps.workers import Again, Workers
+from mdb_operator.kubernetes.resources import AppKey
 
 KEY = AppKey("shop", "orders")
 

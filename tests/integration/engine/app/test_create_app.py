@@ -105,7 +105,7 @@ async def test_an_app_of_its_own_from_start_to_shutdown(
     add_routes(app)
     async with serving(app) as http:
         assert app.version == "7"
-        assert (await http.get("/health")).json() == {"status": "ok", "slug": "click_tracker"}
+        assert (await http.get("/health")).json() == {"status": "healthy", "slug": "click_tracker"}
         ready = await http.get("/ready")
         assert (ready.status_code, ready.json()["ready"]) == (200, True)
         tracked = await http.post("/track")
@@ -206,7 +206,7 @@ async def test_without_mongodb_an_app_of_its_own_does_not_start(driver_name: Dri
 
 
 async def test_a_pod_that_is_not_registered_yet_says_so_and_then_becomes_ready(
-    operator: OperatorHand,
+    operator: OperatorHand, caplog: pytest.LogCaptureFixture
 ) -> None:
     await operator.register("click_tracker", "clicks")
     collection = operator.mongo.client[operator.mongo.name]["_mdb_engine_grants"]
@@ -242,7 +242,8 @@ async def test_a_pod_that_is_not_registered_yet_says_so_and_then_becomes_ready(
         assert (await http.post("/track")).status_code == 200
         assert (await http.get("/foreign")).status_code == 403
         notes = (await http.get("/ready")).json()["notes"]
-        assert notes == ["manifest.json reads bank, which is not granted"]
+        assert notes == ["manifest.json differs from what is registered"]
+        assert "manifest.json reads bank, which is not granted" in caplog.text
 
 
 async def test_a_pod_with_another_apps_secret_mounted_does_not_start(

@@ -14,6 +14,7 @@ from support.waiting import wait_until_async
 
 from mdb_engine import InvalidToken, MdbEngineError, MongoDBEngine, ScopeDenied
 from mdb_engine.connection import Connections
+from mdb_engine.exceptions import GrantMalformed
 from mdb_engine.hosting.pod import PodHosting
 from mdb_engine.tasks import end
 
@@ -246,7 +247,7 @@ async def test_a_pod_has_one_identity_and_no_master_key(operator: OperatorHand) 
         # What the image says is compared, never applied.
         wider = manifest("click_tracker", "clicks", "extra", reads=("bank",))
         await engine.register_app("click_tracker", wider)
-        notes = engine.readiness("click_tracker").notes
+        notes = [note.message for note in engine.readiness("click_tracker").notes]
         assert "manifest.json reads bank, which is not granted" in notes
         assert "manifest.json declares extra, which is not registered" in notes
         with pytest.raises(ScopeDenied):
@@ -273,3 +274,31 @@ async def test_denials_reach_the_audit_trail_with_a_pods_rights(operator: Operat
     assert ("token_rejected", "click_tracker", "") in found
     assert ("cross_app_read", "dashboard", "click_tracker_clicks") in found
     assert all("forged-by-somebody" not in repr(row) for row in rows)
+
+
+async def test_a_malformed_row_of_the_grants_costs_its_own_app_only(
+    operator: OperatorHand,
+) -> None:
+    await operator.register("click_tracker", "clicks")
+    await operator.register("shop", "orders")
+    rows = operator.mongo.client[operator.mongo.name]["_mdb_engine_grants"]
+    async with operator.pod("click_tracker") as tracker, operator.pod("shop") as shop:
+        clicks = tracker.get_scoped_db("click_tracker").clicks
+        orders = shop.get_scoped_db("shop").orders
+        row = rows.find_one_and_update(
+            {"_id": "click_tracker"}, {"$set": {"verifiers": "damaged"}, "$inc": {"epoch": 1}}
+        )
+        assert row is not None
+        await wait_until_async(
+            lambda: not tracker.readiness("click_tracker").ready, message="the row to be seen"
+        )
+        with pytest.raises(GrantMalformed, match=r"row 'click_tracker' of _mdb_engine_grants"):
+            await clicks.find_one({})
+        await orders.insert_one({})
+        async with operator.pod("shop") as late:  # and new pods of other apps start
+            await late.get_scoped_db("shop").orders.find_one({})
+        rows.update_one({"_id": "click_tracker"}, {"$set": {"verifiers": row["verifiers"]}})
+        await wait_until_async(
+            lambda: tracker.readiness("click_tracker").ready, message="it to heal"
+        )
+        await clicks.find_one({})

@@ -24,7 +24,9 @@ from mdb_engine import (
 from mdb_engine.binding import BindingError
 from mdb_engine.config import EngineSettings
 from mdb_engine.driver import DriverName
+from mdb_engine.exceptions import LimitExceeded
 from mdb_engine.hosting.standalone import StandaloneHosting
+from mdb_engine.scoped import Limits
 
 CLICKS = manifest("click_tracker", "clicks")
 DASHBOARD = manifest("dashboard", "reports", reads=("click_tracker",))
@@ -76,6 +78,20 @@ async def test_handles_only_ever_narrow(mongo: Database, driver_name: DriverName
             await narrow["click_tracker_clicks"].find_one({})
         with pytest.raises(ScopeDenied):
             await engine.get_scoped_db("dashboard", read_only=True).reports.insert_one({})
+
+
+async def test_scopes_that_are_none_are_refused_in_words(
+    mongo: Database, driver_name: DriverName
+) -> None:
+    async with standalone_engine(mongo, driver_name) as engine:
+        await engine.register_app("shop", manifest("shop", "orders"))
+        wrong: list[Any] = [7, "shop", [7], [["shop"]], [None], {"shop": 1, 7: 2}, object(), True]
+        for scopes in wrong:
+            with pytest.raises(ScopeDenied, match="read_scopes= is a list of slugs"):
+                engine.get_scoped_db("shop", read_scopes=scopes)
+        for scope in (7, ["shop"], object()):
+            with pytest.raises(ScopeDenied, match="write_scope="):
+                engine.get_scoped_db("shop", write_scope=scope)  # type: ignore[arg-type]
 
 
 async def test_a_token_comes_from_the_argument_the_environment_or_the_database(
@@ -243,3 +259,29 @@ async def test_a_wrong_uri_is_never_shown(driver_name: DriverName) -> None:
             await engine.initialize()
         shown = f"{engine!r} {engine.settings!r} {caught.value!r} {caught.getrepr(style='native')}"
         assert leakscan.occurrences(shown) == []
+
+
+async def test_a_handle_may_have_limits_of_its_own(
+    mongo: Database, driver_name: DriverName
+) -> None:
+    async with standalone_engine(mongo, driver_name) as engine:
+        await engine.register_app("click_tracker", CLICKS)
+        nightly = engine.get_scoped_db("click_tracker", limits=Limits(max_time_ms=3_600_000))
+        assert await nightly.clicks.find({}, max_time_ms=3_000_000).to_list() == []
+        with pytest.raises(LimitExceeded, match="max_time_ms, 30000"):
+            engine.get_scoped_db("click_tracker").clicks.find({}, max_time_ms=3_000_000)
+
+
+async def test_an_index_that_cannot_be_built_stops_no_app_and_is_logged(
+    mongo: Database, driver_name: DriverName, caplog: pytest.LogCaptureFixture
+) -> None:
+    indexed = manifest("click_tracker", "clicks")
+    indexed["managed_indexes"]["clicks"] = [{"name": "u", "keys": {"n": 1}, "unique": True}]
+    async with standalone_engine(mongo, driver_name) as engine:
+        await engine.register_app("click_tracker", manifest("click_tracker", "clicks"))
+        clicks = engine.get_scoped_db("click_tracker").clicks
+        await clicks.insert_many([{"n": 1}, {"n": 1}])
+        await engine.register_app("click_tracker", indexed)
+        assert await clicks.count_documents({}) == 2
+        assert (await clicks.options())["validator"] == {"app_id": {"$eq": "click_tracker"}}
+    assert "Index 'u' cannot be built on 'clicks': DuplicateKey" in caplog.text

@@ -55,6 +55,8 @@ async def test_a_frozen_mongodb_closes_access_and_a_thawed_one_opens_it(
                 lambda: not engine.readiness("click_tracker").ready, message="/ready to say no"
             )
             assert time.monotonic() - frozen < MAX_AGE + 1.5
+            checks = {one.name: one.ok for one in engine.readiness("click_tracker").checks}
+            assert checks == {"database": False, "grant": False}
             began = time.monotonic()
             with pytest.raises(DatabaseUnavailable, match="could not be refreshed"):
                 await db.clicks.find_one({})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from support import leakscan
+from support.engine_world import OperatorHand
 from support.mongo import Database
 from support.waiting import wait_until
 
@@ -110,3 +114,54 @@ def test_two_processes_share_data_with_environment_variables_alone(
     for log in (dashboard_log, tracker_log):
         assert leakscan.occurrences(log.read_text()) == []
         assert "Traceback" not in log.read_text()
+
+
+FAILING = """
+    import socket
+    import uvicorn
+    from mdb_engine import MongoDBEngine
+
+    def on_startup() -> None:
+        raise RuntimeError("the cache of the app cannot be filled")
+
+    engine = MongoDBEngine.from_environment()
+    app = engine.create_app(
+        slug="click_tracker", manifest={"slug": "click_tracker"}, on_startup=on_startup
+    )
+    listening = socket.create_server(("127.0.0.1", 0))
+    uvicorn.Server(uvicorn.Config(app, log_level="info")).run(sockets=[listening])
+"""
+
+
+@pytest.mark.parametrize("deadline", ["0", "20"], ids=["late", "in time"])
+async def test_a_pod_whose_on_startup_fails_ends_whenever_that_is(
+    operator: OperatorHand, tmp_path: Path, deadline: str
+) -> None:
+    """A replica that went on would never be ready; ``/health`` is well, so it would stay."""
+    await operator.register("click_tracker", "clicks")
+    program = tmp_path / "app.py"
+    program.write_text(textwrap.dedent(FAILING))
+    running = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(program),
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
+            "SERVICE_BINDING_ROOT": str(operator.root),
+            "MDB_DRIVER": operator.driver_name,
+            "MDB_STARTUP_DEADLINE_SECONDS": deadline,
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(60):
+            shown, _ = await running.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            running.kill()
+    log = shown.decode()
+    assert running.returncode != 0, log
+    assert "the cache of the app cannot be filled" in log
+    assert ("app click_tracker could not be started; the process ends" in log) is (deadline == "0")
+    assert leakscan.occurrences(log) == []

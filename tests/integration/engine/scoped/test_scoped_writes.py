@@ -314,10 +314,49 @@ async def test_own_collections_are_made_described_and_dropped(world: World) -> N
         await db.create_collection("copies", viewOn="hr_people")  # type: ignore[call-arg]
     with pytest.raises(QueryRefused, match="collation, max, session"):
         await db.create_collection("copies", indexOptionDefaults={})  # type: ignore[call-arg]
+    await db.drafts.insert_one({})
+    await db.drop_collection(db.drafts)
+    assert await db.list_collection_names() == ["clicks"]
+
+
+async def test_a_declared_collection_is_emptied_and_stays(
+    world: World, orders: ScopedCollection
+) -> None:
+    db = world.db("shop")
+    await db.create_collection("clicks")
+    await db.clicks.insert_many([{"n": n} for n in range(3)])
+    await db.clicks.create_index("n")
+    before = await db.clicks.options()
+
     await db.drop_collection("clicks")
-    await db.orders.insert_one({})
-    await db.drop_collection(db.orders)
-    assert await db.list_collection_names() == []
+
+    assert await db.clicks.index_information() == {"_id_": {"v": 2, "key": [("_id", 1)]}}
+    assert await db.clicks.options() == before
+    assert await db.create_collection("clicks") == db.clicks  # it is as if it had been dropped
+    with pytest.raises(OperationFailure, match="exists"):
+        await db.create_collection("clicks", validator={"n": 1})
+    await db.clicks.insert_one({})
+    with pytest.raises(OperationFailure, match="exists"):
+        await db.create_collection("clicks")
+    await db.clicks.drop()
+    assert world.raw.shop_clicks.count_documents({}) == 0
+    await orders.drop()
+    assert stored(world) == []
+
+
+async def test_a_collection_that_the_library_makes_has_the_stamps_validator(world: World) -> None:
+    db = world.db("shop")
+    await db.create_collection("plain")
+    await db.create_collection("ruled", validator={"n": {"$gt": 0}}, validationLevel="strict")
+    await db.create_collection("loose", collation=Collation("en", strength=1))
+    for name in ("shop_plain", "shop_ruled", "shop_loose"):
+        world.raw[name].insert_one({"app_id": "shop", "n": 1})
+        for stamp in ("hr", "SHOP", "shóp", "shop\n", None):
+            with pytest.raises(WriteError):
+                world.raw[name].insert_one({"app_id": stamp, "n": 1})
+    for option, value in (("validationLevel", "off"), ("validationAction", "warn")):
+        with pytest.raises(QueryRefused, match="holds the app's stamp"):
+            await db.create_collection("copies", **{option: value})  # type: ignore[arg-type]
 
 
 async def test_a_collection_is_made_with_a_validator(world: World) -> None:

@@ -53,7 +53,7 @@ while (!ended) {
       console.log(JSON.stringify({ state: next.state }));
     }
     const things = client.db(binding.database).collection(collection);
-    await things.insertOne({ from: "node" });
+    await things.insertOne({ app_id: collection.split("_", 1)[0], from: "node" });
     await things.findOne({ from: "node" });
     counts.succeeded += 2;
   } catch (error) {

@@ -9,8 +9,8 @@ const client = new MongoClient(uri, { serverSelectionTimeoutMS: 10_000 });
 
 async function codeOf(database, command) {
   try {
-    await client.db(database).command(command);
-    return 0;
+    const reply = await client.db(database).command(command);
+    return reply.writeErrors?.[0]?.code ?? 0;
   } catch (error) {
     return error.code ?? String(error);
   }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -528,8 +529,9 @@ def test_a_pipeline_that_writes_is_told_from_one_that_reads() -> None:
 
 
 def test_change_stream_sees_events_that_the_stamp_allows() -> None:
+    held = dataclasses.replace(ITEMS, stamped=True)
     (scope, stage) = scope_change_stream_pipeline(
-        [{"$match": {"operationType": "insert"}}], ITEMS, LIMITS
+        [{"$match": {"operationType": "insert"}}], held, LIMITS
     )
     assert stage == {"$match": {"operationType": "insert"}}
     assert scope == {
@@ -541,3 +543,17 @@ def test_change_stream_sees_events_that_the_stamp_allows() -> None:
             "fullDocumentBeforeChange.app_id": {"$in": ["stock", None]},
         }
     }
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"$set": {"app_id": None}},
+        {"$addFields": {"app_id": None}},
+        {"$replaceWith": {"app_id": None}},
+        {"$replaceRoot": {"newRoot": {"app_id": None}}},
+    ],
+)
+def test_null_is_no_stamp(stage: dict[str, Any]) -> None:
+    with pytest.raises(QueryRefused, match="app_id"):
+        scope_pipeline([stage, {"$out": "copies"}], ORDERS, access(), LIMITS)

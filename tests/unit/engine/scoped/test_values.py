@@ -24,6 +24,8 @@ from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
 from bson.son import SON
 from bson.timestamp import Timestamp
+from hypothesis import example, given
+from hypothesis import strategies as st
 from unit.engine.scoped.apps import LIMITS, ORDERS
 
 from mdb_engine.exceptions import LimitExceeded, QueryRefused
@@ -203,14 +205,43 @@ def test_shared_and_cyclic_structures_end_at_a_limit() -> None:
         plain_value(cycle, LIMITS, "filter")
 
 
-def test_size_is_counted_as_bson_counts_it() -> None:
-    document = {"name": "x" * 1000, "tags": ["a", "b"], "n": 5, "sub": {"at": 1.5}}
-    size = len(bson.encode(document))
-    plain_document(document, Limits(max_document_bytes=size + 50), "d")
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
+    st.binary(),
+    st.uuids(),
+    st.datetimes(),
+    st.builds(ObjectId),
+    st.builds(Int64, st.integers(0, 9)),
+    st.builds(Binary, st.binary(), st.sampled_from([0, 2, 5, 128])),
+    st.sampled_from([re.compile("^ä", re.IGNORECASE), re.compile(b"a"), Regex("b", "ilmsux")]),
+    st.sampled_from([MinKey(), MaxKey(), Timestamp(1, 2), Decimal128("1.5"), DatetimeMS(5)]),
+)
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=9)
+DOCUMENTS = st.dictionaries(
+    NAMES,
+    st.recursive(
+        SCALARS,
+        lambda below: st.lists(below, max_size=12) | st.dictionaries(NAMES, below, max_size=4),
+        max_leaves=25,
+    ),
+    max_size=6,
+)
+
+
+@given(DOCUMENTS)
+@example({"flags": [True] * 1200, "a" * 3000: list(range(200))})
+def test_size_is_counted_to_the_byte_as_bson_counts_it(document: dict[str, Any]) -> None:
+    options = CodecOptions[Any](uuid_representation=UuidRepresentation.STANDARD)
+    size = len(bson.encode(document, codec_options=options))
+    plain_document(document, Limits(max_document_bytes=size), "d")
     with pytest.raises(LimitExceeded) as caught:
-        plain_document(document, Limits(max_document_bytes=size - 50), "d")
+        plain_document(document, Limits(max_document_bytes=size - 1), "d")
     assert "max_document_bytes" in str(caught.value)
-    assert str(size - 50) in str(caught.value)
+    assert str(size - 1) in str(caught.value)
 
 
 def test_long_names_do_not_fill_an_error() -> None:

@@ -1,0 +1,174 @@
+"""Documents of MongoDB as JSON, in one form wherever they come from.
+
+pydantic and FastAPI do not know BSON. Both can be taught per type, and are, when the library is
+imported: pydantic looks for two attributes of a class. What cannot be taught that way is changed in
+the document (`plain`): bytes that are no text, and dates without an offset. MongoDB's are UTC, and
+JavaScript would take them for local time.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from bson import (
+    Binary,
+    Code,
+    DatetimeMS,
+    DBRef,
+    Decimal128,
+    MaxKey,
+    MinKey,
+    ObjectId,
+    Regex,
+    Timestamp,
+)
+from bson.errors import InvalidBSON, InvalidId
+from pydantic_core import SchemaSerializer, core_schema, to_json
+
+__all__ = ["CONVERTERS", "TEXTS", "as_json", "plain"]
+
+Converter = Callable[[Any], Any]
+
+
+def plain(value: Any, converters: Mapping[type[Any], Converter] | None = None) -> Any:
+    """Return a value with all that JSON lacks converted in it.
+
+    It is the first thing that happens to every document that an app returns, so what needs no
+    change costs one look at its type.
+
+    Parameters
+    ----------
+    value
+        A document, or what else an app returns.
+    converters
+        `CONVERTERS`, which leaves dates as dates, or `TEXTS`.
+    """
+    converters = converters or CONVERTERS
+    kind = type(value)
+    if kind in _SAME:
+        return value
+    if isinstance(value, dict):
+        return {
+            key if type(key) is str else str(key): (
+                item if type(item) in _SAME else plain(item, converters)
+            )
+            for key, item in value.items()
+        }
+    if kind is list:
+        return [item if type(item) in _SAME else plain(item, converters) for item in value]
+    if kind is tuple:
+        return tuple(plain(item, converters) for item in value)
+    converter = converters.get(kind)
+    return value if converter is None else converter(value)
+
+
+def as_json(value: Any) -> bytes:
+    """Return a value as JSON in UTF-8; what is not a number is written as null.
+
+    Raises
+    ------
+    PydanticSerializationError
+        If there is something in it that is neither BSON nor known to pydantic.
+    """
+    return to_json(plain(value), inf_nan_mode="null", fallback=_mapping)
+
+
+def _mapping(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return plain(dict(value))
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON")
+
+
+def _aware(value: datetime) -> datetime:
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+def _date_text(value: datetime) -> str:
+    """Return a date as pydantic writes it (RFC 3339)."""
+    text = _aware(value).isoformat()
+    return text[:-6] + "Z" if text.endswith("+00:00") else text
+
+
+def _bytes(value: bytes) -> str:
+    return base64.b64encode(value).decode("ascii")
+
+
+def _binary(value: Binary) -> str:
+    return str(value.as_uuid(value.subtype)) if value.subtype in {3, 4} else _bytes(value)
+
+
+def _milliseconds(value: DatetimeMS) -> datetime | int:
+    try:
+        return _aware(value.as_datetime())
+    except (InvalidBSON, OverflowError, ValueError):  # a year that Python has no date for
+        return int(value)
+
+
+_SAME: Final = frozenset({str, int, float, bool, type(None)})
+"""Types that are left as they are without another look; most of a document."""
+
+CONVERTERS: Final[Mapping[type[Any], Converter]] = {
+    ObjectId: str,
+    Decimal128: str,
+    Binary: _binary,
+    Timestamp: lambda value: value.as_datetime(),
+    DatetimeMS: _milliseconds,
+    Regex: lambda value: value.pattern,
+    Code: str,
+    DBRef: lambda value: {"collection": value.collection, "id": plain(value.id)},
+    MinKey: lambda _: None,
+    MaxKey: lambda _: None,
+    datetime: _aware,
+    bytes: _bytes,
+}
+"""How each type that JSON or Python lacks is written; a Decimal128 as text, to stay exact."""
+
+
+TEXTS: Final[Mapping[type[Any], Converter]] = {
+    **CONVERTERS,
+    Timestamp: lambda value: _date_text(value.as_datetime()),
+    DatetimeMS: lambda value: plain(_milliseconds(value), TEXTS),
+    datetime: _date_text,
+}
+"""The same with dates as text, for what no pydantic comes after."""
+
+
+def _teach_pydantic() -> None:
+    """Let BSON's types be written wherever pydantic writes, and two of them be fields of models.
+
+    Sources: "Custom types" and "Serialization" in pydantic's documentation; pydantic writes an
+    instance of any class by the class's ``__pydantic_serializer__``, if it has one.
+    """
+    for kind, convert in CONVERTERS.items():
+        if kind not in (datetime, bytes):
+            written = core_schema.plain_serializer_function_ser_schema(convert)
+            setattr(  # noqa: B010 - the class's author did not foresee it
+                kind,
+                "__pydantic_serializer__",
+                SchemaSerializer(core_schema.any_schema(serialization=written)),
+            )
+    for kind in (ObjectId, Decimal128):
+        setattr(kind, "__get_pydantic_core_schema__", classmethod(_field_schema))  # noqa: B010
+
+
+def _field_schema(kind: type[Any], _source: Any, _handler: Any) -> core_schema.CoreSchema:
+    """Return the schema of a field: an instance, or the text of one; written as text."""
+
+    def parsed(text: str) -> Any:
+        try:
+            return kind(text)
+        except (InvalidId, ArithmeticError):
+            raise ValueError(f"is no {kind.__name__}") from None
+
+    text = core_schema.no_info_after_validator_function(parsed, core_schema.str_schema())
+    return core_schema.json_or_python_schema(
+        json_schema=text,
+        python_schema=core_schema.union_schema([core_schema.is_instance_schema(kind), text]),
+        serialization=core_schema.plain_serializer_function_ser_schema(str, when_used="json"),
+    )
+
+
+_teach_pydantic()

@@ -1,0 +1,1 @@
+"""MdbApps: what is decided and done for each."""

@@ -1,0 +1,203 @@
+"""What an app's pods mount, and that they take it up: the second part of the reconcile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mdb_engine.models.app import AppRecord
+from mdb_engine.models.secret import RevealedSecrets, SecretRecord
+from mdb_engine.models.spec import MdbAppSpec
+from mdb_operator.apps.conditions import ConditionType, Reason, format_time
+from mdb_operator.apps.contention import Contention
+from mdb_operator.apps.database import SharedDatabase
+from mdb_operator.apps.failures import Failure
+from mdb_operator.apps.projection import Address, projected_data
+from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.apps.status import Report, Step
+from mdb_operator.exceptions import Forbidden, Invalid
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.kubernetes.secrets import DesiredSecret, Projection, SecretStore
+from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
+from mdb_operator.mongodb.certificates import Certificates
+
+__all__ = ["Binding"]
+
+SECRET_CONFLICT_RETRY_SECONDS = 15.0
+"""A foreign Secret carries no label of ours, so nobody tells when it goes away."""
+
+_NOT_PROJECTED = {
+    Projection.CONFLICT: (
+        "exists and is not this MdbApp's; it was not touched. Delete it, or set spec.secret.name to"
+        " another name."
+    ),
+    Projection.HELD: (
+        "is being deleted, and a finalizer that is not the operator's holds it. See to who put that"
+        " on, or set spec.secret.name to another name."
+    ),
+}
+"""What a person is told of a Secret that could not be written."""
+
+
+class Binding:
+    """Projects Secrets and restarts what cannot read them again.
+
+    Parameters
+    ----------
+    database
+        The database that the apps' data is in.
+    secrets, restarter
+        What is written in the API server.
+    address
+        Where apps reach MongoDB.
+    certificates
+        Returns those that apps are given for TLS to MongoDB.
+    """
+
+    def __init__(
+        self,
+        database: SharedDatabase,
+        secrets: SecretStore,
+        restarter: WorkloadRestarter,
+        address: Address,
+        certificates: Callable[[], Certificates],
+    ) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._restarter = restarter
+        self._address = address
+        self._certificates = certificates
+        self._contention = Contention()
+
+    async def project(
+        self, app: MdbAppResource, record: AppRecord, revealed: RevealedSecrets, report: Report
+    ) -> None:
+        """Make the app's Secret what it has to be, then remove those of earlier names."""
+        data = projected_data(self._address, revealed, self._certificates())
+        desired = DesiredSecret(app.owner, app.secret_name, data)
+        result = await self._secrets.project(desired)
+        if result in _NOT_PROJECTED:
+            report.unbound = True
+            report.fail(
+                ConditionType.SECRET_PROJECTED,
+                Failure(
+                    Reason.SECRET_CONFLICT,
+                    f"Secret {app.secret_name} {_NOT_PROJECTED[result]}",
+                    retry_seconds=SECRET_CONFLICT_RETRY_SECONDS,
+                ),
+            )
+            return
+        report.did(Step.PROJECT, wrote=result is not Projection.UNCHANGED)
+        report.binding = app.secret_name
+        message = f"Secret {app.secret_name} holds the app's values."
+        if report.waiting_until is not None:
+            message += (
+                " The requested rotation waits until"
+                f" {format_time(report.waiting_until)}, when an earlier version ends; to end all"
+                " earlier versions now set the annotation mdb-engine.dev/revoke-previous."
+            )
+        report.holding[ConditionType.SECRET_PROJECTED] = message
+        self._watch_for_contention(app, result, report)
+        await self._delete_former_secrets(app, record, report)
+
+    def _watch_for_contention(
+        self, app: MdbAppResource, result: Projection, report: Report
+    ) -> None:
+        """Slow down where somebody keeps undoing what is written, and say so."""
+        secrets, told = report.secrets, app.status.get("secret") or {}
+        is_new = secrets is None or told.get("version") != secrets.current.version
+        if result is Projection.UNCHANGED or is_new:  # a new version is written once: no repair
+            pause = self._contention.settled(app.key)
+        else:
+            pause = self._contention.repaired(app.key)
+        if pause:
+            self._database.queue.hold(app.key, pause)
+            report.fail(
+                ConditionType.SECRET_PROJECTED,
+                Failure(
+                    Reason.CONTENDED,
+                    f"Secret {app.secret_name} was put back several times in a row: something else"
+                    " keeps changing or deleting it. It is repaired more rarely now; find out who"
+                    " writes it (kubectl get secret --show-managed-fields), a webhook or a tool"
+                    " that syncs Secrets for example.",
+                    retry_seconds=pause,
+                ),
+            )
+
+    async def _delete_former_secrets(
+        self, app: MdbAppResource, record: AppRecord, report: Report
+    ) -> None:
+        """Delete the Secrets of earlier names, after the one of the new name is there."""
+        former = {*record.secret_names, *_bound(app)} - {app.secret_name}
+        for name in sorted(former):
+            wrote = await self._secrets.delete_if_ours(app.key.namespace, name, app.uid)
+            report.did(Step.FORMER_SECRET, wrote=wrote)
+        if former & record.secret_names:
+            await self._database.registry.forget_secret_names(record.slug, former)
+
+    async def restart_workloads(
+        self, app: MdbAppResource, spec: MdbAppSpec, secrets: SecretRecord, report: Report
+    ) -> None:
+        """Restart the workloads of ``spec.restart`` that may hold an earlier version."""
+        failed: list[str] = []
+        for target in spec.restart:
+            name = f"{target.kind}/{target.name}"
+            try:
+                result = await self._restarter.restart(
+                    app.key.namespace,
+                    target.kind,
+                    target.name,
+                    slug=spec.slug,
+                    version=secrets.current.version,
+                    incarnation=secrets.incarnation,
+                    rotated_at=secrets.current.created_at,
+                )
+            except Forbidden:
+                failed.append(f"{name} (RBAC does not allow it)")
+                continue
+            except Invalid:  # a stored object that today's validation, or a webhook, refuses
+                failed.append(f"{name} (the API server refuses the change)")
+                continue
+            if result is Restart.MISSING:
+                failed.append(f"{name} (there is none)")
+            elif result is Restart.RESTARTED:
+                note = f"{name} restarts with version {secrets.current.version} of the secret."
+                report.events.append(("Restarted", note))
+            report.did(Step.RESTART, wrote=result is Restart.RESTARTED)
+        if failed:
+            report.fail(
+                ConditionType.WORKLOADS_RESTARTED,
+                Failure(
+                    Reason.RESTART_FAILED,
+                    f"Not restarted in {app.key.namespace}: {', '.join(failed)}. Correct"
+                    " spec.restart, or restart them by hand after a rotation.",
+                ),
+            )
+            return
+        text = "Every workload of spec.restart has the current version of the secret."
+        report.holding[ConditionType.WORKLOADS_RESTARTED] = (
+            text if spec.restart else "spec.restart names no workload."
+        )
+
+    async def delete_secrets(
+        self, app: MdbAppResource, names: frozenset[str] | None, report: Report
+    ) -> None:
+        """Delete the Secrets of an app that ends, under all the names that they may have."""
+        wrote = False
+        for name in sorted({app.secret_name, *_bound(app), *(names or ())}):
+            try:
+                wrote |= await self._secrets.delete_if_ours(app.key.namespace, name, app.uid)
+            except Forbidden:
+                # Where the namespace is being deleted our Role in it may be gone already; the
+                # garbage collector then removes the Secret, of which the app is the owner.
+                continue
+        report.did(Step.DELETE_SECRET, wrote=wrote)
+
+    def forget(self, key: AppKey) -> None:
+        """Forget an app that is gone."""
+        self._contention.forget(key)
+
+
+def _bound(app: MdbAppResource) -> tuple[str, ...]:
+    """Return the Secret's name in the status: of installations that kept no other account of it."""
+    name = (app.status.get("binding") or {}).get("name")
+    return (name,) if name else ()

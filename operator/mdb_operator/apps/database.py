@@ -1,0 +1,139 @@
+"""One MongoDB database that apps share, and everything that is about it alone.
+
+The queue and its workers, the gate, the master keys' check and the sweep all hang on a database. An
+installation has one for now; with several, one that is down would hold up nobody of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from mdb_engine.models.app import AppRecord, AppState
+from mdb_engine.services.database_users import DatabaseUserService
+from mdb_operator.apps.builds import Builds, Built
+from mdb_operator.apps.cache import MdbAppCache
+from mdb_operator.apps.queue import WakeUps
+from mdb_operator.apps.workers import Again, Workers
+from mdb_operator.keys.check import KeyCheck
+from mdb_operator.keys.rewrap import Rewrapper
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.mongodb.gate import DatabaseGate
+from mdb_operator.mongodb.installation import InstallationGuard
+from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
+from mdb_operator.process.factory import Factory
+
+__all__ = ["SharedDatabase"]
+
+_log = structlog.get_logger(__name__)
+
+
+class SharedDatabase:
+    """A database, its registry and users, and the work that waits for it.
+
+    Parameters
+    ----------
+    factory
+        Makes stores and services.
+    guard
+        Keeps it to one installation.
+    on_change
+        Told whether MongoDB is up, whenever that changed or the database is another.
+    wake_all
+        Has every app looked at.
+
+    Attributes
+    ----------
+    gate
+        Whether it can be used.
+    clock
+        The time by its own clock.
+    registry
+        Who holds what in it.
+    users
+        The apps' users and roles.
+    keys
+        Whether the active master key is the one that sealed what is in it.
+    builds
+        The collections and indexes that are being made.
+    apps
+        The MdbApps whose data is in it.
+    queue
+        Those of them that have to be looked at.
+    resync_seconds
+        After how long an app is looked at although nothing happened.
+    rewrapper
+        Follows a change of the master key.
+    """
+
+    def __init__(
+        self,
+        factory: Factory,
+        guard: InstallationGuard,
+        on_change: Callable[[bool], None],
+        wake_all: Callable[[], None],
+    ) -> None:
+        context = factory.context
+        self.gate = DatabaseGate(
+            context.database,
+            self._prepare,
+            on_change,
+            factory.ping_anew,
+            guard.require,
+        )
+        self.clock = self.gate.clock
+        self.registry = factory.registry(self.clock)
+        service = DatabaseUserService(context.database)
+        self.users: DatabaseUsers = (
+            service if context.config.isolation == "database" else RetiringUsers(service)
+        )
+        self.keys = KeyCheck(self.registry, context.master_keys.encryption)
+        self.apps = MdbAppCache()
+        self.queue = WakeUps()
+        self.resync_seconds = context.config.resync_seconds
+        self.builds = Builds(self._build, self.queue.wake, self.clock)
+        self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
+
+    def workers(self, reconcile: Callable[[AppKey], Awaitable[Again]], count: int) -> Workers:
+        """Return the workers of its queue."""
+        return Workers(self.queue, reconcile, count=count)
+
+    async def end_vanished(self, record: AppRecord) -> None:
+        """End a registration whose MdbApp is gone without having been deregistered.
+
+        Its access ends. It becomes a tombstone that keeps the data, unless its deletion had begun
+        and was to take it: taking a finalizer off by hand is no request to delete data.
+        """
+        readers = await self.registry.neighbours(record.slug)
+        await self.users.drop(record.slug)
+        if not await self.registry.bury(record.slug, record.owner):
+            return
+        await self.users.refresh_roles(
+            reader.slug for reader in readers if record.slug in reader.spec.read_scopes
+        )
+        _log.warning(
+            "An MdbApp went away without its finalizer; its access was revoked",
+            namespace=record.owner.namespace,
+            app=record.owner.name,
+            slug=record.slug,
+            kept_data=record.state is AppState.ACTIVE,
+        )
+
+    async def close(self) -> None:
+        """End what runs by itself."""
+        self.queue.close()
+        await self.builds.close()
+
+    async def _prepare(self) -> None:
+        await self.registry.prepare()
+
+    async def _build(self, record: AppRecord) -> Built:
+        """Make an app's collections, then their indexes, which may take its time."""
+        collections = await self.registry.ensure_collections(record.slug)
+        indexes = await self.registry.ensure_indexes(record.slug)
+        return Built(
+            collections.wrote or bool(indexes.changes),
+            indexes.record,
+            (*collections.conflicts, *indexes.conflicts),
+        )

@@ -1,0 +1,147 @@
+"""What stands in an app's Kubernetes Secret. Pure.
+
+The keys are the Service Binding specification's where it has one, and always all there. The URI is
+made from the address that apps reach MongoDB by; with ``isolation: database`` each app has a user
+of its own in it, with ``isolation: library`` they share the operator's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from pydantic import SecretStr
+
+from mdb_engine.models.secret import RevealedSecrets
+from mdb_operator.apps.conditions import Isolation
+from mdb_operator.constants import MANAGER
+from mdb_operator.mongodb.certificates import Certificates
+
+__all__ = ["Address", "projected_data"]
+
+FILE_OPTIONS = frozenset(
+    {
+        "tlscafile",
+        "tlscertificatekeyfile",
+        "tlscertificatekeyfilepassword",
+        "tlscrlfile",
+        "ssl_ca_certs",
+        "ssl_certfile",
+        "ssl_keyfile",
+    }
+)
+"""Options of a URI that name files of the operator's pod, which apps do not have."""
+
+LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
+"""Options of a URI that say how the operator logs in; its apps do it by password."""
+
+
+NO_CERTIFICATES = Certificates()
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where apps reach MongoDB, and as whom where they share a user.
+
+    Parameters
+    ----------
+    scheme
+        ``mongodb`` or ``mongodb+srv``.
+    hosts
+        Hosts with ports, separated by commas.
+    options
+        Options of the URI, without ``authSource``.
+    database
+        The database that the apps share.
+    isolation
+        Whether each app has a user of its own.
+    username, password, auth_source
+        The shared user, empty where there is none.
+    """
+
+    scheme: str
+    hosts: str
+    options: tuple[tuple[str, str], ...]
+    database: str
+    isolation: Isolation
+    username: str = ""
+    password: SecretStr = field(default=SecretStr(""))
+    auth_source: str = ""
+
+    @classmethod
+    def parse(
+        cls,
+        operator_uri: SecretStr,
+        apps_uri: SecretStr | None,
+        database: str,
+        isolation: Isolation,
+    ) -> Address:
+        """Read it from the operator's own URI and the one of the apps, where that differs."""
+        own = urlsplit(operator_uri.get_secret_value())
+        credentials, _, _ = own.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        # Names of options mean the same in any case, and one may stand there several times.
+        options = {name.lower(): value for name, value in parse_qsl(own.query)}
+        auth_source = options.get("authsource") or unquote(own.path.strip("/")) or "admin"
+        public = urlsplit(apps_uri.get_secret_value()) if apps_uri else own
+        shown = parse_qsl(public.query, keep_blank_values=True)
+        hidden = {"authsource", *FILE_OPTIONS}
+        if isolation == "database":
+            hidden |= LOGIN_OPTIONS
+        return cls(
+            scheme=public.scheme,
+            hosts=public.netloc.rpartition("@")[2],
+            options=tuple(one for one in shown if one[0].lower() not in hidden),
+            database=database,
+            isolation=isolation,
+            username=unquote(username),
+            password=SecretStr(unquote(password)),
+            auth_source=auth_source if username else "",
+        )
+
+    def user(self, revealed: RevealedSecrets) -> tuple[str, SecretStr, str]:
+        """Return the user, password and authentication database of an app."""
+        if self.isolation == "library":
+            return self.username, self.password, self.auth_source
+        current = revealed.current
+        return f"{revealed.slug}.v{current.version}", current.database_password, self.database
+
+    def uri(self, revealed: RevealedSecrets, *, tls: bool = False) -> str:
+        """Return the connection string of an app, which may have to demand TLS."""
+        username, password, auth_source = self.user(revealed)
+        options = list(self.options)
+        if tls and not {"tls", "ssl"} & {name.lower() for name, _ in options}:
+            options.append(("tls", "true"))
+        login = ""
+        if username:
+            login = f"{quote(username, safe='')}:{quote(password.get_secret_value(), safe='')}@"
+            options.append(("authSource", auth_source))
+        # PyMongo takes the tags of a read preference as they are, without decoding them.
+        query = f"?{urlencode(options, safe=':,')}" if options else ""
+        return f"{self.scheme}://{login}{self.hosts}/{quote(self.database, safe='')}{query}"
+
+
+def projected_data(
+    address: Address, revealed: RevealedSecrets, certificates: Certificates = NO_CERTIFICATES
+) -> dict[str, str]:
+    """Return the value of every key of the projected Secret."""
+    client = certificates.client.get_secret_value()
+    username, password, _ = address.user(revealed)
+    current, previous = revealed.current, revealed.previous
+    return {
+        "type": "mongodb",
+        "provider": MANAGER,
+        "uri": address.uri(revealed, tls=bool(certificates.authorities or client)),
+        "host": address.hosts,
+        "database": address.database,
+        "username": username,
+        "password": password.get_secret_value(),
+        "app-slug": revealed.slug,
+        "app-secret": current.token.get_secret_value(),
+        "app-secret-previous": previous.token.get_secret_value() if previous else "",
+        "session-key": current.session_key.get_secret_value(),
+        "session-key-previous": previous.session_key.get_secret_value() if previous else "",
+        "secret-version": str(revealed.version),
+        "certificates": certificates.authorities,
+        "client-certificate": client,
+    }

@@ -1,0 +1,158 @@
+"""Which apps have to be looked at, each once, some of them later, some of them first.
+
+Handlers, the Secret watch, a change of another app and a due rotation all only say *look at this
+app again*. A set that coalesces is enough for that and loses nothing, because reconciling is
+level-based: it never asks what happened, only what is. Nothing is written to an app to wake it.
+
+There are two lanes. What a person asked for and what withdraws something is urgent and never waits
+behind a resync, a burst of new apps or a fight with another writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from mdb_operator.kubernetes.resources import AppKey
+
+__all__ = ["WakeUps"]
+
+URGENT_BURST = 20
+"""How many urgent wake-ups of one app in a row are served at once; more than anyone types."""
+
+URGENT_SECONDS = 0.5
+"""One further urgent wake-up of an app is served at once for each time that this passes. A writer
+that changes an MdbApp in a loop makes two runs a second, and a request still waits for no more."""
+
+
+class WakeUps:
+    """A queue of apps: coalescing, delaying, and never handing out an app that is being worked on.
+
+    Bound to the event loop that calls it; other threads use ``loop.call_soon_threadsafe``.
+
+    Notes
+    -----
+    The semantics of client-go's workqueue: an app that is woken while somebody works on it is
+    handed out once more after `done`, and waking it any number of times before that changes
+    nothing.
+    """
+
+    def __init__(self) -> None:
+        self._urgent: dict[AppKey, None] = {}
+        self._ready: dict[AppKey, None] = {}
+        self._working: set[AppKey] = set()
+        self._timers: dict[tuple[AppKey, bool], asyncio.TimerHandle] = {}
+        self._held_until: dict[AppKey, float] = {}
+        self._spent: dict[AppKey, float] = {}
+        self._notices: set[asyncio.Event] = set()
+
+    def __len__(self) -> int:
+        return len(self._urgent.keys() | self._ready.keys())
+
+    def wake(self, key: AppKey, *, after: float = 0, urgent: bool = False) -> None:
+        """Have the app looked at, at once or in some seconds.
+
+        Parameters
+        ----------
+        key
+            The app.
+        after
+            Seconds from now. Of several delayed wake-ups of one app in one lane the earliest
+            counts, and an immediate one does not cancel them: a rotation stays due.
+        urgent
+            Whether it may overtake the others, and what `hold` holds back.
+        """
+        if after <= 0:
+            after = self._pause(key, urgent=urgent)
+        if after <= 0:
+            (self._urgent if urgent else self._ready)[key] = None
+            self._notify()
+            return
+        loop = asyncio.get_running_loop()
+        pending = self._timers.get((key, urgent))
+        if pending is not None:
+            if pending.when() <= loop.time() + after:
+                return
+            pending.cancel()
+        self._timers[key, urgent] = loop.call_later(after, self._due, key, urgent)
+
+    def hold(self, key: AppKey, seconds: float) -> None:
+        """Keep everything but urgent wake-ups of an app back for a while."""
+        if seconds > 0:
+            self._held_until[key] = asyncio.get_running_loop().time() + seconds
+        else:
+            self._held_until.pop(key, None)
+
+    def forget(self, key: AppKey) -> None:
+        """Drop every wake-up of an app that is gone."""
+        self._urgent.pop(key, None)
+        self._ready.pop(key, None)
+        self._held_until.pop(key, None)
+        self._spent.pop(key, None)
+        for urgent in (False, True):
+            timer = self._timers.pop((key, urgent), None)
+            if timer is not None:
+                timer.cancel()
+
+    async def take(self, *, only_urgent: bool = False) -> AppKey:
+        """Wait for the next app that nobody works on; call `done` with it afterwards.
+
+        Parameters
+        ----------
+        only_urgent
+            Leave the other lane to others, so that somebody is free whatever that one holds.
+        """
+        lanes = (self._urgent,) if only_urgent else (self._urgent, self._ready)
+        notice = asyncio.Event()
+        self._notices.add(notice)
+        try:
+            while True:
+                for key in (key for lane in lanes for key in lane):
+                    if key not in self._working:
+                        # One look answers both lanes.
+                        self._urgent.pop(key, None)
+                        self._ready.pop(key, None)
+                        self._working.add(key)
+                        return key
+                notice.clear()
+                await notice.wait()
+        finally:
+            self._notices.discard(notice)
+
+    def done(self, key: AppKey) -> None:
+        """Say that the app is no longer worked on."""
+        self._working.discard(key)
+        if key in self._ready or key in self._urgent:
+            self._notify()
+
+    def close(self) -> None:
+        """Cancel all delayed wake-ups, so that no timer outlives the loop."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _due(self, key: AppKey, urgent: bool) -> None:  # noqa: FBT001 - `call_later` has no names
+        self._timers.pop((key, urgent), None)
+        self.wake(key, urgent=urgent)
+
+    def _pause(self, key: AppKey, *, urgent: bool) -> float:
+        """Return for how long a wake-up has to wait."""
+        if not urgent:
+            if key not in self._held_until:
+                return 0.0
+            left = self._held_until[key] - asyncio.get_running_loop().time()
+            if left <= 0:
+                del self._held_until[key]
+            return left
+        if key in self._urgent:
+            return 0.0  # it waits already: this one changes nothing
+        now = asyncio.get_running_loop().time()
+        # A leaky bucket: the time up to which the app's urgent wake-ups have been spent.
+        spent = max(self._spent.get(key, now), now)
+        pause = spent - now - URGENT_BURST * URGENT_SECONDS
+        if pause <= 0:
+            self._spent[key] = spent + URGENT_SECONDS
+        return pause
+
+    def _notify(self) -> None:
+        for notice in self._notices:
+            notice.set()

@@ -1,0 +1,463 @@
+"""The reconcile of one MdbApp, from top to bottom. Level-based: it asks what is, not what was.
+
+Access comes first, then what pods mount, then data. What withdraws (a rotation, a revocation, the
+end of an overlap, a consent that is taken back, a deletion) therefore waits for MongoDB and for the
+Secret and for nothing else: no index, no workload and no object of somebody else stands before it.
+Each line owns one condition and fails alone; those that do not depend on it go on.
+
+Every line finds out by itself whether there is something to write, and nothing is written where
+nothing differs, so it may run at any time, any number of times, and be killed anywhere: nothing is
+handed out before it works, and nothing stops working before its successor was handed out.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, TypeGuard
+
+import structlog
+
+from mdb_engine.exceptions import (
+    DatabaseUnavailable,
+    MdbEngineError,
+)
+from mdb_engine.models.app import AppRecord, AppState
+from mdb_engine.models.secret import RevealedSecrets
+from mdb_engine.models.spec import MdbAppSpec
+from mdb_operator.apps.access import Access
+from mdb_operator.apps.binding import Binding
+from mdb_operator.apps.conditions import (
+    ConditionType,
+    Isolation,
+    Reason,
+    format_time,
+    parse_time,
+    transitions,
+)
+from mdb_operator.apps.database import SharedDatabase
+from mdb_operator.apps.failures import Failure
+from mdb_operator.apps.ownership import Others, Ownership
+from mdb_operator.apps.requests import next_due, requests
+from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.apps.status import UNSETTLED_RUNS, Report, Step, StepObserver, describe
+from mdb_operator.apps.workers import Again
+from mdb_operator.constants import ANNOTATION_FORCE_DELETE, FINALIZER
+from mdb_operator.exceptions import NotFound
+from mdb_operator.kubernetes.events import EventRecorder
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.logging import redact
+from mdb_operator.process.metrics import AppSnapshot, Metrics
+
+__all__ = ["Reconciler"]
+
+DELETION_RETRY_SECONDS = 10.0
+"""How long a deletion that waits for MongoDB goes without another attempt."""
+
+_TOLD = frozenset({ConditionType.READY, ConditionType.GRANTS_RESOLVED})
+"""The conditions whose transitions are events; the others' are told by `Ready`."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Reconciler:
+    """Reconciles the MdbApps of one database.
+
+    Parameters
+    ----------
+    database
+        The database that their data is in.
+    ownership
+        Which of them are this installation's.
+    binding
+        What projects their Secrets.
+    mdbapps, events
+        What is written in the API server besides.
+    isolation
+        Which wall is built in MongoDB.
+    metrics
+        Where it is counted.
+    observer
+        Told after every step.
+    """
+
+    def __init__(
+        self,
+        database: SharedDatabase,
+        *,
+        ownership: Ownership,
+        binding: Binding,
+        mdbapps: MdbAppStore,
+        events: EventRecorder,
+        isolation: Isolation,
+        metrics: Metrics,
+        observer: StepObserver | None = None,
+    ) -> None:
+        self._database = database
+        self._registry = database.registry
+        self._cache = database.apps
+        self._ownership = ownership
+        self._binding = binding
+        self._mdbapps = mdbapps
+        self._events = events
+        self._isolation = isolation
+        self._metrics = metrics
+        self._observer = observer
+        self._access = Access(database, mdbapps, isolation, self._absorb, self._wake_related)
+        self._unsettled: dict[AppKey, int] = {}
+
+    async def reconcile(self, key: AppKey) -> Again:
+        """Bring one app to what it has to be; return when to look at it again."""
+        with self._metrics.time_reconcile() as timer:
+            left_behind = not await self._end_vanished(key)
+            app = self._cache.get(key)
+            if app is None:
+                self._forget(key)
+                timer.result = "waiting" if left_behind else "unchanged"
+                return Again(failed=left_behind)
+            report = Report(app, self._isolation, on_step=self._did)
+            with report.line(ConditionType.REGISTERED):
+                claimed = await self._ownership.claim(app)
+                if isinstance(claimed, Others):
+                    if claimed.release:
+                        await self._hand_over(app)
+                    timer.result = "changed" if claimed.release else "unchanged"
+                    return Again(seconds=self._ownership.look_again(app), failed=left_behind)
+                report.app = claimed
+            if not report.failed(ConditionType.REGISTERED):  # else not this installation's to tell
+                try:
+                    work = self._deregister if report.app.deleting else self._provision
+                    await work(report.app, report)
+                finally:
+                    with report.line(ConditionType.READY):
+                        await self._tell(report)
+            again = self._again(report)
+            if left_behind and not again.failed:
+                again = replace(again, failed=True)
+            timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
+            return again
+
+    # --- the story
+
+    async def _provision(self, app: MdbAppResource, report: Report) -> None:
+        """Give an app what it asks for, and take from it what it may not have any more."""
+        record: AppRecord | None = None
+        revealed: RevealedSecrets | None = None
+        with report.line(ConditionType.REGISTERED):
+            spec = MdbAppSpec.parse(app.spec)
+            if spec.suspend:
+                report.suspended = True
+                return
+            self._database.gate.require()
+            await self._access.add_finalizer(app, report)
+            record = await self._access.claim(app, spec, report)
+            report.holding[ConditionType.REGISTERED] = "Slug and collections are this app's."
+        if record is None:
+            return
+        asked = requests(app.annotations)
+
+        # Access: what may be used, by whom, until when. What withdraws needs no master key.
+        with report.line(ConditionType.SECRET_PROJECTED):
+            report.secrets = await self._access.ensure_secret(record, asked, report)
+        if report.secrets is not None:
+            with report.line(ConditionType.SECRET_PROJECTED):
+                await self._access.expire(report)
+            with report.line(ConditionType.SECRET_PROJECTED):
+                await self._access.rotate_and_revoke(spec, asked, report)
+        if is_new := not record.stamped.issuperset(record.spec.collection_names):
+            # A collection has to be there before anyone may write to it. One that is new holds
+            # nothing up, and an old one that cannot be made right only for a moment.
+            with report.line(ConditionType.COLLECTIONS_READY):
+                await self._collections(app, record, report)
+        with report.line(ConditionType.GRANTS_RESOLVED):
+            await self._access.publish(record, report)
+        if report.secrets is not None:
+            with report.line(ConditionType.SECRET_PROJECTED):
+                revealed = self._registry.secrets.open(report.secrets)
+            with report.line(ConditionType.DATABASE_USER_READY):
+                await self._access.database_users(record, report, revealed)
+
+        # What pods mount: only what works by now.
+        usable = not report.failed(ConditionType.GRANTS_RESOLVED) and not report.failed(
+            ConditionType.DATABASE_USER_READY
+        )
+        if revealed is not None and usable:
+            with report.line(ConditionType.SECRET_PROJECTED):
+                await self._binding.project(app, record, revealed, report)
+        if report.binding is not None and report.secrets is not None:
+            with report.line(ConditionType.WORKLOADS_RESTARTED):
+                await self._binding.restart_workloads(app, spec, report.secrets, report)
+
+        # Data, which may take its time.
+        if not is_new:
+            with report.line(ConditionType.COLLECTIONS_READY):
+                await self._collections(app, record, report)
+
+    async def _deregister(self, app: MdbAppResource, report: Report) -> None:
+        """End an app: its access first, then its Secret, then by policy its data.
+
+        Whatever an interrupted deletion leaves behind opens nothing any more. With MongoDB down it
+        waits, because a registration that nobody can revoke would go on working; an administrator
+        can force it with an annotation, and the sweep then revokes what is left.
+        """
+        if FINALIZER not in app.finalizers:
+            return
+        forced = app.annotations.get(ANNOTATION_FORCE_DELETE) == "true"
+        with report.line(ConditionType.REGISTERED):
+            try:
+                names = await self._access.end_access(app, report)
+                await self._binding.delete_secrets(app, names, report)
+                if names is not None:
+                    await self._erase(app, report)
+            except DatabaseUnavailable as error:
+                if not forced:
+                    report.fail(
+                        ConditionType.REGISTERED,
+                        Failure(
+                            Reason.DELETING,
+                            f"The deletion waits for MongoDB: {error.message.rstrip('.')}. It goes"
+                            " on by itself. To finish it without revoking the app's access in"
+                            f' MongoDB set the annotation {ANNOTATION_FORCE_DELETE}: "true".',
+                            status="Unknown",
+                            retry_seconds=DELETION_RETRY_SECONDS,
+                        ),
+                    )
+                    return
+                await self._binding.delete_secrets(app, None, report)
+            if set(app.finalizers) != {FINALIZER}:
+                held = ", ".join(sorted(set(app.finalizers) - {FINALIZER}))
+                text = (
+                    f"It is deregistered, and held by a finalizer that is somebody else's: {held}."
+                )
+                report.fail(ConditionType.REGISTERED, Failure(Reason.DELETING, text))
+                report.unbound = True
+                await self._tell(report)  # before nobody may hold it back for that any more
+            await self._remove_finalizer(app, report)
+            report.failures.clear()
+
+    # --- claim
+
+    async def _hand_over(self, app: MdbAppResource) -> None:
+        """End what an app of another class has here, and release it for whom it is meant."""
+        self._database.gate.require()
+        record = await self._registry.holder(app.slug)
+        if _is_held_by(record, app):
+            await self._database.end_vanished(record)
+        await self._ownership.release(app)
+        self._wake_related(app)
+
+    # --- access
+
+    # --- what pods mount
+
+    # --- data
+
+    async def _collections(self, app: MdbAppResource, record: AppRecord, report: Report) -> None:
+        report.require_database()
+        outcome = await self._database.builds.ensure(app.key, record)
+        if isinstance(outcome, datetime):
+            report.fail(
+                ConditionType.COLLECTIONS_READY,
+                Failure(
+                    Reason.INDEX_BUILDING,
+                    f"Indexes are being built since {format_time(outcome)}, which goes on by"
+                    " itself; the app can be used meanwhile.",
+                ),
+            )
+            return
+        report.did(Step.COLLECTIONS, wrote=outcome.wrote)
+        if outcome.record.stamped != record.stamped and report.grants is not None:
+            self._database.queue.wake(app.key)  # pods are told where MongoDB holds the stamp
+        if outcome.conflicts:
+            report.fail(
+                ConditionType.COLLECTIONS_READY,
+                Failure(
+                    Reason.INDEX_CONFLICT,
+                    redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
+                ),
+            )
+            return
+        report.holding[ConditionType.COLLECTIONS_READY] = (
+            "Collections and indexes are what spec.collections says."
+        )
+
+    # --- deletion
+
+    async def _erase(self, app: MdbAppResource, report: Report) -> None:
+        delete_data = app.spec.get("deletionPolicy") == "Delete"
+        wrote = await self._registry.erase(app.slug, app.owner, delete_data=delete_data)
+        report.did(Step.ERASE, wrote=wrote)
+
+    async def _remove_finalizer(self, app: MdbAppResource, report: Report) -> None:
+        obj = await self._mdbapps.get(*app.key)
+        if obj is not None and obj["metadata"]["uid"] == app.uid:
+            written = await self._mdbapps.remove_finalizer(obj, FINALIZER)
+            report.did(Step.FINALIZER_REMOVE, wrote=written is not None)
+        self._wake_related(app, waiting=True)
+
+    async def _end_vanished(self, key: AppKey) -> bool:
+        """End what MdbApps of this name left behind that went away past our finalizer.
+
+        Returns False where that could not be done yet; a successor of the name goes on without.
+        """
+        while (gone := self._cache.gone(key)) is not None:
+            try:
+                self._database.gate.require()
+                record = await self._registry.holder(gone.slug)
+                if _is_held_by(record, gone):
+                    await self._database.end_vanished(record)
+            except MdbEngineError as error:
+                _log.info(
+                    "What a deleted MdbApp left behind is ended later",
+                    namespace=key.namespace,
+                    app=key.name,
+                    error=error.message,
+                )
+                return False
+            self._cache.buried(gone)
+            self._wake_related(gone, waiting=True)
+        return True
+
+    # --- what is told
+
+    async def _tell(self, report: Report) -> None:
+        """Write the status if it differs, and post an event for each transition in it."""
+        key, app = report.app.key, report.app
+        runs = self._unsettled.get(key, 0) + 1 if report.unsettled else 0
+        if runs:
+            self._unsettled[key] = runs
+        else:
+            self._unsettled.pop(key, None)
+        known = self._cache.get(key)
+        current = known.status if known is not None and known.uid == app.uid else app.status
+        if app.deleting and not report.failures and not report.unsettled:
+            return
+        if report.unsettled and runs < UNSETTLED_RUNS and not current.get("conditions"):
+            return  # a lost race of a new app is over before anyone could read of it
+        status = describe(report, current, self._database.clock(), runs)
+        try:
+            written = await self._mdbapps.apply_status(app.owner, current, status)
+        except NotFound:
+            return  # it was deleted under our hands; the watch tells of that by itself
+        if written is not None:
+            self._metrics.count_write("kubernetes", "status")
+            report.wrote = True
+            self._absorb(app, written)
+        known = self._cache.get(key)
+        if known is not None and known.uid == app.uid:  # else its series went with it meanwhile
+            self._metrics.show_app(key, _snapshot(app, status))
+        for reason, note in report.events:
+            await self._events.record(app.owner, "Normal", reason=reason, action=reason, note=note)
+        report.events.clear()
+        for row in transitions(current.get("conditions") or (), status["conditions"]):
+            if row["type"] in _TOLD and not _is_silent(row, current):
+                await self._events.record(
+                    app.owner,
+                    "Normal" if row["status"] == "True" else "Warning",
+                    reason=row["reason"],
+                    action=row["type"],
+                    note=row["message"],
+                )
+
+    def _absorb(self, app: MdbAppResource, written: Mapping[str, Any]) -> None:
+        """Learn from the answer to a write, whose echo then wakes nobody.
+
+        Unless it shows that somebody changed the object meanwhile, of which the echo would have
+        told.
+        """
+        self._cache.absorb(written)
+        now = MdbAppResource.from_body(written)
+        if (now.generation, now.annotations, now.deleting) != (
+            app.generation,
+            app.annotations,
+            app.deleting,
+        ):
+            self._database.queue.wake(app.key, urgent=True)
+
+    def _again(self, report: Report) -> Again:
+        """Return when the app is to be looked at next: at the next time that something is due."""
+        if report.app.deleting and not report.failures and not report.unsettled:
+            return Again()
+        self._remember_what_is_due(report)
+        if report.unsettled:
+            return Again(seconds=report.retry_seconds, failed=True, not_before=report.not_before)
+        if report.retry_seconds is not None:
+            return Again(seconds=report.retry_seconds, failed=True)
+        return Again(seconds=self._resync())
+
+    def _remember_what_is_due(self, report: Report) -> None:
+        """Have the app looked at when a version of its secret ends or begins, whatever failed."""
+        if report.secrets is None or report.suspended:
+            return
+        period = (report.app.spec.get("secret") or {}).get("rotationPeriodSeconds") or 0
+        for time in (report.waiting_until, next_due(report.secrets, period)):
+            if time is not None:
+                seconds = (time - self._database.clock()).total_seconds()
+                self._database.queue.wake(report.app.key, after=max(0.01, seconds), urgent=True)
+
+    def _resync(self) -> float:
+        """Return the time of a resync, spread so that a start does not repeat itself as a burst."""
+        return self._database.resync_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - spreads load
+
+    def _wake_related(self, app: MdbAppResource, *, waiting: bool = False) -> None:
+        """Wake the apps that name this one, that it names, or that want its slug.
+
+        Parameters
+        ----------
+        app
+            Of which something changed.
+        waiting
+            Wake those that wait for a name as well: it may have become free.
+        """
+        for other in self._cache.related(app):
+            self._database.queue.wake(other.key, urgent=True)
+        if waiting:
+            for other in self._cache:
+                rows = other.status.get("conditions") or ()
+                if any(row.get("reason") in _WAIT_FOR_NAMES for row in rows):
+                    self._database.queue.wake(other.key)
+
+    def _did(self, step: Step, wrote: bool) -> None:  # noqa: FBT001 - an observer's argument
+        if wrote:
+            self._metrics.count_write(step.target, step.value)
+        if self._observer is not None:
+            self._observer(step, wrote)
+
+    def _forget(self, key: AppKey) -> None:
+        self._unsettled.pop(key, None)
+        self._access.forget(key)
+        self._binding.forget(key)
+
+
+_WAIT_FOR_NAMES = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
+
+
+def _is_held_by(record: AppRecord | None, app: MdbAppResource) -> TypeGuard[AppRecord]:
+    """Whether a slug is registered for this very MdbApp, and not given up yet."""
+    return (
+        record is not None and record.owner == app.owner and record.state is not AppState.TOMBSTONE
+    )
+
+
+def _is_silent(row: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
+    """Whether nobody has to hear of a transition: an app's first and good state of its grants."""
+    return (
+        row["type"] == ConditionType.GRANTS_RESOLVED
+        and row["reason"] != Reason.NOT_GRANTED
+        and row["reason"] != Reason.GRANT_PENDING
+        and not current.get("conditions")
+    )
+
+
+def _snapshot(app: MdbAppResource, status: Mapping[str, Any]) -> AppSnapshot:
+    secret = status.get("secret") or {}
+    rotated_at = secret.get("rotatedAt")
+    return AppSnapshot(
+        slug=app.slug,
+        conditions={row["type"]: (row["status"], row["reason"]) for row in status["conditions"]},
+        secret_version=secret.get("version"),
+        rotated_at=parse_time(rotated_at).timestamp() if rotated_at else None,
+    )

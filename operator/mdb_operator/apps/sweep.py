@@ -1,0 +1,116 @@
+"""Finds what opens more in MongoDB than it should, and ends it.
+
+A deletion ends its app's access itself, and a reconcile follows grants with the roles of both
+sides. Something is left where an MdbApp went away while nobody was told (its finalizer was taken
+off while the operator was down, the API server was restored from a backup), where a deletion was
+forced while MongoDB was down, where a registration was removed by hand, or where a run was killed
+after a consent was withdrawn, and the reader is suspended or fails, so that nothing else looks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+from contextlib import suppress
+
+import structlog
+
+from mdb_engine.exceptions import MdbEngineError
+from mdb_engine.models.app import AppRecord, AppState
+from mdb_operator.apps.database import SharedDatabase
+from mdb_operator.backoff import Backoff
+from mdb_operator.exceptions import Forbidden, KubernetesError
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.process.metrics import Metrics
+
+__all__ = ["Sweeper"]
+
+_log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Sweeps a database at the start and from time to time.
+
+    Parameters
+    ----------
+    database
+        What is swept.
+    mdbapps
+        Which MdbApps there are.
+    metrics
+        Where it is counted.
+    """
+
+    def __init__(self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics) -> None:
+        self._database = database
+        self._mdbapps = mdbapps
+        self._metrics = metrics
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        backoff = Backoff(first=1.0, most=30.0)
+        while True:
+            try:
+                await self.sweep()
+            except (MdbEngineError, KubernetesError) as error:
+                _log.info("What nobody has a right to is looked for later", error=error.message)
+                await asyncio.sleep(backoff.next())
+            else:
+                backoff.reset()
+                await asyncio.sleep(self._database.resync_seconds)
+
+    async def sweep(self) -> None:
+        """Sweep once.
+
+        Raises
+        ------
+        MdbEngineError
+            If MongoDB cannot be used.
+        KubernetesError
+            If the API server cannot say which MdbApps there are.
+        """
+        self._database.gate.require()
+        for record in await self._vanished():
+            await self._database.end_vanished(record)
+            self._metrics.count_write("mongodb", "sweep")
+        users = self._database.users
+        for name in await users.sweep(self._active):
+            self._metrics.count_write("mongodb", "sweep")
+            _log.warning("Dropped what a deleted app left in MongoDB", user_or_role=name)
+        for slug in await self._active():
+            if await users.refresh_roles([slug]):
+                self._metrics.count_write("mongodb", "follow-grants")
+                _log.warning("Brought the role of an app up to its grants", slug=slug)
+
+    async def _vanished(self) -> list[AppRecord]:
+        """Return the registrations of MdbApps that are not there any more.
+
+        Registrations are read first: each was made for an MdbApp that was there. What the list
+        lacks is asked for by name, since a list may lack a namespace that is not watched.
+        """
+        registered = [
+            record
+            for record in await self._database.registry.all()
+            if not record.owner.is_standalone and record.state is not AppState.TOMBSTONE
+        ]
+        present: set[str] = set()
+        for scope in self._mdbapps.scopes if registered else ():
+            with suppress(Forbidden):  # a namespace that is gone, and its Role with it
+                async for page in self._mdbapps.metadata_pages(scope):
+                    present.update(item["metadata"]["uid"] for item in page["items"])
+        return [
+            record
+            for record in registered
+            if record.owner.uid not in present and await self._is_gone(record)
+        ]
+
+    async def _is_gone(self, record: AppRecord) -> bool:
+        try:
+            found = await self._mdbapps.get(record.owner.namespace, record.owner.name)
+        except Forbidden:
+            return False  # a namespace that is not this operator's to look at
+        return found is None or found["metadata"]["uid"] != record.owner.uid
+
+    async def _active(self) -> Collection[str]:
+        found = await self._database.registry.all()
+        return [app.slug for app in found if app.state is AppState.ACTIVE]

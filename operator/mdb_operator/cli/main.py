@@ -1,0 +1,243 @@
+"""``mdb-operator``: the operator itself and what an administrator does beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mdb_engine.exceptions import MdbEngineError
+from mdb_operator.apps.ownership import Ours, handled_by
+from mdb_operator.apps.resource import MdbAppResource
+from mdb_operator.cli.audit import event_line, read_events
+from mdb_operator.cli.uninstall import let_all_go, stop_operator
+from mdb_operator.config import Config, load_config
+from mdb_operator.exceptions import OperatorError
+from mdb_operator.logging import configure_logging
+from mdb_operator.process.context import open_context
+from mdb_operator.process.factory import Factory
+
+__all__ = ["main"]
+
+EXIT_CONFIGURATION = 78
+"""``EX_CONFIG``: starting again without another setting is useless."""
+
+POLL_SECONDS = 0.5
+"""How often a waiting command looks whether the operator is done."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Operate MdbApps: apps that share one MongoDB.
+
+    Settings are environment variables MDB_OPERATOR_*; the documentation lists them.
+    """
+
+
+@main.command()
+def version() -> None:
+    """Print the version."""
+    click.echo(package_version("mdbapp-operator"))
+
+
+@main.command()
+@click.option("--write", is_flag=True, help="Write it into this checkout instead; for `make crds`.")
+def crds(*, write: bool) -> None:
+    """Print the CustomResourceDefinition, for `kubectl apply -f -`."""
+    from mdb_operator.crd.render import render_crd, write_crds  # noqa: PLC0415 - only needed here
+
+    if not write:
+        click.echo(render_crd(), nl=False)
+        return
+    root = Path.cwd()
+    if not (root / "charts" / "mdb-operator").is_dir():
+        raise click.UsageError("--write is for the root of a checkout of the project")
+    for path in write_crds(root):
+        click.echo(f"Wrote {path}")
+
+
+@main.command()
+def run() -> None:
+    """Run the operator until it is told to stop."""
+    from mdb_operator.handlers.operator import run as run_operator  # noqa: PLC0415 - kopf takes half a second
+
+    _finish(run_operator(_config()))
+
+
+@main.command("rotate-master-key")
+@click.option("--key-id", help="The new key's id. Default: k- and the time.")
+@click.option("--resume", is_flag=True, help="Make no new key; wait for an earlier rotation.")
+@click.option(
+    "--remove-old", is_flag=True, help="Remove the old keys once nothing is wrapped with them."
+)
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait.")
+def rotate_master_key(
+    *, key_id: str | None, resume: bool, remove_old: bool, timeout: float
+) -> None:
+    """Make a new master key the active one and wait until everything is wrapped with it.
+
+    The running operator does the work, online, and continues it if it is restarted; this command
+    changes the keyring and watches. Interrupting it loses nothing.
+    """
+    _finish(_rotate_master_key(_config(), key_id, timeout, resume=resume, remove_old=remove_old))
+
+
+@main.command()
+@click.argument("slug")
+@click.option("--heir", help="The namespace that may have slug and data from now on.")
+@click.option("--delete-data", is_flag=True, help="Drop the data, and free the slug for anyone.")
+def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
+    """Release the SLUG of an app that was deleted with its data retained."""
+    if heir is not None and delete_data:
+        raise click.UsageError("--heir hands the data on and --delete-data drops it: say one")
+    _finish(_release(_config(), slug, heir, delete_data=delete_data))
+
+
+@main.command("adopt-database")
+@click.option(
+    "--from", "former", help="The installation that it is taken from; the operator's log names it."
+)
+def adopt_database(*, former: str | None) -> None:
+    """Take the database over from another installation, which must not work any more.
+
+    Its MdbApps are taken over as well, also where the database is this installation's already. An
+    operator that waits for it goes on by itself. Registrations whose MdbApps are not in this
+    cluster count as abandoned from then on.
+    """
+    _finish(_adopt_database(_config(), former))
+
+
+@main.command("mongodb-role")
+@click.option("--database", default="mdb", show_default=True, help="The database of the apps.")
+@click.option(
+    "--isolation",
+    type=click.Choice(["database", "library"]),
+    default="database",
+    show_default=True,
+    help="As in the chart; with `library` no users are managed.",
+)
+def mongodb_role(database: str, isolation: str) -> None:
+    """Print the command that makes the operator's role, for an administrator of MongoDB.
+
+    Run it with db.getSiblingDB(DATABASE).runCommand(...), then make a user with that role there.
+    """
+    from mdb_operator.mongodb.rights import create_role_command  # noqa: PLC0415
+
+    command = create_role_command(database, users=isolation == "database")
+    click.echo(json.dumps(command, indent=2))
+
+
+@main.command()
+@click.option("--app", "slug", help="Only events of, or about the data of, the app of this slug.")
+@click.option("--denied", is_flag=True, help="Only what was refused.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000))
+def audit(slug: str | None, limit: int, *, denied: bool) -> None:
+    """Show the newest events of the audit trail."""
+    _finish(_audit(_config(), slug, limit, denied=denied))
+
+
+async def _audit(config: Config, slug: str | None, limit: int, *, denied: bool) -> None:
+    async with open_context(config) as context:
+        events = read_events(context.database, slug=slug, only_denied=denied, limit=limit)
+        lines = [event_line(event) async for event in events]
+    if lines:
+        click.echo("\n".join(lines))
+    else:
+        click.echo("Nothing was recorded" + (" as denied" if denied else ""))
+
+
+@main.command("prepare-uninstall", hidden=True)
+@click.option("--deployment", required=True, help="The operator's Deployment, in its namespace.")
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for its pods.")
+def prepare_uninstall(deployment: str, timeout: float) -> None:
+    """Stop the operator and release its MdbApps (the chart's pre-delete hook)."""
+    _finish(_prepare_uninstall(_config(), deployment, timeout))
+
+
+async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: float) -> None:
+    async with open_context(config) as context:
+        await stop_operator(
+            context.kube, config.namespace, deployment, click.echo, deadline_seconds=wait_seconds
+        )
+        factory = Factory(context)
+        identity = await factory.installation_guard().identify()
+
+        def is_ours(app: MdbAppResource) -> bool:
+            verdict = handled_by(app, config.operator_class, identity, ())
+            return isinstance(verdict, Ours) or verdict.release
+
+        count = await let_all_go(factory.mdbapp_store(), click.echo, is_ours)
+    click.echo(f"{count} MdbApps stay, with their Secrets and data; nothing waits for the operator")
+
+
+async def _rotate_master_key(
+    config: Config, key_id: str | None, wait_seconds: float, *, resume: bool, remove_old: bool
+) -> None:
+    async with open_context(config) as context:
+        factory = Factory(context)
+        await factory.installation_guard().require(claim=False)
+        source = factory.master_key_secret()
+        keyring = await source.load() if resume else await source.add_key(key_id)
+        click.echo(f"Active master key: {keyring.active_id}")
+        context.master_keys.encryption.use(keyring)
+        registry = factory.registry()
+        shown = -1
+        try:
+            async with asyncio.timeout(wait_seconds):
+                while pending := await registry.master_key.pending():
+                    if pending != shown:
+                        click.echo(f"Still wrapped with another key: {pending} apps")
+                        shown = pending
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            raise OperatorError(
+                f"after {wait_seconds:g} s {shown} apps are still wrapped with another key. See "
+                "the operator's log; then run `mdb-operator rotate-master-key --resume`."
+            ) from None
+        click.echo(f"Everything is wrapped with {keyring.active_id}")
+        if remove_old:
+            removed = await source.remove_inactive(keyring)
+            click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+
+
+async def _adopt_database(config: Config, former: str | None) -> None:
+    async with open_context(config) as context:
+        other = await Factory(context).installation_guard().adopt(former)
+    name = repr(config.mongodb_database)
+    if other is None:
+        click.echo(f"The database {name} is this installation's")
+    else:
+        click.echo(f"Took the database {name} over from {other}")
+
+
+async def _release(config: Config, slug: str, heir: str | None, *, delete_data: bool) -> None:
+    async with open_context(config) as context:
+        factory = Factory(context)
+        await factory.installation_guard().require(claim=False)
+        await factory.registry().release(slug, heir=heir, delete_data=delete_data)
+    click.echo(f"Released {slug}")
+
+
+def _config() -> Config:
+    try:
+        config = load_config()
+    except OperatorError as error:
+        click.echo(f"mdb-operator: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION)
+    configure_logging(config.log_level)
+    return config
+
+
+def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run a command to its end; a mistake that has a name becomes one line, not a traceback."""
+    try:
+        asyncio.run(work)
+    except (OperatorError, MdbEngineError) as error:
+        click.echo(f"mdb-operator: {error}", err=True)
+        sys.exit(EXIT_CONFIGURATION if error.code == "configuration_invalid" else 1)

@@ -1,0 +1,1 @@
+"""The API server: requests, and a store for each kind of object."""

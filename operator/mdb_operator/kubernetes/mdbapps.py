@@ -1,0 +1,169 @@
+"""MdbApps: listed, read, and given a status, a finalizer or an annotation.
+
+The spec is the user's and is never written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from mdb_engine.models.app import Owner
+from mdb_operator.exceptions import Conflict, Invalid, NotFound
+from mdb_operator.kubernetes.client import (
+    JSON_PATCH,
+    MDBAPPS,
+    PAGE_SIZE,
+    KubeClient,
+    KubeObject,
+    metadata_of,
+)
+
+__all__ = ["MdbAppStore", "app_ref"]
+
+
+def app_ref(obj: Mapping[str, Any]) -> Owner:
+    """Return which MdbApp the object is."""
+    metadata = metadata_of(obj)
+    return Owner(metadata["namespace"], metadata["name"], metadata["uid"])
+
+
+class MdbAppStore:
+    """MdbApps of the API server.
+
+    Parameters
+    ----------
+    client
+        The connection.
+    namespaces
+        The namespaces that the operator watches; empty for all of the cluster.
+    """
+
+    def __init__(self, client: KubeClient, namespaces: tuple[str, ...] = ()) -> None:
+        self._client = client
+        self._namespaces = namespaces
+
+    @property
+    def scopes(self) -> tuple[str | None, ...]:
+        """The namespaces that are watched, or None alone for all of the cluster."""
+        return self._namespaces or (None,)
+
+    async def list_all(self, namespace: str | None = None) -> AsyncIterator[KubeObject]:
+        """Yield the MdbApps of a namespace, or of all watched ones, page by page."""
+        scopes: tuple[str | None, ...] = (namespace,) if namespace else self.scopes
+        for scope in scopes:
+            async for page in self._client.pages(MDBAPPS, scope):
+                for item in page["items"]:
+                    yield item
+
+    async def metadata_pages(
+        self, namespace: str | None, *, limit: int = PAGE_SIZE
+    ) -> AsyncIterator[KubeObject]:
+        """Yield the pages of a list, one at least, of what is in the metadata alone."""
+        async for page in self._client.pages(MDBAPPS, namespace, metadata_only=True, limit=limit):
+            yield page
+
+    async def get(self, namespace: str, name: str) -> KubeObject | None:
+        """Read an MdbApp; None if there is none."""
+        try:
+            return await self._client.get(MDBAPPS, namespace, name)
+        except NotFound:
+            return None
+
+    async def apply_status(
+        self,
+        app: Owner,
+        current: Mapping[str, Any],
+        desired: Mapping[str, Any],
+        *,
+        resource_version: str | None = None,
+    ) -> KubeObject | None:
+        """Write the status, if it differs, in one request.
+
+        Parameters
+        ----------
+        app
+            The MdbApp. Its UID is a precondition: one created again under the name is not hit.
+        current
+            The status as it was read.
+        desired
+            The whole status that shall stand there afterwards.
+        resource_version
+            A further precondition. Without it, a change of spec or annotations in between does not
+            disturb; nobody but the operator writes the status.
+
+        Returns
+        -------
+        KubeObject or None
+            The MdbApp as it is after the write, None when nothing had to be written.
+
+        Raises
+        ------
+        Conflict
+            If the precondition did not hold.
+        NotFound
+            If the MdbApp is gone.
+        """
+        if current == desired:
+            return None
+        identity = {"uid": app.uid}
+        if resource_version is not None:
+            identity["resourceVersion"] = resource_version
+        # Not a merge patch: on /status of a custom resource the API server ignores the uid in one
+        # and would write the status of a deleted app to its successor of the same name.
+        patch: list[KubeObject] = [
+            *({"op": "test", "path": f"/metadata/{k}", "value": v} for k, v in identity.items()),
+            {"op": "add", "path": "/status", "value": dict(desired)},
+        ]
+        try:
+            return await self._client.patch(
+                MDBAPPS,
+                app.namespace,
+                app.name,
+                patch,
+                content_type=JSON_PATCH,
+                subresource="status",
+            )
+        except Invalid:
+            # A failed test and a status against the schema look the same from here.
+            found = metadata_of(await self._client.get(MDBAPPS, app.namespace, app.name))
+            if any(found.get(key) != value for key, value in identity.items()):
+                raise Conflict(
+                    f"MdbApp {app.namespace}/{app.name} changed since it was read"
+                ) from None
+            raise
+
+    async def add_finalizer(self, obj: KubeObject, finalizer: str) -> KubeObject | None:
+        """Add a finalizer to the object as it was read; None if it is there already.
+
+        Raises
+        ------
+        Conflict
+            If the object changed since: the list is replaced whole, so another's could be lost.
+        """
+        finalizers = list(metadata_of(obj).get("finalizers") or [])
+        if finalizer in finalizers:
+            return None
+        return await self._set_finalizers(obj, [*finalizers, finalizer])
+
+    async def remove_finalizer(self, obj: KubeObject, finalizer: str) -> KubeObject | None:
+        """Remove a finalizer from the object as it was read; None if it is not there."""
+        finalizers = list(metadata_of(obj).get("finalizers") or [])
+        if finalizer not in finalizers:
+            return None
+        return await self._set_finalizers(obj, [item for item in finalizers if item != finalizer])
+
+    async def _set_finalizers(self, obj: KubeObject, finalizers: list[str]) -> KubeObject:
+        metadata = metadata_of(obj)
+        return await self._client.patch(
+            MDBAPPS,
+            metadata["namespace"],
+            metadata["name"],
+            {
+                "metadata": {
+                    "uid": metadata["uid"],
+                    "resourceVersion": metadata["resourceVersion"],
+                    "finalizers": finalizers,
+                }
+            },
+        )

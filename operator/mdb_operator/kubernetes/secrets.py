@@ -1,0 +1,389 @@
+"""Projected Secrets: written only where they are ours, repaired exactly, never shown.
+
+MongoDB is the source of truth and a Secret is its projection, so a Secret of ours is always put
+back to what MongoDB says. One that is not ours is never touched, whoever made it: overwriting it
+would destroy data that nobody else has.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from mdb_engine.models.app import Owner
+from mdb_operator.constants import (
+    API_VERSION,
+    KIND,
+    LABEL_MANAGED_BY,
+    LABEL_OWNER_UID,
+    MANAGER,
+    SECRET_KEYS,
+    SECRET_TYPE,
+)
+from mdb_operator.exceptions import AlreadyExists, Conflict, NotFound
+from mdb_operator.kubernetes.client import SECRETS, KubeClient, KubeObject, metadata_of
+
+__all__ = [
+    "DesiredSecret",
+    "Ownership",
+    "Projection",
+    "SecretMetadata",
+    "SecretStore",
+    "StoredSecret",
+]
+
+WriteObserver: TypeAlias = Callable[[str, str, str], None]
+"""Told of every own write: namespace, name, the resource version that it made."""
+
+MAX_ATTEMPTS = 5
+"""How often a race with another writer is tried again before the caller is told to come back."""
+
+
+class Ownership(enum.Enum):
+    """Whose a Secret is, seen from one MdbApp."""
+
+    OURS = "Ours"
+    """It carries the app's label, its controller ownerReference, or both (one lost: repaired)."""
+
+    FOREIGN = "Foreign"
+    """It carries neither, or another controller's ownerReference."""
+
+
+class Projection(enum.Enum):
+    """What `SecretStore.project` found and did."""
+
+    CREATED = "Created"
+    UNCHANGED = "Unchanged"
+    REPAIRED = "Repaired"
+    CONFLICT = "Conflict"
+    """Somebody else's Secret has the name; nothing was written."""
+
+    HELD = "Held"
+    """It is being deleted and somebody's finalizer holds it; until it is gone none can be made."""
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMetadata:
+    """What may be known of a Secret without reading its values."""
+
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    owner_references: tuple[Mapping[str, Any], ...] = ()
+    deleting: bool = False
+
+    @classmethod
+    def parse(cls, obj: Mapping[str, Any]) -> SecretMetadata:
+        """Read it from a Secret or from a PartialObjectMetadata."""
+        metadata = metadata_of(obj)
+        return cls(
+            namespace=metadata["namespace"],
+            name=metadata["name"],
+            uid=metadata["uid"],
+            resource_version=metadata["resourceVersion"],
+            labels=metadata.get("labels") or {},
+            annotations=metadata.get("annotations") or {},
+            owner_references=tuple(metadata.get("ownerReferences") or ()),
+            deleting=bool(metadata.get("deletionTimestamp")),
+        )
+
+    @property
+    def owner_uid(self) -> str | None:
+        """The UID in the label, None when the label is gone."""
+        return self.labels.get(LABEL_OWNER_UID)
+
+    @property
+    def controller(self) -> Mapping[str, Any] | None:
+        """The controller ownerReference, of which an object has one at most."""
+        return next((ref for ref in self.owner_references if ref.get("controller")), None)
+
+    def ownership(self, app_uid: str) -> Ownership:
+        """Tell whether the Secret belongs to the MdbApp with this UID.
+
+        Notes
+        -----
+        A controller ownerReference of somebody else wins over our label: two controllers that
+        repair one object never come to an end.
+        """
+        controller = self.controller
+        if controller is not None:
+            ours = controller.get("uid") == app_uid
+        else:
+            ours = self.owner_uid == app_uid or any(
+                ref.get("uid") == app_uid for ref in self.owner_references
+            )
+        return Ownership.OURS if ours else Ownership.FOREIGN
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSecret:
+    """A Secret as it stands in the API server; its values are not part of its ``repr``."""
+
+    metadata: SecretMetadata
+    type: str
+    immutable: bool
+    data: Mapping[str, bytes] = field(repr=False)
+
+    @classmethod
+    def parse(cls, obj: Mapping[str, Any]) -> StoredSecret:
+        """Read it from the API server's object."""
+        return cls(
+            metadata=SecretMetadata.parse(obj),
+            type=obj.get("type", "Opaque"),
+            immutable=bool(obj.get("immutable")),
+            data={
+                key: base64.b64decode(value or "") for key, value in (obj.get("data") or {}).items()
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredSecret:
+    """What the projected Secret of one MdbApp has to be.
+
+    Parameters
+    ----------
+    owner
+        The MdbApp; the Secret lives in its namespace.
+    name
+        The Secret's name.
+    data
+        A value for each of `SECRET_KEYS`, empty where one does not apply.
+    """
+
+    owner: Owner
+    name: str
+    data: Mapping[str, str] = field(repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse a key set that is not the constant one, naming the keys only."""
+        if set(self.data) != set(SECRET_KEYS):
+            wrong = sorted(set(self.data) ^ set(SECRET_KEYS))
+            raise ValueError(f"a projected Secret has a constant key set; wrong: {wrong}")
+
+    @property
+    def encoded(self) -> dict[str, bytes]:
+        """The values as the API server stores them."""
+        return {key: value.encode() for key, value in self.data.items()}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The labels that are ours; others on the object are left alone."""
+        return {LABEL_OWNER_UID: self.owner.uid, LABEL_MANAGED_BY: MANAGER}
+
+    @property
+    def owner_reference(self) -> dict[str, Any]:
+        """The controller ownerReference, so that the garbage collector cleans up after us.
+
+        ``blockOwnerDeletion`` stays false: setting it needs the right to update the owner's
+        finalizers, and nothing waits for it.
+        """
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.owner.name,
+            "uid": self.owner.uid,
+            "controller": True,
+            "blockOwnerDeletion": False,
+        }
+
+    def manifest(self, observed: SecretMetadata | None = None) -> KubeObject:
+        """Return the object to create, or the one to replace ``observed`` with.
+
+        Labels, annotations and plain ownerReferences of others are kept on a replacement.
+        """
+        metadata: KubeObject = {
+            "namespace": self.owner.namespace,
+            "name": self.name,
+            "labels": self.labels,
+            "ownerReferences": [self.owner_reference],
+        }
+        if observed is not None:
+            others = [r for r in observed.owner_references if r.get("uid") != self.owner.uid]
+            metadata |= {
+                "uid": observed.uid,
+                "resourceVersion": observed.resource_version,
+                "labels": {**observed.labels, **self.labels},
+                "annotations": dict(observed.annotations),
+                "ownerReferences": [*others, self.owner_reference],
+            }
+        return {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "type": SECRET_TYPE,
+            "data": {key: base64.b64encode(value).decode() for key, value in self.encoded.items()},
+        }
+
+    def matches(self, stored: StoredSecret) -> bool:
+        """Tell whether the Secret is already what it has to be."""
+        metadata = stored.metadata
+        return (
+            stored.type == SECRET_TYPE
+            and not stored.immutable
+            and dict(stored.data) == self.encoded
+            and self.labels.items() <= metadata.labels.items()
+            and self.owner_reference in [dict(ref) for ref in metadata.owner_references]
+        )
+
+
+class SecretStore:
+    """Secrets of the API server.
+
+    Parameters
+    ----------
+    client
+        The connection.
+    on_write
+        Told of every own write, so that the watch need not wake anybody for it.
+    """
+
+    def __init__(self, client: KubeClient, on_write: WriteObserver | None = None) -> None:
+        self._client = client
+        self._on_write = on_write
+
+    async def read(self, namespace: str, name: str) -> StoredSecret | None:
+        """Read a Secret with its values; None if there is none."""
+        try:
+            return StoredSecret.parse(await self._client.get(SECRETS, namespace, name))
+        except NotFound:
+            return None
+
+    async def get_metadata(self, namespace: str, name: str) -> SecretMetadata | None:
+        """Read a Secret without its values; None if there is none."""
+        try:
+            obj = await self._client.get(SECRETS, namespace, name, metadata_only=True)
+        except NotFound:
+            return None
+        return SecretMetadata.parse(obj)
+
+    async def create(self, namespace: str, manifest: KubeObject) -> SecretMetadata:
+        """Create a Secret; `AlreadyExists` if the name is taken, whoever took it."""
+        created = await self._client.create(SECRETS, namespace, manifest)
+        return self._written(created)
+
+    async def replace(self, manifest: KubeObject) -> SecretMetadata:
+        """Replace a Secret, if it is still the one whose uid and version the manifest holds.
+
+        Raises
+        ------
+        Conflict
+            If somebody changed it, or deleted and created it again, in between.
+        NotFound
+            If it is gone.
+        """
+        metadata = metadata_of(manifest)
+        replaced = await self._client.replace(
+            SECRETS, metadata["namespace"], metadata["name"], manifest
+        )
+        return self._written(replaced)
+
+    async def set_entries(self, seen: SecretMetadata, entries: Mapping[str, bytes | None]) -> None:
+        """Set single entries of a Secret that people own too, or remove those that are None.
+
+        Raises
+        ------
+        Conflict
+            If the Secret changed since it was seen.
+        """
+        await self._client.patch(
+            SECRETS,
+            seen.namespace,
+            seen.name,
+            {
+                "metadata": {"uid": seen.uid, "resourceVersion": seen.resource_version},
+                "data": {
+                    key: None if value is None else base64.b64encode(value).decode()
+                    for key, value in entries.items()
+                },
+            },
+        )
+
+    async def project(self, desired: DesiredSecret) -> Projection:
+        """Make the Secret what it has to be, unless somebody else holds its name.
+
+        Returns
+        -------
+        Projection
+            What was found and done. Without a difference nothing is written.
+
+        Raises
+        ------
+        Conflict
+            If another writer kept winning; observe again later.
+        KubernetesError
+            If the API server refuses or does not answer.
+
+        Notes
+        -----
+        The read only saves a write: creation is decided by the POST alone, replacement and
+        deletion by uid and resource version, so a race with another writer is always noticed.
+        """
+        namespace = desired.owner.namespace
+        for _ in range(MAX_ATTEMPTS):
+            stored = await self.read(namespace, desired.name)
+            try:
+                if stored is None:
+                    await self.create(namespace, desired.manifest())
+                    return Projection.CREATED
+                if stored.metadata.ownership(desired.owner.uid) is Ownership.FOREIGN:
+                    return Projection.CONFLICT
+                if stored.metadata.deleting:
+                    return Projection.HELD
+                if desired.matches(stored):
+                    return Projection.UNCHANGED
+                if stored.type == SECRET_TYPE and not stored.immutable:
+                    await self.replace(desired.manifest(stored.metadata))
+                else:
+                    # Neither the type nor an immutable Secret can be changed in place.
+                    await self._delete(stored.metadata)
+                    await self.create(namespace, desired.manifest())
+            except (AlreadyExists, Conflict, NotFound):
+                continue
+            return Projection.REPAIRED
+        raise Conflict(
+            f"Secret {namespace}/{desired.name} kept changing while it was written; "
+            "find out who else writes it"
+        )
+
+    async def delete_if_ours(self, namespace: str, name: str, owner_uid: str) -> bool:
+        """Delete the Secret if it belongs to the MdbApp with this UID.
+
+        Returns
+        -------
+        bool
+            Whether a Secret was deleted; a foreign or absent one is left as it is.
+        """
+        for _ in range(MAX_ATTEMPTS):
+            metadata = await self.get_metadata(namespace, name)
+            if metadata is None or metadata.ownership(owner_uid) is Ownership.FOREIGN:
+                return False
+            try:
+                await self._delete(metadata)
+            except NotFound:
+                return False
+            except Conflict:
+                continue
+            return True
+        raise Conflict(f"Secret {namespace}/{name} kept changing while it was deleted")
+
+    async def _delete(self, metadata: SecretMetadata) -> None:
+        await self._client.delete(
+            SECRETS,
+            metadata.namespace,
+            metadata.name,
+            uid=metadata.uid,
+            resource_version=metadata.resource_version,
+        )
+
+    def _written(self, obj: KubeObject) -> SecretMetadata:
+        metadata = SecretMetadata.parse(obj)
+        if self._on_write is not None:
+            self._on_write(metadata.namespace, metadata.name, metadata.resource_version)
+        return metadata

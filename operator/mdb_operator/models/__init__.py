@@ -1,1 +1,0 @@
-"""Plain data of the operator: what it saw, what it means to do, what it says. No I/O."""

@@ -1,0 +1,1 @@
+"""The database that the apps share, seen by the operator."""

@@ -1,0 +1,65 @@
+"""What the operator itself needs in MongoDB: everything it does, in one database, and no more.
+
+The role is made by an administrator before the operator is installed (``mdb-operator mongodb-role``
+prints the command), and by the chart's trial MongoDB. A test runs the operator with exactly this.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+__all__ = ["OPERATOR_ROLE", "create_role_command"]
+
+OPERATOR_ROLE: Final = "mdb-engine.operator"
+"""The name of the role; it stands in the apps' database, beside the roles of the apps."""
+
+DATA_ACTIONS: Final = (
+    "find",
+    "insert",
+    "update",
+    "remove",
+    "createCollection",
+    "collMod",
+    "dropCollection",
+    "listCollections",
+    "createIndex",
+    "dropIndex",
+    "listIndexes",
+    "changeStream",
+)
+"""On all collections of the database, because which ones there will be is what MdbApps say."""
+
+USER_ACTIONS: Final = (
+    "viewUser",
+    "createUser",
+    "dropUser",
+    "changePassword",
+    "changeCustomData",
+    "setAuthenticationRestriction",
+    "viewRole",
+    "createRole",
+    "dropRole",
+    "grantRole",
+    "revokeRole",
+)
+"""With ``isolation: database``: users and roles, of this database alone."""
+
+
+def create_role_command(database: str, *, users: bool) -> dict[str, Any]:
+    """Return the ``createRole`` command for the operator's role, to be run in the database.
+
+    Parameters
+    ----------
+    database
+        The database that the apps share.
+    users
+        Whether users and roles are to be managed (``isolation: database``).
+    """
+    actions = [*DATA_ACTIONS, *(USER_ACTIONS if users else ())]
+    return {
+        "createRole": OPERATOR_ROLE,
+        "privileges": [
+            {"resource": {"db": database, "collection": ""}, "actions": sorted(actions)}
+        ],
+        "roles": [],
+    }

@@ -1,0 +1,114 @@
+"""The apps' users in MongoDB, as far as the reconciler needs to know of them, in either isolation.
+
+With ``isolation: database`` the engine's own service does it. With ``isolation: library`` nobody
+has a user; those that an earlier ``database`` made are let go, as far as MongoDB allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Protocol, TypeVar
+
+import structlog
+
+from mdb_engine.exceptions import DatabaseForbidden
+from mdb_engine.models.app import AppRecord, GrantOutcome
+from mdb_engine.models.secret import RevealedSecrets
+from mdb_engine.services.database_users import DatabaseUserService
+
+__all__ = ["DatabaseUsers", "RetiringUsers"]
+
+_Result = TypeVar("_Result")
+
+_log = structlog.get_logger(__name__)
+
+
+class DatabaseUsers(Protocol):
+    """Brings users and roles of MongoDB up to what the registry says."""
+
+    async def ensure(
+        self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
+    ) -> bool:
+        """Make role and users of an app what they have to be; drop those of ended versions.
+
+        Called after the grants were published and before the Secret is projected, so that whatever
+        is handed out works. Returns whether something was written.
+
+        Raises
+        ------
+        MdbEngineError
+            If MongoDB refuses or cannot be reached.
+        """
+
+    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+        """Drop the users of all versions but the valid ones; whether there were any."""
+
+    async def refresh_roles(self, slugs: Iterable[str]) -> bool:
+        """Bring the roles of apps up to their published grants; whether something was written."""
+
+    async def drop(self, slug: str) -> bool:
+        """Drop role and users of an app that is being deleted; whether there were any."""
+
+    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
+        """Drop users and roles of ours whose app is not active any more; return their names."""
+
+
+class RetiringUsers:
+    """``isolation: library``: apps share the operator's user, and those of their own end.
+
+    An app's users go on working for its overlap, because pods read the Secret with the shared user
+    only later. Where the operator's user may not manage users, there is nothing that it could do
+    about them; it says so once, and no app fails for it.
+
+    Parameters
+    ----------
+    service
+        What manages users.
+    """
+
+    def __init__(self, service: DatabaseUserService) -> None:
+        self._service = service
+        self._allowed = True
+
+    async def ensure(
+        self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
+    ) -> bool:
+        """Let the app's users end, if it has any."""
+        del grants, credentials
+        return await self._where_allowed(lambda: self._service.retire(app), otherwise=False)
+
+    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+        """Drop the users of versions that ended, if any are left."""
+        return await self._where_allowed(
+            lambda: self._service.drop_ended(slug, valid), otherwise=False
+        )
+
+    async def refresh_roles(self, slugs: Iterable[str]) -> bool:
+        """Bring the roles that are left up to the published grants."""
+        names = list(slugs)
+        return await self._where_allowed(
+            lambda: self._service.follow_grants(names), otherwise=False
+        )
+
+    async def drop(self, slug: str) -> bool:
+        """Drop what is left of an app's users and role."""
+        return await self._where_allowed(lambda: self._service.drop(slug), otherwise=False)
+
+    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
+        """Drop what is left of apps that are not active any more."""
+        return await self._where_allowed(lambda: self._service.sweep(active), otherwise=[])
+
+    async def _where_allowed(
+        self, work: Callable[[], Awaitable[_Result]], *, otherwise: _Result
+    ) -> _Result:
+        if not self._allowed:
+            return otherwise
+        try:
+            return await work()
+        except DatabaseForbidden:
+            self._allowed = False
+            _log.info(
+                "The operator's MongoDB user may not manage users. Those that isolation: database"
+                " made earlier, if any, stay; drop them by hand"
+            )
+            return otherwise

@@ -1,0 +1,159 @@
+"""Makes stores and services from what lives as long as the process.
+
+The controller and every command get theirs here, so that none of them knows how one is made.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from mdb_engine.core.clock import Clock, utcnow
+from mdb_engine.services.registry import Registry
+from mdb_engine.storage.base import control_view
+from mdb_engine.storage.installation import InstallationStore
+from mdb_operator.constants import MANAGER
+from mdb_operator.exceptions import ConfigurationInvalid
+from mdb_operator.keys.source import SecretKeySource
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.events import EventRecorder
+from mdb_operator.kubernetes.leases import LeaseStore
+from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.kubernetes.secret_watch import (
+    IsApp,
+    OnChange,
+    SecretKey,
+    SecretPoll,
+    SecretWatch,
+    Watcher,
+)
+from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.workloads import WorkloadRestarter
+from mdb_operator.mongodb.installation import InstallationGuard, identify
+from mdb_operator.process.context import ProcessContext, connect_mongodb
+from mdb_operator.process.leader import ElectionTimes, LeaderElection
+
+__all__ = ["Factory"]
+
+
+class Factory:
+    """Makes short-lived objects for one process.
+
+    Parameters
+    ----------
+    context
+        The process.
+    """
+
+    def __init__(self, context: ProcessContext) -> None:
+        self.context = context
+
+    async def ping_anew(self) -> None:
+        """Have MongoDB answer through a connection that is made for that alone."""
+        context = self.context
+        client = connect_mongodb(context.driver, context.config)
+        try:
+            await client[context.config.mongodb_database].command("ping")
+        finally:
+            await context.driver.close(client)
+
+    def registry(self, clock: Clock = utcnow) -> Registry:
+        """Return the engine's registry over the shared database, which goes by a clock."""
+        context = self.context
+        return Registry(context.database, context.driver, context.master_keys.encryption, clock)
+
+    def installation_guard(
+        self, on_adoption: Callable[[], None] = lambda: None
+    ) -> InstallationGuard:
+        """Return what keeps the database to one installation, as `InstallationGuard`."""
+        context, config = self.context, self.context.config
+        return InstallationGuard(
+            InstallationStore(control_view(context.database)),
+            partial(
+                identify, context.kube, config.namespace, config.lease_name, config.installation
+            ),
+            config.mongodb_database,
+            partial(context.metrics.count_write, "mongodb", "installation"),
+            on_adoption,
+        )
+
+    def secret_store(self) -> SecretStore:
+        """Return the Secrets; what it writes is noted, so that the watch wakes nobody for it."""
+        return SecretStore(self.context.kube, self.context.own_writes.note)
+
+    def mdbapp_store(self) -> MdbAppStore:
+        """Return the MdbApps of the watched namespaces."""
+        return MdbAppStore(self.context.kube, self.context.config.watch_namespaces)
+
+    def event_recorder(self) -> EventRecorder:
+        """Return what posts events about MdbApps."""
+        return EventRecorder(
+            self.context.kube, component=MANAGER, instance=self.context.config.pod_name
+        )
+
+    def workload_restarter(self) -> WorkloadRestarter:
+        """Return what restarts workloads."""
+        return WorkloadRestarter(self.context.kube)
+
+    def master_key_secret(self) -> SecretKeySource:
+        """Return the Secret that holds the keyring, to change it.
+
+        Raises
+        ------
+        ConfigurationInvalid
+            If the keyring is read from a directory, which cannot be written.
+        """
+        config = self.context.config
+        if config.master_key_dir is not None:
+            raise ConfigurationInvalid(
+                f"the keyring is read from {config.master_key_dir}; add the new key and make it "
+                "active where that directory comes from. The operator then does the rest."
+            )
+        return SecretKeySource(self.secret_store(), config.namespace, config.master_key_secret)
+
+    def secret_watchers(
+        self, targets: Callable[[], Iterable[SecretKey]], on_change: OnChange, is_app: IsApp
+    ) -> list[Watcher]:
+        """Return what notices changes of projected Secrets, by the settings; run them all.
+
+        Parameters
+        ----------
+        targets
+            Returns which Secrets there should be; only polling needs to know.
+        on_change
+            Told of every change that was not our own write.
+        is_app
+            Whose Secrets are followed; only the watch needs to know.
+        """
+        context = self.context
+        if not context.config.secret_watch:
+            interval = context.config.secret_poll_seconds
+            return [
+                SecretPoll(self.secret_store(), targets, on_change, context.own_writes, interval)
+            ]
+        return [
+            SecretWatch(
+                context.kube,
+                namespace,
+                on_change,
+                context.own_writes,
+                is_app,
+                context.metrics.count_watch_restart,
+            )
+            for namespace in context.config.watch_namespaces or (None,)
+        ]
+
+    def election(self, client: KubeClient) -> LeaderElection:
+        """Return an election for the Lease, on a connection of its own thread."""
+        config = self.context.config
+        return LeaderElection(
+            LeaseStore(client, config.namespace, config.lease_name),
+            # The random part tells a restarted container from its predecessor in the same pod.
+            f"{config.pod_name}_{secrets.token_hex(4)}",
+            ElectionTimes(
+                lease=config.lease_seconds,
+                renew_deadline=config.lease_renew_deadline_seconds,
+                retry=config.lease_retry_seconds,
+            ),
+        )
