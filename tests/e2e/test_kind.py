@@ -26,7 +26,8 @@ DEVCLUSTER = Path(sys.executable).with_name("devcluster")
 def newcomer(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Give the environment of a user whose PATH lacks kind, kubectl, helm and Go.
 
-    Their cache is empty, but for what is expensive and not the tools': Go and the node image.
+    Their cache is empty, but for what is expensive and not the tools': Go and the node image. Their
+    state is their own, too, since other tests use the cluster's tools.
     """
     if cluster.provider.kind != "kind":
         pytest.skip("NOT TESTED: this is about kind; make test-kind runs it")
@@ -49,6 +50,7 @@ def newcomer(cluster: Cluster, tmp_path: Path) -> Iterator[dict[str, str]]:
     yield os.environ | {
         "PATH": str(programs),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
         "GOCACHE": found.stdout.strip(),
     }
     shutil.rmtree(tmp_path / "cache")
