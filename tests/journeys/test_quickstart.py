@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from support.clusters import Cluster
-from support.docker import Docker
+from support.docker import PYTHON, Docker
 from support.image_registry import image_registry
 from support.mongo import Database
 from support.newcomer import ROOT, Newcomer, arrive, commands_in, commands_of, two_free_ports
@@ -58,6 +58,7 @@ def trial_mongodb(docker: Docker, cluster: Cluster) -> None:
 @pytest.fixture
 def owner(tmp_path: Path, docker: Docker, cluster: Cluster) -> Newcomer:
     """Give somebody with a cluster, kubectl, helm and Docker."""
+    docker.provide(PYTHON)
     programs = {name: Path(cluster.program(name)) for name in ("kubectl", "helm")}
     return arrive(
         tmp_path,
