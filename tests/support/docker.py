@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,13 @@ IMAGES = Path(__file__).parents[1] / "journeys" / "images"
 """The Dockerfiles of what is made here."""
 
 PYTHON, MONGO = "python:3.11-slim-bookworm", "mongo:8"
+
+
+START = """
+from devcluster.engine import own
+from devcluster.progress import Progress
+own.up(Progress(), keep=False)
+"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         reason = own.why_not()
         if reason:
             cannot_test(f"no Docker engine: {reason}")
-        own.up(progress, keep=False)
+        # Another process, since this one would be told of what it leaves running.
+        subprocess.run([sys.executable, "-c", START], check=True)
         owned, settings = True, own.environment()
         client = Path(settings.pop("PATH").partition(os.pathsep)[0]) / "docker"
     docker = Docker(owned, settings, client)
