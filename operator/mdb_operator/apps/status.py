@@ -33,7 +33,7 @@ from mdb_operator.apps.conditions import (
 )
 from mdb_operator.apps.failures import Failure, failure_for, sentence
 from mdb_operator.apps.resource import MdbAppResource
-from mdb_operator.exceptions import KubernetesError
+from mdb_operator.exceptions import Forbidden, KubernetesError
 
 __all__ = ["Report", "Step", "StepObserver", "describe"]
 
@@ -167,6 +167,14 @@ class Report:
         if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseForbidden):
             self._database_down = error
         failure = failure_for(error)
+        if isinstance(error, Forbidden):
+            _log.warning(
+                "The operator has no right to finish this; if the namespace is being deleted,"
+                " its Role went first: see 'A deletion hangs' in docs/operations.md",
+                namespace=self.app.key.namespace,
+                app=self.app.key.name,
+                error=error.message,
+            )
         if failure is not None:
             self.fail(condition, failure)
             return

@@ -81,6 +81,7 @@ class Sweeper:
             if await users.refresh_roles([slug]):
                 self._metrics.count_write("mongodb", "follow-grants")
                 _log.warning("Brought the role of an app up to its grants", slug=slug)
+        await self._database.registry.trim_audit()
 
     async def _vanished(self) -> list[AppRecord]:
         """Return the registrations of MdbApps that are not there any more.

@@ -3,8 +3,11 @@
 The election runs in a thread and an event loop of its own, so that a reconcile that blocks the main
 loop can neither keep the Lease from being renewed nor keep its loss from being noticed. A process
 that lost the Lease ends at once: there is no way to stop half-done work that is safer than not
-being there. Writes to MongoDB are fenced by version besides, so even a process that was suspended
-and woke up as a former leader changes nothing that its successor wrote.
+being there. Rows in MongoDB are written by compare-and-set besides, so a process that was suspended
+and woke up as a former leader changes none that its successor wrote. Users, roles, indexes and
+collections know no such condition: a former leader could bring a user or a role back that its
+successor has just dropped, which the successor's next look mends, and before each collection that
+it drops it reads once more whether the registration is still the one that it ends.
 
 Clocks of different nodes are never compared. A replica measures with its own monotonic clock for
 how long it has not *seen* the Lease change, as client-go does.
