@@ -99,6 +99,10 @@ class RemovalService:
         if app is None:
             return False
         had_begun = app.state is AppState.DELETING
+        if not had_begun and app.spec.deletion_policy == "Delete":
+            # If this is interrupted, it must not look like a deletion that was to take the data.
+            kept = app.spec.model_copy(update={"deletion_policy": "Retain"})
+            await self._apps.replace(dataclasses.replace(app, spec=kept, updated_at=utcnow()))
         delete_data = had_begun and app.spec.deletion_policy == "Delete"
         return await self.deregister(slug, holder, delete_data=delete_data)
 

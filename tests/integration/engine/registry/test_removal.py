@@ -6,7 +6,7 @@ import pytest
 from support.registry import Registries, owner, spec
 
 from mdb_engine.constants import APPS_COLLECTION, GRANTS_COLLECTION, SECRETS_COLLECTION
-from mdb_engine.exceptions import NotRegistered, SlugTaken, VersionConflict
+from mdb_engine.exceptions import DatabaseUnavailable, NotRegistered, SlugTaken, VersionConflict
 from mdb_engine.models.app import AppState, Owner
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.services.registry import Registry
@@ -146,6 +146,26 @@ async def test_an_app_whose_owner_vanished_is_buried(
     kept = 0 if begun and policy == "Delete" else 1
     assert len(registries.documents("a_x")) == kept
     assert done.secret_version == 1 + kept
+
+
+async def test_a_burial_that_was_interrupted_keeps_the_data_all_the_same(
+    registries: Registries, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await registry.register(
+        MdbAppSpec.parse({"slug": "a", "collections": [{"name": "x"}], "deletionPolicy": "Delete"}),
+        MINE,
+    )
+    registries.insert("a_x", {"app_id": "a"})
+
+    async def interrupted(_slug: str) -> None:
+        raise DatabaseUnavailable("MongoDB went away")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(registry.secrets, "destroy", interrupted)
+        with pytest.raises(DatabaseUnavailable):
+            await registry.bury("a", MINE)
+    assert await registry.bury("a", MINE)
+    assert len(registries.documents("a_x")) == 1
 
 
 async def test_a_standalone_app_ends_what_it_began(
