@@ -29,28 +29,16 @@ __all__ = ["Access"]
 
 
 class Access:
-    """Gives apps what they may use, and takes it from them.
-
-    Parameters
-    ----------
-    database
-        The database that their data is in.
-    mdbapps
-        The MdbApps of the API server.
-    isolation
-        Which wall is built in MongoDB.
-    absorb
-        Told the object before and after a write of ours.
-    wake_related
-        Has the apps looked at that a change of this one is about.
-    """
+    """Gives apps what they may use, and takes it from them."""
 
     def __init__(
         self,
         database: SharedDatabase,
         mdbapps: MdbAppStore,
         isolation: Isolation,
+        # Told the object before and after a write of ours.
         absorb: Callable[[MdbAppResource, Mapping[str, Any]], None],
+        # Has the apps looked at that a change of this one is about.
         wake_related: Callable[[MdbAppResource], None],
     ) -> None:
         self._database = database

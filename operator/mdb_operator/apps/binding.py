@@ -39,19 +39,7 @@ _NOT_PROJECTED = {
 
 
 class Binding:
-    """Projects Secrets and restarts what cannot read them again.
-
-    Parameters
-    ----------
-    database
-        The database that the apps' data is in.
-    secrets, restarter
-        What is written in the API server.
-    address
-        Where apps reach MongoDB.
-    certificates
-        Returns those that apps are given for TLS to MongoDB.
-    """
+    """Projects Secrets and restarts what cannot read them again."""
 
     def __init__(
         self,
@@ -59,7 +47,7 @@ class Binding:
         secrets: SecretStore,
         restarter: WorkloadRestarter,
         address: Address,
-        certificates: Callable[[], Certificates],
+        certificates: Callable[[], Certificates],  # those of apps for TLS
     ) -> None:
         self._database = database
         self._secrets = secrets

@@ -36,15 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Controller:
-    """Handles the MdbApps of one installation.
-
-    Parameters
-    ----------
-    factory
-        Makes stores and services.
-    on_step
-        Told after every step that was done, with whether it wrote something.
-    """
+    """Handles the MdbApps of one installation."""
 
     def __init__(self, factory: Factory, on_step: StepObserver | None = None) -> None:
         context, config = factory.context, factory.context.config

@@ -27,24 +27,14 @@ __all__ = ["Failure", "failure_for"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a line of a reconcile could not be done.
-
-    Parameters
-    ----------
-    reason
-        Why, of the closed list.
-    message
-        What is wrong and what to do about it, free of secrets.
-    status
-        ``Unknown`` where it could not be found out whether the condition holds.
-    retry_seconds
-        The longest delay until the next attempt; None where trying again by itself cannot help,
-        and a change will wake the app up.
-    """
+    """Why a line of a reconcile could not be done."""
 
     reason: Reason
-    message: str
+    message: str  # what is wrong and what to do about it, free of secrets
+    # ``Unknown`` where it could not be found out whether it holds.
     status: ConditionStatus = "False"
+    # The longest delay until the next attempt; None where trying again by itself cannot help, and a
+    # change will wake the app up.
     retry_seconds: float | None = None
 
 

@@ -64,25 +64,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Reconciles the MdbApps of one database.
-
-    Parameters
-    ----------
-    database
-        The database that their data is in.
-    ownership
-        Which of them are this installation's.
-    binding
-        What projects their Secrets.
-    mdbapps, events
-        What is written in the API server besides.
-    isolation
-        Which wall is built in MongoDB.
-    metrics
-        Where it is counted.
-    observer
-        Told after every step.
-    """
+    """Reconciles the MdbApps of one database."""
 
     def __init__(
         self,
@@ -405,12 +387,7 @@ class Reconciler:
     def _wake_related(self, app: MdbAppResource, *, waiting: bool = False) -> None:
         """Wake the apps that name this one, that it names, or that want its slug.
 
-        Parameters
-        ----------
-        app
-            Of which something changed.
-        waiting
-            Wake those that wait for a name as well: it may have become free.
+        With ``waiting`` those that wait for a name as well: it may have become free.
         """
         for other in self._cache.related(app):
             self._database.queue.wake(other.key, urgent=True)

@@ -29,17 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Sweeps a database at the start and from time to time.
-
-    Parameters
-    ----------
-    database
-        What is swept.
-    mdbapps
-        Which MdbApps there are.
-    metrics
-        Where it is counted.
-    """
+    """Sweeps a database at the start and from time to time."""
 
     def __init__(self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics) -> None:
         self._database = database

@@ -210,12 +210,7 @@ def render_chart_template() -> str:
 def write_crds(root: Path, *, check: bool = False) -> list[Path]:
     """Bring the generated files up to date and return those that were not.
 
-    Parameters
-    ----------
-    root
-        The repository's root.
-    check
-        Whether to write nothing and only say what differs.
+    With ``check`` nothing is written.
     """
     stale = []
     for path, text in ((CRD_FILE, render_crd()), (CHART_TEMPLATE, render_chart_template())):

@@ -29,15 +29,7 @@ def app_ref(obj: Mapping[str, Any]) -> Owner:
 
 
 class MdbAppStore:
-    """MdbApps of the API server.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    namespaces
-        The namespaces that the operator watches; empty for all of the cluster.
-    """
+    """MdbApps of the API server, in the watched namespaces; empty for all of the cluster."""
 
     def __init__(self, client: KubeClient, namespaces: tuple[str, ...] = ()) -> None:
         self._client = client
@@ -78,24 +70,11 @@ class MdbAppStore:
         *,
         resource_version: str | None = None,
     ) -> KubeObject | None:
-        """Write the status, if it differs, in one request.
+        """Write the whole status, if it differs; return the MdbApp as it is then, else None.
 
-        Parameters
-        ----------
-        app
-            The MdbApp. Its UID is a precondition: one created again under the name is not hit.
-        current
-            The status as it was read.
-        desired
-            The whole status that shall stand there afterwards.
-        resource_version
-            A further precondition. Without it, a change of spec or annotations in between does not
-            disturb; nobody but the operator writes the status.
-
-        Returns
-        -------
-        KubeObject or None
-            The MdbApp as it is after the write, None when nothing had to be written.
+        The UID is a precondition: an MdbApp created again under the name is not hit. Without a
+        resource version as another, a change of spec or annotations in between does not disturb;
+        nobody but the operator writes the status.
 
         Raises
         ------

@@ -145,20 +145,11 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSecret:
-    """What the projected Secret of one MdbApp has to be.
-
-    Parameters
-    ----------
-    owner
-        The MdbApp; the Secret lives in its namespace.
-    name
-        The Secret's name.
-    data
-        A value for each of `SECRET_KEYS`, empty where one does not apply.
-    """
+    """What the projected Secret of one MdbApp has to be."""
 
     owner: Owner
     name: str
+    # For each of `SECRET_KEYS`, empty where one does not apply.
     data: Mapping[str, str] = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -234,15 +225,7 @@ class DesiredSecret:
 
 
 class SecretStore:
-    """Secrets of the API server.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    on_write
-        Told of every own write, so that the watch need not wake anybody for it.
-    """
+    """Secrets of the API server; `on_write` lets the watch wake nobody for our own writes."""
 
     def __init__(self, client: KubeClient, on_write: WriteObserver | None = None) -> None:
         self._client = client
@@ -308,10 +291,7 @@ class SecretStore:
     async def project(self, desired: DesiredSecret) -> Projection:
         """Make the Secret what it has to be, unless somebody else holds its name.
 
-        Returns
-        -------
-        Projection
-            What was found and done. Without a difference nothing is written.
+        Without a difference nothing is written.
 
         Raises
         ------
@@ -353,13 +333,7 @@ class SecretStore:
         )
 
     async def delete_if_ours(self, namespace: str, name: str, owner_uid: str) -> bool:
-        """Delete the Secret if it belongs to the MdbApp with this UID.
-
-        Returns
-        -------
-        bool
-            Whether a Secret was deleted; a foreign or absent one is left as it is.
-        """
+        """Delete the Secret if it belongs to the MdbApp with this UID; whether one was deleted."""
         for _ in range(MAX_ATTEMPTS):
             metadata = await self.get_metadata(namespace, name)
             if metadata is None or metadata.ownership(owner_uid) is Ownership.FOREIGN:

@@ -59,11 +59,6 @@ class RetiringUsers:
     An app's users go on working for its overlap, because pods read the Secret with the shared user
     only later. Where the operator's user may not manage users, there is nothing that it could do
     about them; it says so once, and no app fails for it.
-
-    Parameters
-    ----------
-    service
-        What manages users.
     """
 
     def __init__(self, service: DatabaseUserService) -> None:

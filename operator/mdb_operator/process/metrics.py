@@ -40,24 +40,13 @@ ReconcileResult = Literal["unchanged", "changed", "waiting", "error"]
 
 @dataclass(frozen=True, slots=True)
 class AppSnapshot:
-    """What is shown of one app.
-
-    Parameters
-    ----------
-    slug
-        Its slug.
-    conditions
-        Condition type to status and reason.
-    secret_version
-        The current version, None when it has no secret.
-    rotated_at
-        When that was made, in seconds since the epoch.
-    """
+    """What is shown of one app."""
 
     slug: str
+    # Status and reason by type.
     conditions: Mapping[str, tuple[ConditionStatus, str]] = field(default_factory=dict)
-    secret_version: int | None = None
-    rotated_at: float | None = None
+    secret_version: int | None = None  # None when it has no secret
+    rotated_at: float | None = None  # when that was made, in seconds since the epoch
 
 
 class _AppCollector(Collector):

@@ -32,12 +32,7 @@ REQUEST_SECONDS = 10
 class Heartbeat:
     """The main loop's sign of life, read by another thread.
 
-    Parameters
-    ----------
-    limit
-        Seconds without a beat after which the loop counts as blocked.
-    clock
-        A monotonic clock in seconds.
+    Without a beat for ``limit`` seconds the loop counts as blocked. The clock is monotonic.
     """
 
     def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,12 +66,8 @@ class Heartbeat:
 class Readiness:
     """Named conditions that all have to hold; safe to use from several threads.
 
-    A replica that waits for the Lease is ready: were it not, a rolling update would never end.
-
-    Parameters
-    ----------
-    names
-        The conditions; none holds at first.
+    A replica that waits for the Lease is ready: were it not, a rolling update would never end. At
+    first none holds.
     """
 
     def __init__(self, *names: str) -> None:
@@ -181,16 +172,8 @@ class _Handler(BaseHTTPRequestHandler):
 class ProbeServer:
     """Serves the three paths.
 
-    Parameters
-    ----------
-    heartbeat
-        Decides ``/healthz``.
-    readiness
-        Decides ``/readyz``.
-    registry
-        What ``/metrics`` shows.
-    host, port
-        Where; an empty host is every address, port 0 any free port.
+    The heartbeat decides ``/healthz``, readiness ``/readyz``. An empty host is every address, port
+    0 any free port.
     """
 
     def __init__(
