@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from mdb_engine.exceptions import CollectionTaken, OutdatedGeneration, SlugTaken
-from mdb_engine.models.app import AppRecord, AppState, Owner
+from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretRecord
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
@@ -21,7 +21,6 @@ from mdb_operator.apps.requests import asked_revocation, due_rotation
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
 from mdb_operator.constants import FINALIZER
-from mdb_operator.exceptions import Forbidden
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import AppKey
 
@@ -73,7 +72,7 @@ class Access:
         try:
             record = await self._claim_spec(app, spec)
         except SlugTaken:
-            if before is None or not await self._vanished(before.owner):
+            if before is None or not await self._mdbapps.has_vanished(before.owner):
                 raise
             await self._database.end_vanished(before)
             record = await self._claim_spec(app, spec)
@@ -110,16 +109,6 @@ class Access:
             return await self._registry.claim(
                 spec, app.owner, generation=app.generation, restored=True
             )
-
-    async def _vanished(self, owner: Owner) -> bool:
-        """Tell whether the MdbApp that holds a slug is gone, without having been deregistered."""
-        if owner.is_standalone:
-            return False  # which no API server knows
-        try:
-            obj = await self._mdbapps.get(owner.namespace, owner.name)
-        except Forbidden:
-            return False  # another operator's namespace
-        return obj is None or obj["metadata"]["uid"] != owner.uid
 
     async def ensure_secret(
         self, record: AppRecord, asked: Mapping[str, str], report: Report

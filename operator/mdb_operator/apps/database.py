@@ -6,7 +6,7 @@ installation has one for now; with several, one that is down would hold up nobod
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -15,10 +15,8 @@ from mdb_engine.services.database_users import DatabaseUserService
 from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps
-from mdb_operator.apps.workers import Again, Workers
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
-from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -65,10 +63,6 @@ class SharedDatabase:
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
-
-    def workers(self, reconcile: Callable[[AppKey], Awaitable[Again]], count: int) -> Workers:
-        """Return the workers of its queue."""
-        return Workers(self.queue, reconcile, count=count)
 
     async def end_vanished(self, record: AppRecord) -> None:
         """End a registration whose MdbApp is gone without having been deregistered.

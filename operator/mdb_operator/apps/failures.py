@@ -8,7 +8,7 @@ and no condition pretends to know what it means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mdb_engine.exceptions import (
     CollectionTaken,
@@ -110,9 +110,7 @@ def failure_for(error: Exception) -> Failure | None:
     """Return what a person is told of an error, or None for one that means nothing to them."""
     for kind, row in _TABLE:
         if isinstance(error, kind):
-            return Failure(
-                row.reason, f"{sentence(error)} {row.message}", row.status, row.retry_seconds
-            )
+            return replace(row, message=f"{sentence(error)} {row.message}")
     return None
 
 

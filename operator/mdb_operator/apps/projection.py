@@ -35,7 +35,6 @@ FILE_OPTIONS = frozenset(
 LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
 """Options of a URI that say how the operator logs in; its apps do it by password."""
 
-
 NO_CERTIFICATES = Certificates()
 
 

@@ -20,10 +20,7 @@ from typing import Any, TypeGuard
 
 import structlog
 
-from mdb_engine.exceptions import (
-    DatabaseUnavailable,
-    MdbEngineError,
-)
+from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.models.secret import RevealedSecrets
 from mdb_engine.models.spec import MdbAppSpec
@@ -115,14 +112,12 @@ class Reconciler:
                     await work(report.app, report)
                 finally:
                     with report.line(ConditionType.READY):
-                        await self._tell(report)
+                        await self._write_status(report)
             again = self._again(report)
             if left_behind and not again.failed:
                 again = replace(again, failed=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
             return again
-
-    # --- the story
 
     async def _provision(self, app: MdbAppResource, report: Report) -> None:
         """Give an app what it asks for, and take from it what it may not have any more."""
@@ -216,11 +211,9 @@ class Reconciler:
                 )
                 report.fail(ConditionType.REGISTERED, Failure(Reason.DELETING, text))
                 report.unbound = True
-                await self._tell(report)  # before nobody may hold it back for that any more
+                await self._write_status(report)  # before nobody may hold it back for that any more
             await self._remove_finalizer(app, report)
             report.failures.clear()
-
-    # --- claim
 
     async def _hand_over(self, app: MdbAppResource) -> None:
         """End what an app of another class has here, and release it for whom it is meant."""
@@ -230,12 +223,6 @@ class Reconciler:
             await self._database.end_vanished(record)
         await self._ownership.release(app)
         self._wake_related(app)
-
-    # --- access
-
-    # --- what pods mount
-
-    # --- data
 
     async def _collections(self, app: MdbAppResource, record: AppRecord, report: Report) -> None:
         report.require_database()
@@ -265,8 +252,6 @@ class Reconciler:
         report.holding[ConditionType.COLLECTIONS_READY] = (
             "Collections and indexes are what spec.collections says."
         )
-
-    # --- deletion
 
     async def _erase(self, app: MdbAppResource, report: Report) -> None:
         delete_data = app.spec.get("deletionPolicy") == "Delete"
@@ -299,13 +284,11 @@ class Reconciler:
                     error=error.message,
                 )
                 return False
-            self._cache.buried(gone)
+            self._cache.forget(gone)
             self._wake_related(gone, waiting=True)
         return True
 
-    # --- what is told
-
-    async def _tell(self, report: Report) -> None:
+    async def _write_status(self, report: Report) -> None:
         """Write the status if it differs, and post an event for each transition in it."""
         key, app = report.app.key, report.app
         runs = self._unsettled.get(key, 0) + 1 if report.unsettled else 0

@@ -226,7 +226,7 @@ def describe(
     that should pass, this one included.
     """
     old = {row.get("type"): row for row in current.get("conditions") or ()}
-    rows = dict(_suspended(report, old) if report.suspended else _looked_at(report, old, runs))
+    rows = dict(_suspended(report, old)) if report.suspended else _looked_at(report, old, runs)
     status: dict[str, Any] = {} if not report.suspended else dict(current)
     status["observedGeneration"] = report.app.generation
     status["conditions"] = merge_conditions(old.values(), rows.values(), now)
@@ -235,13 +235,13 @@ def describe(
 
 def _looked_at(
     report: Report, old: Mapping[Any, Mapping[str, Any]], runs: int
-) -> Iterator[tuple[ConditionType, Condition]]:
+) -> dict[ConditionType, Condition]:
     rows: dict[ConditionType, Condition] = {}
     for kind in ConditionType:
         if kind is not ConditionType.READY:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
-    yield from rows.items()
+    return rows
 
 
 def _row(

@@ -158,19 +158,6 @@ class MasterKeys:
         self._problem = "Master key not found: it has not been read yet"
         self.encryption = EnvelopeEncryptionService(MissingKeyring(self._problem))
 
-    @property
-    def keyring(self) -> Keyring:
-        """The keyring as it was at the last look.
-
-        Raises
-        ------
-        MasterKeyError
-            If there was no usable one, with what is wrong with it.
-        """
-        if self._keyring is None:
-            raise MasterKeyError(self._problem)
-        return self._keyring
-
     async def refresh(self) -> None:
         """Look once.
 

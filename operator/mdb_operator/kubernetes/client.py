@@ -21,29 +21,9 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from mdb_operator.exceptions import ConfigurationInvalid, KubernetesUnavailable
 from mdb_operator.kubernetes.errors import answer_error, stream_error
-from mdb_operator.kubernetes.resources import (
-    DEPLOYMENTS,
-    EVENTS,
-    LEASES,
-    MDBAPPS,
-    SECRETS,
-    Resource,
-)
+from mdb_operator.kubernetes.resources import Resource
 
-__all__ = [
-    "DEPLOYMENTS",
-    "EVENTS",
-    "JSON_PATCH",
-    "LEASES",
-    "MDBAPPS",
-    "MERGE_PATCH",
-    "PAGE_SIZE",
-    "SECRETS",
-    "KubeClient",
-    "KubeObject",
-    "Resource",
-    "metadata_of",
-]
+__all__ = ["JSON_PATCH", "MERGE_PATCH", "PAGE_SIZE", "KubeClient", "KubeObject", "metadata_of"]
 
 KubeObject: TypeAlias = dict[str, Any]
 """One object as the API server sent it."""

@@ -15,7 +15,8 @@ import structlog
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import API_VERSION, KIND
 from mdb_operator.exceptions import KubernetesError
-from mdb_operator.kubernetes.client import EVENTS, KubeClient
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.resources import EVENTS
 from mdb_operator.logging import redact
 
 __all__ = ["EventRecorder"]

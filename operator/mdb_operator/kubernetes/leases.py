@@ -6,7 +6,8 @@ import datetime as dt
 from dataclasses import dataclass, replace
 
 from mdb_operator.exceptions import NotFound
-from mdb_operator.kubernetes.client import LEASES, KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import LEASES
 
 __all__ = ["LeaseRecord", "LeaseStore"]
 

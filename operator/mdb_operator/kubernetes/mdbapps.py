@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from mdb_engine.models.app import Owner
-from mdb_operator.exceptions import Conflict, Invalid, NotFound
+from mdb_operator.exceptions import Conflict, Forbidden, Invalid, NotFound
 from mdb_operator.kubernetes.client import (
     JSON_PATCH,
-    MDBAPPS,
     PAGE_SIZE,
     KubeClient,
     KubeObject,
     metadata_of,
 )
+from mdb_operator.kubernetes.resources import MDBAPPS
 
 __all__ = ["MdbAppStore", "app_ref"]
 
@@ -61,6 +61,16 @@ class MdbAppStore:
             return await self._client.get(MDBAPPS, namespace, name)
         except NotFound:
             return None
+
+    async def has_vanished(self, owner: Owner) -> bool:
+        """Tell whether an MdbApp is gone, or another one has its name."""
+        if owner.is_standalone:
+            return False  # which no API server knows
+        try:
+            found = await self.get(owner.namespace, owner.name)
+        except Forbidden:
+            return False  # a namespace that is not this operator's to look at
+        return found is None or app_ref(found).uid != owner.uid
 
     async def apply_status(
         self,

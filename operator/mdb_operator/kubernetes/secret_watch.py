@@ -25,7 +25,8 @@ import structlog
 from mdb_operator.backoff import Backoff
 from mdb_operator.constants import KIND, LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesError
-from mdb_operator.kubernetes.client import SECRETS, KubeClient, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, metadata_of
+from mdb_operator.kubernetes.resources import SECRETS
 from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore
 
 __all__ = [
@@ -199,7 +200,7 @@ class SecretWatch:
         for key in left:
             before = self._known.pop(key, None)
             if before is not None:
-                self._tell(key, before.owners, gone=True)
+                self._notify(key, before.owners, gone=True)
         self._synced.set()
         return version
 
@@ -221,9 +222,9 @@ class SecretWatch:
                 return
             if self._own_writes.made(secret):
                 return
-        self._tell(key, _both(before, now), gone=gone)
+        self._notify(key, _both(before, now), gone=gone)
 
-    def _tell(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
+    def _notify(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
         for uid, name in owners.items():
             self._on_change(SecretChange(*key, uid, name, gone=gone))
 

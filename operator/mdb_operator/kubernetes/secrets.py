@@ -24,7 +24,8 @@ from mdb_operator.constants import (
     SECRET_TYPE,
 )
 from mdb_operator.exceptions import AlreadyExists, Conflict, NotFound
-from mdb_operator.kubernetes.client import SECRETS, KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import SECRETS
 
 __all__ = [
     "DesiredSecret",

@@ -14,7 +14,8 @@ from typing import Any
 
 from mdb_operator.constants import ANNOTATION_RESTART_SUFFIX, GROUP
 from mdb_operator.exceptions import Conflict, NotFound
-from mdb_operator.kubernetes.client import KubeClient, KubeObject, Resource, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import Resource
 
 __all__ = ["Restart", "WorkloadRestarter", "restart_annotation"]
 

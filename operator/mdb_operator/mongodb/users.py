@@ -1,7 +1,7 @@
 """The apps' users in MongoDB, as far as the reconciler needs to know of them, in either isolation.
 
 With ``isolation: database`` the engine's own service does it. With ``isolation: library`` nobody
-has a user; those that an earlier ``database`` made are let go, as far as MongoDB allows it.
+has a user; those that an earlier ``database`` made end, as far as MongoDB allows it.
 """
 
 from __future__ import annotations

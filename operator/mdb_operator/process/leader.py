@@ -271,7 +271,7 @@ class LeaderThread:
             asyncio.run(self._contend())
         except Exception as error:  # noqa: BLE001 - a thread has nobody above it to tell
             _log.exception("The leader election failed")
-            self._tell(error)
+            self._resolve(error)
             self._on_lost(Term.LOST)
 
     async def _contend(self) -> None:
@@ -283,7 +283,7 @@ class LeaderThread:
             election = self._elect(client)
             if not await self._until_stopped(election.acquire()):
                 return
-            self._tell(None)
+            self._resolve(None)
             if await self._until_stopped(election.keep()):
                 self._on_lost(Term.LOST)
             else:
@@ -306,7 +306,7 @@ class LeaderThread:
             await task
         return False
 
-    def _tell(self, error: Exception | None) -> None:
+    def _resolve(self, error: Exception | None) -> None:
         def resolve() -> None:
             if self._leading.done():
                 return

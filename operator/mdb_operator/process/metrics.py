@@ -49,18 +49,23 @@ class AppSnapshot:
     rotated_at: float | None = None  # when that was made, in seconds since the epoch
 
 
-class _AppCollector(Collector):
-    def __init__(self, apps: Callable[[], Mapping[AppKey, AppSnapshot]]) -> None:
+class _Collector(Collector):
+    """The series that are made when somebody asks."""
+
+    def __init__(
+        self, apps: Callable[[], Mapping[AppKey, AppSnapshot]], up: Callable[[], bool | None]
+    ) -> None:
         self._apps = apps
+        self._up = up
 
     def describe(self) -> Iterable[Metric]:
-        return self._families({})
+        return self._families({}, up=None)
 
     def collect(self) -> Iterable[Metric]:
-        return self._families(self._apps())
+        return self._families(self._apps(), up=self._up())
 
     @staticmethod
-    def _families(apps: Mapping[AppKey, AppSnapshot]) -> Iterator[Metric]:
+    def _families(apps: Mapping[AppKey, AppSnapshot], *, up: bool | None) -> Iterator[Metric]:
         known = GaugeMetricFamily("mdb_operator_apps", "MdbApps that this process knows.")
         known.add_metric([], len(apps))
         yield known
@@ -89,25 +94,13 @@ class _AppCollector(Collector):
                 versions.add_metric(app_labels, app.secret_version)
             if app.rotated_at is not None:
                 ages.add_metric(app_labels, max(0.0, now - app.rotated_at))
-        yield from (conditions, versions, ages)
-
-
-class _DatabaseCollector(Collector):
-    def __init__(self, up: Callable[[], bool | None]) -> None:
-        self._up = up
-
-    def describe(self) -> Iterable[Metric]:
-        return self.collect()
-
-    def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily(
+        database = GaugeMetricFamily(
             "mdb_operator_database_up",
             "Whether MongoDB answered the leader last time (1) or not (0); absent on a standby.",
         )
-        up = self._up()
         if up is not None:
-            family.add_metric([], up)
-        yield family
+            database.add_metric([], up)
+        yield from (conditions, versions, ages, database)
 
 
 class Metrics:
@@ -121,8 +114,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.registry.register(_AppCollector(self._snapshot))
-        self.registry.register(_DatabaseCollector(lambda: self._database_up))
+        self.registry.register(_Collector(self._snapshot, lambda: self._database_up))
 
         build = Gauge(
             "mdb_operator_build_info", "1, with the version.", ["version"], registry=self.registry

@@ -14,8 +14,8 @@ from mdb_engine.constants import SLUG_PATTERN
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
-from mdb_operator.kubernetes.client import DEPLOYMENTS, SECRETS
 from mdb_operator.kubernetes.errors import stream_error
+from mdb_operator.kubernetes.resources import DEPLOYMENTS, SECRETS
 from mdb_operator.kubernetes.secret_watch import OwnWrites
 from mdb_operator.kubernetes.secrets import DesiredSecret, Ownership, SecretMetadata
 from mdb_operator.kubernetes.workloads import _Mark, _needs_restart, restart_annotation
