@@ -16,7 +16,6 @@ from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretReco
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.failures import Failure
 from mdb_operator.apps.requests import asked_revocation, due_rotation
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
@@ -82,11 +81,9 @@ class Access:
             # What it had stays its own; above all what it withdraws must not wait for a name.
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.COLLECTION_TAKEN,
-                    f"{error.message}. Until then the collections are those of before; rename the"
-                    " collection in spec.collections.",
-                ),
+                Reason.COLLECTION_TAKEN,
+                f"{error.message}. Until then the collections are those of before; rename the"
+                " collection in spec.collections.",
             )
             kept = spec.model_copy(update={"collections": before.spec.collections})
             record = await self._claim_spec(app, kept)

@@ -35,7 +35,6 @@ from mdb_operator.apps.conditions import (
     transitions,
 )
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.failures import Failure
 from mdb_operator.apps.ownership import Others, Ownership
 from mdb_operator.apps.requests import next_due, requests
 from mdb_operator.apps.resource import MdbAppResource
@@ -193,14 +192,12 @@ class Reconciler:
                 if not forced:
                     report.fail(
                         ConditionType.REGISTERED,
-                        Failure(
-                            Reason.DELETING,
-                            f"The deletion waits for MongoDB: {error.message.rstrip('.')}. It goes"
-                            " on by itself. To finish it without revoking the app's access in"
-                            f' MongoDB set the annotation {ANNOTATION_FORCE_DELETE}: "true".',
-                            status="Unknown",
-                            retry_seconds=DELETION_RETRY_SECONDS,
-                        ),
+                        Reason.DELETING,
+                        f"The deletion waits for MongoDB: {error.message.rstrip('.')}. It goes"
+                        " on by itself. To finish it without revoking the app's access in"
+                        f' MongoDB set the annotation {ANNOTATION_FORCE_DELETE}: "true".',
+                        status="Unknown",
+                        retry_seconds=DELETION_RETRY_SECONDS,
                     )
                     return
                 await self._binding.delete_secrets(app, None, report)
@@ -209,7 +206,7 @@ class Reconciler:
                 text = (
                     f"It is deregistered, and held by a finalizer that is somebody else's: {held}."
                 )
-                report.fail(ConditionType.REGISTERED, Failure(Reason.DELETING, text))
+                report.fail(ConditionType.REGISTERED, Reason.DELETING, text)
                 report.unbound = True
                 await self._write_status(report)  # before nobody may hold it back for that any more
             await self._remove_finalizer(app, report)
@@ -230,11 +227,9 @@ class Reconciler:
         if isinstance(outcome, datetime):
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.INDEX_BUILDING,
-                    f"Indexes are being built since {format_time(outcome)}, which goes on by"
-                    " itself; the app can be used meanwhile.",
-                ),
+                Reason.INDEX_BUILDING,
+                f"Indexes are being built since {format_time(outcome)}, which goes on by"
+                " itself; the app can be used meanwhile.",
             )
             return
         report.did(Step.COLLECTIONS, wrote=outcome.wrote)
@@ -243,10 +238,8 @@ class Reconciler:
         if outcome.conflicts:
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.INDEX_CONFLICT,
-                    redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
-                ),
+                Reason.INDEX_CONFLICT,
+                redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
             )
             return
         report.holding[ConditionType.COLLECTIONS_READY] = (

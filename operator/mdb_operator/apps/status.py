@@ -150,7 +150,7 @@ class Report:
                 error=error.message,
             )
         if failure is not None:
-            self.fail(condition, failure)
+            self.failures.setdefault(condition, failure)
             return
         self.unsettled.setdefault(condition, error)
         where = {
@@ -174,8 +174,17 @@ class Report:
         if self._database_down is not None:
             raise self._database_down
 
-    def fail(self, condition: ConditionType, failure: Failure) -> None:
-        """Note why a condition does not hold; of several reasons the first counts."""
+    def fail(
+        self,
+        condition: ConditionType,
+        reason: Reason,
+        message: str,
+        *,
+        status: ConditionStatus = "False",
+        retry_seconds: float | None = None,
+    ) -> None:
+        """Note why a condition does not hold, as `Failure`; of several reasons the first counts."""
+        failure = Failure(reason, message, status, retry_seconds)
         self.failures.setdefault(condition, failure)
 
     def failed(self, condition: ConditionType) -> bool:

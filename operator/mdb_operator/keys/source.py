@@ -143,17 +143,11 @@ class MasterKeys:
     once, and so does the loss of it.
     """
 
-    def __init__(
-        self,
-        source: KeySource,
-        *,
-        interval: float,  # seconds between two looks
-        # Told, in the main loop, when the keyring changed, became unusable, or usable again.
-        on_change: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, source: KeySource, *, interval: float) -> None:
         self._source = source
         self._interval = interval
-        self.on_change = on_change
+        self.on_change: Callable[[], None] | None = None
+        """Told, in the main loop, when the keyring changed, became unusable, or usable again."""
         self._keyring: Keyring | None = None
         self._problem = "Master key not found: it has not been read yet"
         self.encryption = EnvelopeEncryptionService(MissingKeyring(self._problem))

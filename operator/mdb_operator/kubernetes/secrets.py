@@ -29,7 +29,6 @@ from mdb_operator.kubernetes.resources import SECRETS
 
 __all__ = [
     "DesiredSecret",
-    "Ownership",
     "Projection",
     "SecretMetadata",
     "SecretStore",
@@ -41,16 +40,6 @@ WriteObserver: TypeAlias = Callable[[str, str, str], None]
 
 MAX_ATTEMPTS = 5
 """How often a race with another writer is tried again before the caller is told to come back."""
-
-
-class Ownership(enum.Enum):
-    """Whose a Secret is, seen from one MdbApp."""
-
-    OURS = "Ours"
-    """It carries the app's label, its controller ownerReference, or both (one lost: repaired)."""
-
-    FOREIGN = "Foreign"
-    """It carries neither, or another controller's ownerReference."""
 
 
 class Projection(enum.Enum):
@@ -104,22 +93,17 @@ class SecretMetadata:
         """The controller ownerReference, of which an object has one at most."""
         return next((ref for ref in self.owner_references if ref.get("controller")), None)
 
-    def ownership(self, app_uid: str) -> Ownership:
-        """Tell whether the Secret belongs to the MdbApp with this UID.
+    def belongs_to(self, app_uid: str) -> bool:
+        """Tell whether the Secret carries the MdbApp's label or its ownerReference.
 
-        Notes
-        -----
-        A controller ownerReference of somebody else wins over our label: two controllers that
-        repair one object never come to an end.
+        One of them may be lost, which is repaired. A controller ownerReference of somebody else
+        wins over our label: two controllers that repair one object never come to an end.
         """
         controller = self.controller
         if controller is not None:
-            ours = controller.get("uid") == app_uid
-        else:
-            ours = self.owner_uid == app_uid or any(
-                ref.get("uid") == app_uid for ref in self.owner_references
-            )
-        return Ownership.OURS if ours else Ownership.FOREIGN
+            return bool(controller.get("uid") == app_uid)
+        owners = (self.owner_uid, *(ref.get("uid") for ref in self.owner_references))
+        return app_uid in owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,7 +297,7 @@ class SecretStore:
                 if stored is None:
                     await self.create(namespace, desired.manifest())
                     return Projection.CREATED
-                if stored.metadata.ownership(desired.owner.uid) is Ownership.FOREIGN:
+                if not stored.metadata.belongs_to(desired.owner.uid):
                     return Projection.CONFLICT
                 if stored.metadata.deleting:
                     return Projection.HELD
@@ -337,7 +321,7 @@ class SecretStore:
         """Delete the Secret if it belongs to the MdbApp with this UID; whether one was deleted."""
         for _ in range(MAX_ATTEMPTS):
             metadata = await self.get_metadata(namespace, name)
-            if metadata is None or metadata.ownership(owner_uid) is Ownership.FOREIGN:
+            if metadata is None or not metadata.belongs_to(owner_uid):
                 return False
             try:
                 await self._delete(metadata)
