@@ -100,7 +100,7 @@ async def release_all(
             try:
                 if await _release(store, obj):
                     done += 1
-                    say(f"Released {ref.namespace}/{ref.name}")
+                    say(f"Let go of {ref.namespace}/{ref.name}")
             except Conflict:
                 raced.append(f"{ref.namespace}/{ref.name}")
             except NotFound:

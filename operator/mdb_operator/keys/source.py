@@ -143,7 +143,7 @@ class MasterKeys:
     once, and so does the loss of it.
     """
 
-    def __init__(self, source: KeySource, *, interval: float) -> None:
+    def __init__(self, source: KeySource, *, interval: float) -> None:  # in seconds
         self._source = source
         self._interval = interval
         self.on_change: Callable[[], None] | None = None
