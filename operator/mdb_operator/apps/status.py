@@ -141,7 +141,7 @@ class Report:
         return _Line(self, condition)
 
     def _failed_with(self, condition: ConditionType, error: Exception) -> None:
-        # A right that is missing or a row that is damaged is no outage (hence not `isinstance`), and
+        # A right that is missing or a row that is damaged is no outage (so no `isinstance`), and
         # what a build meets may be its own trouble, a lock or a limit of its collection's.
         if type(error) is DatabaseUnavailable and condition is not ConditionType.COLLECTIONS_READY:
             self._database_down = error

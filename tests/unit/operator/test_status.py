@@ -320,7 +320,7 @@ def test_the_trouble_of_a_collection_or_a_row_is_not_that_of_the_database() -> N
 def test_nothing_waits_for_an_index() -> None:
     standing = told(reached())
     report = reached(None, ConditionType.SECRET_PROJECTED, binding=None)
-    report.fail(ConditionType.COLLECTIONS_READY, Failure(Reason.INDEX_CONFLICT, "An index."))
+    report.fail(ConditionType.COLLECTIONS_READY, Reason.INDEX_CONFLICT, "An index.")
     with report.line(ConditionType.GRANTS_RESOLVED):
         raise VersionConflict("somebody else was faster")
     rows = {row["type"]: row for row in told(report, standing, runs=1)["conditions"]}
