@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import structlog
 
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable, MdbEngineError
+from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.models.app import GrantOutcome
 from mdb_engine.models.secret import SecretRecord
 from mdb_operator.apps.conditions import (
@@ -45,6 +45,9 @@ _NEEDED = (
 )
 """What `Ready` sums up. A denied foreign scope is not among it (the app works with what it has),
 nor a workload that could not be restarted, nor an index that is still being built."""
+
+_BLOCKS_NOTHING = frozenset({ConditionType.COLLECTIONS_READY, ConditionType.WORKLOADS_RESTARTED})
+"""No other line waits for these."""
 
 _NOT_ITS_OWN = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
 """Why an app is not registered at all: nothing of what stood in its status is its own."""
@@ -164,7 +167,9 @@ class Report:
         return _Line(self, condition)
 
     def _failed_with(self, condition: ConditionType, error: Exception) -> None:
-        if isinstance(error, DatabaseUnavailable) and not isinstance(error, DatabaseForbidden):
+        # A right that is missing or a row that is damaged is no outage (hence no `isinstance`), and
+        # what a build meets may be its own trouble, a lock or a limit of its collection's.
+        if type(error) is DatabaseUnavailable and condition is not ConditionType.COLLECTIONS_READY:
             self._database_down = error
         failure = failure_for(error)
         if isinstance(error, Forbidden):
@@ -297,6 +302,8 @@ def _row(
     if kind in report.holding:
         return Condition(kind, "True", Reason.PROVISIONED, report.holding[kind], generation)
     for blocker, failure in report.failures.items():
+        if blocker in _BLOCKS_NOTHING:
+            continue
         status: ConditionStatus = "Unknown" if failure.status == "Unknown" else "False"
         message = f"Waits for {blocker.value}: {failure.message}"
         return Condition(kind, status, failure.reason, message, generation)

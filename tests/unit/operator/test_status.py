@@ -13,6 +13,7 @@ from mdb_engine.exceptions import (
     Fault,
     ManifestInvalid,
     MasterKeyError,
+    RowDamaged,
     SlugTaken,
     VersionConflict,
 )
@@ -301,3 +302,26 @@ def test_a_password_in_an_error_does_not_get_into_a_message() -> None:
     with report.line(ConditionType.REGISTERED):
         raise KubernetesUnavailable("no answer from https://u:hunter22@api/x")
     assert "hunter22" not in str(told(report, runs=3))
+
+
+def test_the_trouble_of_a_collection_or_a_row_is_not_that_of_the_database() -> None:
+    report = reached()
+    with report.line(ConditionType.COLLECTIONS_READY):
+        raise DatabaseUnavailable("a lock is held")
+    with report.line(ConditionType.SECRET_PROJECTED):
+        raise RowDamaged("the secret's row")
+    report.require_database()
+    with report.line(ConditionType.GRANTS_RESOLVED):
+        raise DatabaseUnavailable("nobody answers")
+    with pytest.raises(DatabaseUnavailable, match="nobody answers"):
+        report.require_database()
+
+
+def test_nothing_waits_for_an_index() -> None:
+    standing = told(reached())
+    report = reached(None, ConditionType.SECRET_PROJECTED, binding=None)
+    report.fail(ConditionType.COLLECTIONS_READY, Failure(Reason.INDEX_CONFLICT, "An index."))
+    with report.line(ConditionType.GRANTS_RESOLVED):
+        raise VersionConflict("somebody else was faster")
+    rows = {row["type"]: row for row in told(report, standing, runs=1)["conditions"]}
+    assert rows["SecretProjected"]["status"] == "True"
