@@ -75,6 +75,7 @@ class MdbAppCache:
         known = self._apps.get(resource.key)
         if known is not None and known.uid == resource.uid:
             del self._apps[resource.key]
+            del self._keys[known.uid]
 
     def gone(self, key: AppKey) -> MdbAppResource | None:
         """Return a deleted MdbApp of this name whose traces were not looked for yet."""
