@@ -115,7 +115,8 @@ class Reconciler:
             left_behind = not await self._end_vanished(key)
             app = self._cache.get(key)
             if app is None:
-                self._forget(key)
+                self._forget(key)  # at once: whoever comes meanwhile is woken after it
+                await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
                 return Again(failed=left_behind)
             report = Report(app, self._isolation, on_step=self._did)
@@ -212,6 +213,7 @@ class Reconciler:
                 await self._binding.delete_secrets(app, names, report)
                 if names is not None:
                     await self._erase(app, report)
+                    await self._database.builds.end(app.key)  # else it makes anew what goes
             except DatabaseUnavailable as error:
                 if not forced:
                     report.fail(
@@ -309,6 +311,7 @@ class Reconciler:
                 record = await self._registry.holder(gone.slug)
                 if _is_held_by(record, gone):
                     await self._database.end_vanished(record)
+                    await self._database.builds.end(key)
             except MdbEngineError as error:
                 _log.info(
                     "What a deleted MdbApp left behind is ended later",
@@ -440,6 +443,7 @@ def _is_held_by(record: AppRecord | None, app: MdbAppResource) -> TypeGuard[AppR
     return (
         record is not None and record.owner == app.owner and record.state is not AppState.TOMBSTONE
     )
+        self._database.queue.forget(key)
 
 
 def _is_silent(row: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
