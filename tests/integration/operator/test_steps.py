@@ -224,6 +224,12 @@ async def lose_the_master_key(_installation: Installation, operator: Operator) -
 async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
     same = {"app_id": "owner", "user": "same"}
     installation.mongo["owner_clicks"].insert_many([{**same}, {**same}])
+async def damage_its_secret(installation: Installation, _operator: Operator) -> None:
+    installation.mongo["_mdb_engine_app_secrets"].update_one(
+        {"slug": "owner"}, {"$unset": {"previous": ""}}
+    )
+
+
     installation.apply("owner", **{**CLOSED, "collections": [UNIQUE]})
 
 
@@ -244,7 +250,13 @@ UNIQUE = {
 
 
 @pytest.mark.parametrize(
-    "trouble", [lose_the_master_key, make_an_index_impossible, kill_it_after_the_grants]
+    "trouble",
+    [
+        lose_the_master_key,
+        damage_its_secret,
+        make_an_index_impossible,
+        kill_it_after_the_grants,
+    ],
 )
 async def test_a_consent_that_is_withdrawn_ends_in_mongodb_whatever_else_fails(
     installation: Installation,
@@ -304,12 +316,17 @@ async def test_one_damaged_row_keeps_no_other_app_from_being_registered(
         await operator.look(installation.apps, "b-whole")
     rows = installation.mongo["_mdb_engine_app_secrets"]
     envelopes = {row["slug"]: row["encrypted_secret"] for row in rows.find()}
-    rows.update_one({"slug": "a-damaged"}, {"$set": {"encrypted_secret": envelopes["b-whole"]}})
+    if damage == "another's":
+        change: dict[str, Any] = {"$set": {"encrypted_secret": envelopes["b-whole"]}}
+    else:
+        change = {"$unset": {"previous": ""}}
+    rows.update_one({"slug": "a-damaged"}, change)
     async with start() as operator:
         for name in envelopes:
             await operator.look(installation.apps, name)
         await operator.look(installation.apps, "c-new")
-    assert installation.condition("a-damaged")["reason"] == "KeyUnavailable"
+    reason = "KeyUnavailable" if damage == "another's" else "DatabaseUnavailable"
+    assert installation.condition("a-damaged")["reason"] == reason
     assert installation.condition("c-new")["reason"] == "Provisioned"
 
 
@@ -356,3 +373,4 @@ def outcome(installation: Installation, name: str) -> dict[str, Any]:
             for collection in ("apps_config", "_mdb_engine_app_secrets", "_mdb_engine_grants")
         ],
     }
+@pytest.mark.parametrize("damage", ["another's", "incomplete"])
