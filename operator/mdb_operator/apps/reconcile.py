@@ -119,6 +119,7 @@ class Reconciler:
                 await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
                 return Again(failed=left_behind)
+            started = self._database.clock()
             report = Report(app, self._isolation, on_step=self._did)
             with report.line(ConditionType.REGISTERED):
                 claimed = await self._ownership.claim(app)
@@ -135,7 +136,7 @@ class Reconciler:
                 finally:
                     with report.line(ConditionType.READY):
                         await self._tell(report)
-            again = self._again(report)
+            again = self._again(report, started)
             if left_behind and not again.failed:
                 again = replace(again, failed=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
@@ -212,8 +213,8 @@ class Reconciler:
                 names = await self._access.end_access(app, report)
                 await self._binding.delete_secrets(app, names, report)
                 if names is not None:
-                    await self._erase(app, report)
                     await self._database.builds.end(app.key)  # else it makes anew what goes
+                    await self._erase(app, report)
             except DatabaseUnavailable as error:
                 if not forced:
                     report.fail(
@@ -310,8 +311,8 @@ class Reconciler:
                 self._database.gate.require()
                 record = await self._registry.holder(gone.slug)
                 if _is_held_by(record, gone):
-                    await self._database.end_vanished(record)
                     await self._database.builds.end(key)
+                    await self._database.end_vanished(record)
             except MdbEngineError as error:
                 _log.info(
                     "What a deleted MdbApp left behind is ended later",
@@ -380,25 +381,34 @@ class Reconciler:
         ):
             self._database.queue.wake(app.key, urgent=True)
 
-    def _again(self, report: Report) -> Again:
+    def _again(self, report: Report, started: datetime) -> Again:
         """Return when the app is to be looked at next: at the next time that something is due."""
         if report.app.deleting and not report.failures and not report.unsettled:
             return Again()
-        self._remember_what_is_due(report)
+        if report.unsettled or any(
+            one.reason is Reason.DATABASE_UNAVAILABLE for one in report.failures.values()
+        ):
+            # What failed may be a withdrawal, which must not wait until a fight is over.
+            self._database.queue.hold(report.app.key, 0)
+        self._remember_what_is_due(report, started)
         if report.unsettled:
             return Again(seconds=report.retry_seconds, failed=True, not_before=report.not_before)
         if report.retry_seconds is not None:
             return Again(seconds=report.retry_seconds, failed=True)
         return Again(seconds=self._resync())
 
-    def _remember_what_is_due(self, report: Report) -> None:
-        """Have the app looked at when a version of its secret ends or begins, whatever failed."""
+    def _remember_what_is_due(self, report: Report, started: datetime) -> None:
+        """Have the app looked at when a version of its secret ends or begins, whatever failed.
+
+        What was due when the run started was tried in it, and failed, or waits for another to end.
+        """
         if report.secrets is None or report.suspended:
             return
         period = (report.app.spec.get("secret") or {}).get("rotationPeriodSeconds") or 0
         for time in (report.waiting_until, next_due(report.secrets, period)):
-            if time is not None:
-                seconds = (time - self._database.clock()).total_seconds()
+            now = self._database.clock()
+            if time is not None and time > min(started, now):
+                seconds = (time - now).total_seconds()
                 self._database.queue.wake(report.app.key, after=max(0.01, seconds), urgent=True)
 
     def _resync(self) -> float:
@@ -433,6 +443,7 @@ class Reconciler:
         self._unsettled.pop(key, None)
         self._access.forget(key)
         self._binding.forget(key)
+        self._database.queue.forget(key)
 
 
 _WAIT_FOR_NAMES = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
@@ -443,7 +454,6 @@ def _is_held_by(record: AppRecord | None, app: MdbAppResource) -> TypeGuard[AppR
     return (
         record is not None and record.owner == app.owner and record.state is not AppState.TOMBSTONE
     )
-        self._database.queue.forget(key)
 
 
 def _is_silent(row: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
