@@ -15,6 +15,7 @@ from support.operator_edge import Request, writes
 
 from mdb_engine.constants import MAX_SECRET_VERSIONS
 from mdb_engine.exceptions import VersionConflict
+from mdb_engine.models.app import Owner
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
 from mdb_operator.apps.status import Step
@@ -365,6 +366,32 @@ async def test_a_late_end_of_a_former_app_takes_nothing_from_its_successor(
     finally:
         installation.mongo.command("dropAllUsersFromDatabase")
         installation.mongo.command("dropAllRolesFromDatabase")
+
+
+async def test_a_sweep_that_fails_for_one_app_ends_the_others(
+    installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a-stuck", "b-gone"):
+        installation.apply(name)
+    async with start() as operator:
+        for name in ("a-stuck", "b-gone"):
+            await operator.look(installation.apps, name)
+            none = '{"metadata": {"finalizers": null}}'
+            installation.kubectl("patch", "mdbapp", name, "--type=merge", "-p", none)
+            installation.kubectl("delete", "mdbapp", name)
+        registry = operator.controller.database.registry
+        bury = registry.bury
+
+        async def fail_for_one(slug: str, holder: Owner) -> bool:
+            if slug == "a-stuck":
+                raise VersionConflict("somebody else was faster")
+            return await bury(slug, holder)
+
+        monkeypatch.setattr(registry, "bury", fail_for_one)
+        with pytest.raises(VersionConflict):
+            await operator.controller.sweep()
+        states = {row["slug"]: row["state"] for row in installation.mongo["apps_config"].find()}
+        assert states == {"a-stuck": "active", "b-gone": "tombstone"}
 
 
 async def test_an_app_that_goes_in_the_middle_leaves_no_series(
