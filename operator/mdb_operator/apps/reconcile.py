@@ -57,6 +57,9 @@ __all__ = ["Reconciler"]
 DELETION_RETRY_SECONDS = 10.0
 """How long a deletion that waits for MongoDB goes without another attempt."""
 
+NEW_TROUBLE_SECONDS = 1.0
+"""The longest delay of the first attempts after trouble that should pass."""
+
 _TOLD = frozenset({ConditionType.READY, ConditionType.GRANTS_RESOLVED})
 """The conditions whose transitions are events; the others' are told by `Ready`."""
 
@@ -392,7 +395,11 @@ class Reconciler:
             self._database.queue.hold(report.app.key, 0)
         self._remember_what_is_due(report, started)
         if report.unsettled:
-            return Again(seconds=report.retry_seconds, failed=True, not_before=report.not_before)
+            seconds = report.retry_seconds
+            if 0 < self._unsettled.get(report.app.key, 0) <= UNSETTLED_RUNS:
+                # New trouble may be a withdrawal's; however often something else failed before.
+                seconds = min(seconds or NEW_TROUBLE_SECONDS, NEW_TROUBLE_SECONDS)
+            return Again(seconds=seconds, failed=True, not_before=report.not_before)
         if report.retry_seconds is not None:
             return Again(seconds=report.retry_seconds, failed=True)
         return Again(seconds=self._resync())

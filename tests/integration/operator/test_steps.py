@@ -16,6 +16,7 @@ from support.operator_edge import Request, writes
 from mdb_engine.constants import MAX_SECRET_VERSIONS
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.app import Owner
+from mdb_operator.apps.binding import SECRET_CONFLICT_RETRY_SECONDS
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
 from mdb_operator.apps.status import Step
@@ -315,22 +316,26 @@ async def test_a_rotation_that_waits_for_room_is_not_tried_over_and_over(
                 await queue.take()
 
 
-async def test_a_run_that_failed_is_repeated_soon_also_in_a_fight(
+async def test_a_run_that_failed_is_repeated_soon_also_in_a_fight_and_beside_old_trouble(
     installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def lost(_slug: str) -> None:
         raise VersionConflict("somebody else was faster")
 
     key = AppKey(installation.apps, "orders")
+    installation.kubectl("create", "secret", "generic", "orders-mdb")  # somebody else's
     installation.apply("orders")
     async with start() as operator:
-        await operator.look(*key)
+        before = await operator.look(*key)
+        assert before is not None
+        assert before.seconds == SECRET_CONFLICT_RETRY_SECONDS
         queue = operator.controller.database.queue
         queue.hold(key, 300)
         monkeypatch.setattr(operator.controller.database.registry, "publish", lost)
         again = await operator.look(*key)
         assert again is not None
         assert again.failed
+        assert again.seconds == 1
         while len(queue):
             queue.done(await queue.take())
         queue.wake(key)
