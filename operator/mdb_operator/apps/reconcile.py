@@ -121,7 +121,7 @@ class Reconciler:
                 self._forget(key)  # at once: whoever comes meanwhile is woken after it
                 await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
-                return Again(failed=left_behind)
+                return Again(failed=left_behind, transient=left_behind)
             started = self._database.clock()
             report = Report(app, self._isolation, on_step=self._did)
             with report.line(ConditionType.REGISTERED):
@@ -388,9 +388,10 @@ class Reconciler:
         """Return when the app is to be looked at next: at the next time that something is due."""
         if report.app.deleting and not report.failures and not report.unsettled:
             return Again()
-        if report.unsettled or any(
+        transient = bool(report.unsettled) or any(
             one.reason is Reason.DATABASE_UNAVAILABLE for one in report.failures.values()
-        ):
+        )
+        if transient:
             # What failed may be a withdrawal, which must not wait until a fight is over.
             self._database.queue.hold(report.app.key, 0)
         self._remember_what_is_due(report, started)
@@ -399,9 +400,9 @@ class Reconciler:
             if 0 < self._unsettled.get(report.app.key, 0) <= UNSETTLED_RUNS:
                 # New trouble may be a withdrawal's; however often something else failed before.
                 seconds = min(seconds or NEW_TROUBLE_SECONDS, NEW_TROUBLE_SECONDS)
-            return Again(seconds=seconds, failed=True, not_before=report.not_before)
+            return Again(seconds, failed=True, transient=True, not_before=report.not_before)
         if report.retry_seconds is not None:
-            return Again(seconds=report.retry_seconds, failed=True)
+            return Again(report.retry_seconds, failed=True, transient=transient)
         return Again(seconds=self._resync())
 
     def _remember_what_is_due(self, report: Report, started: datetime) -> None:
