@@ -44,6 +44,11 @@ class _Build:
     task: asyncio.Task[Built]
     awaited: bool = True  # whether a worker still waits for its end
 
+    def is_for(self, record: AppRecord) -> bool:
+        """Whether it makes what this registration asks for, and not a former one or its spec."""
+        begun = self.record
+        return (begun.incarnation, begun.spec) == (record.incarnation, record.spec)
+
 
 class Builds:
     """Builds, one at a time for each app; `on_end` is told of one that nobody waited for."""
@@ -74,6 +79,9 @@ class Builds:
             What the build ended with.
         """
         found = self._running.get(key)
+        if found is not None and not found.is_for(record):
+            await self.end(key)
+            found = None
         if found is None:
             task = asyncio.create_task(self._in_turn(record), name=f"build of {record.slug}")
             found = self._running[key] = _Build(record, self._clock(), task)
@@ -84,9 +92,14 @@ class Builds:
                 found.task.add_done_callback(lambda _: self._on_end(key))
             return found.started
         del self._running[key]
-        if found.record.spec != record.spec:
-            return await self.ensure(key, record)  # it was for what the spec said before
         return found.task.result()
+
+    async def end(self, key: AppKey) -> None:
+        """End an app's build: it is for another spec, or for a registration that ends."""
+        found = self._running.pop(key, None)
+        if found is not None:
+            found.task.cancel()
+            await asyncio.gather(found.task, return_exceptions=True)
 
     async def close(self) -> None:
         """Stop waiting for builds; MongoDB goes on with those that it has begun."""

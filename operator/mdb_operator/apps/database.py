@@ -17,6 +17,7 @@ from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
+from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -70,9 +71,16 @@ class SharedDatabase:
         Its access ends. It becomes a tombstone that keeps the data, unless its deletion had begun
         and was to take it: taking a finalizer off by hand is no request to delete data.
         """
+        held = await self.registry.holder(record.slug)
+        if held is None or held.owner != record.owner or held.state is AppState.TOMBSTONE:
+            return  # somebody else did it; what is there now may be a successor's
         readers = await self.registry.neighbours(record.slug)
         await self.users.drop(record.slug)
         if not await self.registry.bury(record.slug, record.owner):
+            # Somebody else was faster, and a successor's users may have gone with the former's.
+            held = await self.registry.holder(record.slug)
+            if held is not None:
+                self.queue.wake(AppKey(held.owner.namespace, held.owner.name))
             return
         await self.users.refresh_roles(
             reader.slug for reader in readers if record.slug in reader.spec.read_scopes

@@ -39,7 +39,7 @@ class WakeUps:
     def __init__(self) -> None:
         self._urgent: dict[AppKey, None] = {}
         self._ready: dict[AppKey, None] = {}
-        self._working: set[AppKey] = set()
+        self._working: dict[AppKey, bool] = {}
         self._timers: dict[tuple[AppKey, bool], asyncio.TimerHandle] = {}
         self._held_until: dict[AppKey, float] = {}
         self._spent: dict[AppKey, float] = {}
@@ -100,20 +100,21 @@ class WakeUps:
                 for key in (key for lane in lanes for key in lane):
                     if key not in self._working:
                         # One look answers both lanes.
+                        self._working[key] = key in self._urgent
                         self._urgent.pop(key, None)
                         self._ready.pop(key, None)
-                        self._working.add(key)
                         return key
                 notice.clear()
                 await notice.wait()
         finally:
             self._notices.discard(notice)
 
-    def done(self, key: AppKey) -> None:
-        """Say that the app is no longer worked on."""
-        self._working.discard(key)
+    def done(self, key: AppKey) -> bool:
+        """Say that the app is no longer worked on; return whether that was urgent."""
+        urgent = self._working.pop(key, False)
         if key in self._ready or key in self._urgent:
             self._notify()
+        return urgent
 
     def close(self) -> None:
         """Cancel all delayed wake-ups, so that no timer outlives the loop."""

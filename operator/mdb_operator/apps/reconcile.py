@@ -53,6 +53,9 @@ __all__ = ["Reconciler"]
 DELETION_RETRY_SECONDS = 10.0
 """How long a deletion that waits for MongoDB goes without another attempt."""
 
+NEW_TROUBLE_SECONDS = 1.0
+"""The longest delay of the first attempts after trouble that should pass."""
+
 _TOLD = frozenset({ConditionType.READY, ConditionType.GRANTS_RESOLVED})
 """The conditions whose transitions are events; the others' are told by `Ready`."""
 
@@ -93,9 +96,11 @@ class Reconciler:
             left_behind = not await self._end_vanished(key)
             app = self._cache.get(key)
             if app is None:
-                self._forget(key)
+                self._forget(key)  # at once: whoever comes meanwhile is woken after it
+                await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
-                return Again(failed=left_behind)
+                return Again(failed=left_behind, transient=left_behind)
+            started = self._database.clock()
             report = Report(app, self._isolation, on_step=self._did)
             with report.line(ConditionType.REGISTERED):
                 claimed = await self._ownership.claim(app)
@@ -112,7 +117,7 @@ class Reconciler:
                 finally:
                     with report.line(ConditionType.READY):
                         await self._write_status(report)
-            again = self._again(report)
+            again = self._again(report, started)
             if left_behind and not again.failed:
                 again = replace(again, failed=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
@@ -187,6 +192,7 @@ class Reconciler:
                 names = await self._access.end_access(app, report)
                 await self._binding.delete_secrets(app, names, report)
                 if names is not None:
+                    await self._database.builds.end(app.key)  # else it makes anew what goes
                     await self._erase(app, report)
             except DatabaseUnavailable as error:
                 if not forced:
@@ -268,6 +274,7 @@ class Reconciler:
                 self._database.gate.require()
                 record = await self._registry.holder(gone.slug)
                 if _is_held_by(record, gone):
+                    await self._database.builds.end(key)
                     await self._database.end_vanished(record)
             except MdbEngineError as error:
                 _log.info(
@@ -335,25 +342,39 @@ class Reconciler:
         ):
             self._database.queue.wake(app.key, urgent=True)
 
-    def _again(self, report: Report) -> Again:
+    def _again(self, report: Report, started: datetime) -> Again:
         """Return when the app is to be looked at next: at the next time that something is due."""
         if report.app.deleting and not report.failures and not report.unsettled:
             return Again()
-        self._remember_what_is_due(report)
+        transient = bool(report.unsettled) or any(
+            one.reason is Reason.DATABASE_UNAVAILABLE for one in report.failures.values()
+        )
+        if transient:
+            # What failed may be a withdrawal, which must not wait until a fight is over.
+            self._database.queue.hold(report.app.key, 0)
+        self._remember_what_is_due(report, started)
         if report.unsettled:
-            return Again(seconds=report.retry_seconds, failed=True, not_before=report.not_before)
+            seconds = report.retry_seconds
+            if 0 < self._unsettled.get(report.app.key, 0) <= UNSETTLED_RUNS:
+                # New trouble may be a withdrawal's; however often something else failed before.
+                seconds = min(seconds or NEW_TROUBLE_SECONDS, NEW_TROUBLE_SECONDS)
+            return Again(seconds, failed=True, transient=True, not_before=report.not_before)
         if report.retry_seconds is not None:
-            return Again(seconds=report.retry_seconds, failed=True)
+            return Again(report.retry_seconds, failed=True, transient=transient)
         return Again(seconds=self._resync())
 
-    def _remember_what_is_due(self, report: Report) -> None:
-        """Have the app looked at when a version of its secret ends or begins, whatever failed."""
+    def _remember_what_is_due(self, report: Report, started: datetime) -> None:
+        """Have the app looked at when a version of its secret ends or begins, whatever failed.
+
+        What was due when the run started was tried in it, and failed, or waits for another to end.
+        """
         if report.secrets is None or report.suspended:
             return
         period = (report.app.spec.get("secret") or {}).get("rotationPeriodSeconds") or 0
         for time in (report.waiting_until, next_due(report.secrets, period)):
-            if time is not None:
-                seconds = (time - self._database.clock()).total_seconds()
+            now = self._database.clock()
+            if time is not None and time > min(started, now):
+                seconds = (time - now).total_seconds()
                 self._database.queue.wake(report.app.key, after=max(0.01, seconds), urgent=True)
 
     def _resync(self) -> float:
@@ -383,6 +404,7 @@ class Reconciler:
         self._unsettled.pop(key, None)
         self._access.forget(key)
         self._binding.forget(key)
+        self._database.queue.forget(key)
 
 
 _WAIT_FOR_NAMES = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})

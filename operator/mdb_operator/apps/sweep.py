@@ -10,8 +10,8 @@ after a consent was withdrawn, and the reader is suspended or fails, so that not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 
 import structlog
 
@@ -50,28 +50,35 @@ class Sweeper:
                 await asyncio.sleep(self._database.resync_seconds)
 
     async def sweep(self) -> None:
-        """Sweep once.
+        """Sweep once; what fails for one app stops nothing of the others.
 
         Raises
         ------
         MdbEngineError
-            If MongoDB cannot be used.
+            If MongoDB cannot be used, or what could not be done for an app.
         KubernetesError
             If the API server cannot say which MdbApps there are.
         """
         self._database.gate.require()
+        failed: list[MdbEngineError] = []
         for record in await self._vanished():
-            await self._database.end_vanished(record)
-            self._metrics.count_write("mongodb", "sweep")
+            self._database.gate.require()
+            with _collected(failed):
+                await self._database.end_vanished(record)
+                self._metrics.count_write("mongodb", "sweep")
         users = self._database.users
         for name in await users.sweep(self._active):
             self._metrics.count_write("mongodb", "sweep")
             _log.warning("Dropped what a deleted app left in MongoDB", user_or_role=name)
         for slug in await self._active():
-            if await users.refresh_roles([slug]):
-                self._metrics.count_write("mongodb", "follow-grants")
-                _log.warning("Brought the role of an app up to its grants", slug=slug)
+            self._database.gate.require()
+            with _collected(failed):
+                if await users.refresh_roles([slug]):
+                    self._metrics.count_write("mongodb", "follow-grants")
+                    _log.warning("Brought the role of an app up to its grants", slug=slug)
         await self._database.registry.trim_audit()
+        if failed:
+            raise failed[0]
 
     async def _vanished(self) -> list[AppRecord]:
         """Return the registrations of MdbApps that are not there any more.
@@ -98,3 +105,11 @@ class Sweeper:
     async def _active(self) -> Collection[str]:
         found = await self._database.registry.all()
         return [app.slug for app in found if app.state is AppState.ACTIVE]
+
+
+@contextmanager
+def _collected(failed: list[MdbEngineError]) -> Iterator[None]:
+    try:
+        yield
+    except MdbEngineError as error:
+        failed.append(error)

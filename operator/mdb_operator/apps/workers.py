@@ -39,6 +39,7 @@ class Again:
     # This run failed: it is repeated, later with each failure in a row, and ``seconds`` bounds the
     # delay from above.
     failed: bool = False
+    transient: bool = False  # for a reason that passes: what was urgent is repeated as that
     not_before: float = 0.0  # bounds it from below, where whoever refused the run said so
 
 
@@ -79,12 +80,12 @@ class Workers:
                 again = await self._reconcile(key)
             except Exception:  # noqa: BLE001 - one app must not stop the others
                 _log.exception("A reconcile failed unexpectedly", namespace=key[0], app=key[1])
-                again = Again(failed=True)
+                again = Again(failed=True, transient=True)
             finally:
-                self._wakeups.done(key)
+                urgent = self._wakeups.done(key)
             delay = self._delay(key, again)
             if delay is not None:
-                self._wakeups.wake(key, after=delay)
+                self._wakeups.wake(key, after=delay, urgent=urgent and again.transient)
 
     def _delay(self, key: AppKey, again: Again) -> float | None:
         if not again.failed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
-from mdb_engine.exceptions import MasterKeyError
+from mdb_engine.exceptions import MasterKeyError, RowDamaged
 from mdb_engine.services.registry import Registry
 
 __all__ = ["KeyCheck"]
@@ -36,7 +36,10 @@ class KeyCheck:
             return
         active, problem = keyring.active_id, None
         for app in await self._registry.all():
-            sealed = await self._registry.secrets.get(app.slug)
+            try:
+                sealed = await self._registry.secrets.get(app.slug)
+            except RowDamaged:
+                continue
             if sealed is None or sealed.current.envelope.key_id != active:
                 continue
             try:

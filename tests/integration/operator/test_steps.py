@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,10 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
 from support.operator_edge import Request, writes
 
+from mdb_engine.constants import MAX_SECRET_VERSIONS
+from mdb_engine.exceptions import VersionConflict
+from mdb_engine.models.app import Owner
+from mdb_operator.apps.binding import SECRET_CONFLICT_RETRY_SECONDS
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
 from mdb_operator.apps.status import Step
@@ -221,6 +226,12 @@ async def lose_the_master_key(_installation: Installation, operator: Operator) -
     operator.factory.context.master_keys.encryption.use(MissingKeyring("lost"))
 
 
+async def damage_its_secret(installation: Installation, _operator: Operator) -> None:
+    installation.mongo["_mdb_engine_app_secrets"].update_one(
+        {"slug": "owner"}, {"$unset": {"previous": ""}}
+    )
+
+
 async def make_an_index_impossible(installation: Installation, operator: Operator) -> None:
     same = {"app_id": "owner", "user": "same"}
     installation.mongo["owner_clicks"].insert_many([{**same}, {**same}])
@@ -244,7 +255,13 @@ UNIQUE = {
 
 
 @pytest.mark.parametrize(
-    "trouble", [lose_the_master_key, make_an_index_impossible, kill_it_after_the_grants]
+    "trouble",
+    [
+        lose_the_master_key,
+        damage_its_secret,
+        make_an_index_impossible,
+        kill_it_after_the_grants,
+    ],
 )
 async def test_a_consent_that_is_withdrawn_ends_in_mongodb_whatever_else_fails(
     installation: Installation,
@@ -280,6 +297,108 @@ async def test_a_consent_that_is_withdrawn_ends_in_mongodb_whatever_else_fails(
         installation.mongo.command("dropAllRolesFromDatabase")
 
 
+async def test_a_rotation_that_waits_for_room_is_not_tried_over_and_over(
+    installation: Installation, start: Start
+) -> None:
+    installation.apply("orders", secret={"rotationPeriodSeconds": 600, "overlapSeconds": 604800})
+    async with start() as operator:
+        queue, clock = operator.controller.database.queue, operator.controller.database.clock
+        for _ in range(MAX_SECRET_VERSIONS + 1):
+            await operator.look(installation.apps, "orders")
+            clock._ahead += timedelta(seconds=700)
+        assert int(installation.app("orders")["status"]["secret"]["version"]) == MAX_SECRET_VERSIONS
+        queue.forget(AppKey(installation.apps, "orders"))
+        await operator.look(installation.apps, "orders")
+        while len(queue):
+            queue.done(await queue.take())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await queue.take()
+
+
+async def test_a_run_that_failed_is_repeated_soon_also_in_a_fight_and_beside_old_trouble(
+    installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(_slug: str) -> None:
+        raise VersionConflict("somebody else was faster")
+
+    key = AppKey(installation.apps, "orders")
+    installation.kubectl("create", "secret", "generic", "orders-mdb")  # somebody else's
+    installation.apply("orders")
+    async with start() as operator:
+        before = await operator.look(*key)
+        assert before is not None
+        assert before.seconds == SECRET_CONFLICT_RETRY_SECONDS
+        queue = operator.controller.database.queue
+        queue.hold(key, 300)
+        monkeypatch.setattr(operator.controller.database.registry, "publish", lost)
+        again = await operator.look(*key)
+        assert again is not None
+        assert again.failed
+        assert again.seconds == 1
+        while len(queue):
+            queue.done(await queue.take())
+        queue.wake(key)
+        async with asyncio.timeout(2):
+            assert await queue.take() == key
+
+
+async def test_a_late_end_of_a_former_app_takes_nothing_from_its_successor(
+    installation: Installation, start: Start
+) -> None:
+    def users() -> list[str]:
+        found = installation.mongo.command("usersInfo")["users"]
+        return [one["user"] for one in found if one["user"].startswith("orders.")]
+
+    installation.apply("orders", collections=[{"name": "c"}])
+    try:
+        async with start("database") as operator:
+            await operator.look(installation.apps, "orders")
+            database = operator.controller.database
+            former = await database.registry.holder("orders")
+            assert former is not None
+            body = installation.app("orders")
+            none = '{"metadata": {"finalizers": null}}'
+            installation.kubectl("patch", "mdbapp", "orders", "--type=merge", "-p", none)
+            installation.kubectl("delete", "mdbapp", "orders")
+            operator.controller.see("DELETED", body)
+            await operator.controller.reconcile(AppKey(installation.apps, "orders"))
+            installation.apply("orders", collections=[{"name": "c"}])
+            await operator.look(installation.apps, "orders")
+            assert users() == ["orders.v2"]
+            await database.end_vanished(former)
+            assert users() == ["orders.v2"]
+    finally:
+        installation.mongo.command("dropAllUsersFromDatabase")
+        installation.mongo.command("dropAllRolesFromDatabase")
+
+
+async def test_a_sweep_that_fails_for_one_app_ends_the_others(
+    installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a-stuck", "b-gone"):
+        installation.apply(name)
+    async with start() as operator:
+        for name in ("a-stuck", "b-gone"):
+            await operator.look(installation.apps, name)
+            none = '{"metadata": {"finalizers": null}}'
+            installation.kubectl("patch", "mdbapp", name, "--type=merge", "-p", none)
+            installation.kubectl("delete", "mdbapp", name)
+        registry = operator.controller.database.registry
+        bury = registry.bury
+
+        async def fail_for_one(slug: str, holder: Owner) -> bool:
+            if slug == "a-stuck":
+                raise VersionConflict("somebody else was faster")
+            return await bury(slug, holder)
+
+        monkeypatch.setattr(registry, "bury", fail_for_one)
+        with pytest.raises(VersionConflict):
+            await operator.controller.sweep()
+        states = {row["slug"]: row["state"] for row in installation.mongo["apps_config"].find()}
+        assert states == {"a-stuck": "active", "b-gone": "tombstone"}
+
+
 async def test_an_app_that_goes_in_the_middle_leaves_no_series(
     installation: Installation, start: Start
 ) -> None:
@@ -294,8 +413,9 @@ async def test_an_app_that_goes_in_the_middle_leaves_no_series(
         assert shown("mdb_operator_apps") == 0
 
 
+@pytest.mark.parametrize("damage", ["another's", "incomplete"])
 async def test_one_damaged_row_keeps_no_other_app_from_being_registered(
-    installation: Installation, start: Start
+    installation: Installation, start: Start, damage: str
 ) -> None:
     for name in ("a-damaged", "b-whole", "c-new"):
         installation.apply(name)
@@ -304,12 +424,17 @@ async def test_one_damaged_row_keeps_no_other_app_from_being_registered(
         await operator.look(installation.apps, "b-whole")
     rows = installation.mongo["_mdb_engine_app_secrets"]
     envelopes = {row["slug"]: row["encrypted_secret"] for row in rows.find()}
-    rows.update_one({"slug": "a-damaged"}, {"$set": {"encrypted_secret": envelopes["b-whole"]}})
+    if damage == "another's":
+        change: dict[str, Any] = {"$set": {"encrypted_secret": envelopes["b-whole"]}}
+    else:
+        change = {"$unset": {"previous": ""}}
+    rows.update_one({"slug": "a-damaged"}, change)
     async with start() as operator:
         for name in envelopes:
             await operator.look(installation.apps, name)
         await operator.look(installation.apps, "c-new")
-    assert installation.condition("a-damaged")["reason"] == "KeyUnavailable"
+    reason = "KeyUnavailable" if damage == "another's" else "DatabaseUnavailable"
+    assert installation.condition("a-damaged")["reason"] == reason
     assert installation.condition("c-new")["reason"] == "Provisioned"
 
 

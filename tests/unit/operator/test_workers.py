@@ -134,3 +134,24 @@ async def test_a_worker_ends_although_what_it_does_swallows_the_cancellation() -
         with contextlib.suppress(asyncio.CancelledError):
             await task
     wakeups.close()
+
+
+async def test_what_was_urgent_and_failed_does_not_wait_behind_the_rest() -> None:
+    busy, repeated, runs = asyncio.Event(), asyncio.Event(), 0
+
+    async def reconcile(key: AppKey) -> Again:
+        nonlocal runs
+        if key != KEY:
+            busy.set()
+            await asyncio.Event().wait()
+        runs += 1
+        if runs == 1:
+            return Again(failed=True, transient=True)
+        repeated.set()
+        return Again()
+
+    async with running(reconcile, count=1) as wakeups:
+        wakeups.wake(AppKey("shop", "slow"))
+        await asyncio.wait_for(busy.wait(), 2)
+        wakeups.wake(KEY, urgent=True)
+        await asyncio.wait_for(repeated.wait(), 5)
