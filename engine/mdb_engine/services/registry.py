@@ -86,6 +86,7 @@ class Registry:
         view = control_view(database)
         secret_store, grant_store = SecretStore(view), GrantStore(view)
         self._apps = AppStore(view)
+        self._secret_rows, self._grant_rows = secret_store, grant_store
         self.secrets = SecretService(secret_store, encryption, clock)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption)
@@ -112,6 +113,15 @@ class Registry:
         To be called from time to time by whoever registers apps.
         """
         return await self._audit.trim()
+
+    async def damaged(self) -> list[str]:
+        """Return which rows cannot be read, as ``collection/_id``: each costs its own app.
+
+        To be called from time to time by whoever registers apps; a damaged row of the grants is
+        written anew when its app is published next.
+        """
+        stores = (self._apps, self._secret_rows, self._grant_rows)
+        return [row for store in stores for row in await store.damaged()]
 
     async def get(self, slug: str) -> AppRecord | None:
         """Return what is registered under a slug, tombstones included, or None."""

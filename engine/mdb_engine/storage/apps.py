@@ -19,7 +19,7 @@ from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.layout import ManagedName
 from mdb_engine.models.naming import app_key
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.storage.base import parsed, parsed_all, translated
+from mdb_engine.storage.base import damaged_rows, parsed, parsed_all, translated
 
 __all__ = ["CLAIMS_INDEX", "AppStore", "ClaimConflictError"]
 
@@ -60,6 +60,10 @@ class AppStore:
     async def get_many(self, slugs: Collection[str]) -> list[AppRecord]:
         """Return the apps that hold these slugs' keys; damaged rows are left out."""
         return await self._find({"_id": {"$in": sorted(set(map(app_key, slugs)))}})
+
+    async def damaged(self) -> list[str]:
+        """Return which registrations cannot be read."""
+        return await damaged_rows(APPS_COLLECTION, self._collection, _record)
 
     async def all(self) -> list[AppRecord]:
         """Return all apps, by key; damaged rows are left out."""

@@ -23,6 +23,7 @@ from mdb_engine.exceptions import (
     DatabaseForbidden,
     DatabaseUnavailable,
     ManifestInvalid,
+    MdbEngineError,
     RowDamaged,
 )
 
@@ -128,6 +129,18 @@ def parsed_all(
         except RowDamaged as error:
             _log.error(error.message)
     return rows
+
+
+async def damaged_rows(name: str, collection: Any, parse: Parse[Row]) -> list[str]:
+    """Return which documents of a collection cannot be read, as ``collection/_id``."""
+    damaged: list[str] = []
+    with translated(f"look through {name}"):
+        async for document in collection.find({}):
+            try:
+                parse(document)
+            except (AttributeError, KeyError, TypeError, ValueError, MdbEngineError):
+                damaged.append(f"{name}/{document.get('_id')}")
+    return damaged
 
 
 def _code_name(error: OperationFailure) -> str:

@@ -16,7 +16,7 @@ from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import GrantMalformed, VersionConflict
 from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.naming import app_key
-from mdb_engine.storage.base import translated
+from mdb_engine.storage.base import damaged_rows, translated
 
 __all__ = ["GrantStore", "grant_from_document"]
 
@@ -65,6 +65,10 @@ class GrantStore:
             result = await self._collection.replace_one(known, document)
         if result.matched_count == 0:
             raise VersionConflict(_changed(grant.slug))
+
+    async def damaged(self) -> list[str]:
+        """Return which rows of grants cannot be read."""
+        return await damaged_rows(GRANTS_COLLECTION, self._collection, grant_from_document)
 
     async def remove(self, slug: str) -> None:
         """Remove an app's grants, if there are any."""

@@ -16,7 +16,7 @@ from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.models.secret import Envelope, Purpose, SealedVersion, SecretRecord
-from mdb_engine.storage.base import parsed, parsed_all, translated
+from mdb_engine.storage.base import damaged_rows, parsed, parsed_all, translated
 
 __all__ = ["SecretStore"]
 
@@ -90,6 +90,10 @@ class SecretStore:
         if result.matched_count == 0:
             raise VersionConflict(f"The secret of app {record.slug!r} was changed meanwhile")
         return _record(document)
+
+    async def damaged(self) -> list[str]:
+        """Return which secrets cannot be read."""
+        return await damaged_rows(SECRETS_COLLECTION, self._collection, _record)
 
     async def remove(self, slug: str) -> None:
         """Destroy an app's credentials, if there are any."""

@@ -77,6 +77,10 @@ class Sweeper:
                     self._metrics.count_write("mongodb", "follow-grants")
                     _log.warning("Brought the role of an app up to its grants", slug=slug)
         await self._database.registry.trim_audit()
+        damaged = await self._database.registry.damaged()
+        self._metrics.damaged_rows.set(len(damaged))
+        for row in damaged:
+            _log.error("A row cannot be read; restore it from a backup", row=row)
         if failed:
             raise failed[0]
 

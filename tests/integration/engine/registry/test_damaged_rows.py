@@ -107,3 +107,17 @@ async def test_a_damaged_grant_is_written_anew(
     assert row["collections"] == ["y"]
     assert row["epoch"] >= 1
     assert registries.versions_accepted("reader") == [1]
+
+
+async def test_every_damaged_row_is_named(registries: Registries, registry: Registry) -> None:
+    for slug in ("whole", "first", "second", "third"):
+        await registry.register(spec(slug, "x"))
+    assert await registry.damaged() == []
+    damage(registries, APPS_COLLECTION, "first", {"$unset": {"incarnation": ""}})
+    damage(registries, SECRETS_COLLECTION, "second", {"$unset": {"version": ""}})
+    damage(registries, GRANTS_COLLECTION, "third", {"$set": {"epoch": "x"}})
+    assert await registry.damaged() == [
+        f"{APPS_COLLECTION}/first",
+        f"{SECRETS_COLLECTION}/second",
+        f"{GRANTS_COLLECTION}/third",
+    ]
