@@ -14,6 +14,7 @@ from uuid import uuid4
 from fastapi import Depends, FastAPI, HTTPException
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.routing import Route
 
 from mdb_engine import MongoDBEngine, ScopedDatabase
 from mdb_engine.dependencies import get_scoped_db
@@ -72,13 +73,13 @@ async def remove(task_id: str, db: Database) -> None:
 @app.get("/api")
 async def api() -> dict[str, Any]:
     """List what this app answers."""
-    paths = app.openapi()["paths"]
     return {
         "app": app.title,
         "endpoints": [
-            {"method": method.upper(), "path": path, "summary": operation["summary"]}
-            for path, operations in paths.items()
-            for method, operation in operations.items()
+            {"method": method, "path": route.path, "summary": route.name.replace("_", " ")}
+            for route in app.routes
+            if isinstance(route, Route) and route.include_in_schema
+            for method in sorted((route.methods or set()) - {"HEAD"})
         ],
     }
 

@@ -10,12 +10,8 @@ __all__ = ["Backoff"]
 class Backoff:
     """Doubles from ``first`` to ``most`` seconds; `reset` starts anew after a success.
 
-    Parameters
-    ----------
-    first
-        The first pause. Short, because most faults are one broken connection.
-    most
-        The longest pause, so how long a fault that is over may go unnoticed.
+    The first is short, because most faults are one broken connection. The longest is how long a
+    fault that is over may go unnoticed.
     """
 
     def __init__(self, first: float = 0.1, most: float = 30.0) -> None:

@@ -324,12 +324,7 @@ def _require_mongodb(uri: str) -> None:
 
 
 def load_config(**overrides: Any) -> Config:
-    """Read the settings from the environment.
-
-    Parameters
-    ----------
-    overrides
-        Settings that win over the environment, by the names of the fields.
+    """Read the settings from the environment; overrides win over it, by the names of the fields.
 
     Raises
     ------

@@ -28,10 +28,7 @@ __all__ = [
 class OperatorError(Exception):
     """The root of all errors that the operator raises on purpose.
 
-    Parameters
-    ----------
-    message
-        What is wrong and what to do about it, free of secrets.
+    The message says what is wrong and what to do about it, free of secrets.
     """
 
     code: ClassVar[str] = "operator_error"
@@ -49,15 +46,7 @@ class ConfigurationInvalid(OperatorError):
 
 
 class DatabaseHeld(OperatorError):
-    """Another installation manages the database; this one must not write to it.
-
-    Parameters
-    ----------
-    message
-        Who does, and what to do.
-    holder
-        Who does.
-    """
+    """Another installation manages the database; this one must not write to it."""
 
     code = "database_held"
 
@@ -67,24 +56,14 @@ class DatabaseHeld(OperatorError):
 
 
 class KubernetesError(OperatorError):
-    """The API server refused a request for a reason that no other class names.
-
-    Parameters
-    ----------
-    message
-        What was asked for and why it was refused.
-    status
-        The HTTP status, 0 when there was no answer.
-    retry_after
-        Seconds that the server asked to wait, None when it did not.
-    """
+    """The API server refused a request for a reason that no other class names."""
 
     code = "kubernetes_error"
 
     def __init__(self, message: str, *, status: int = 0, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.status = status
-        self.retry_after = retry_after
+        self.status = status  # HTTP's; 0 when there was no answer
+        self.retry_after = retry_after  # seconds that the server asked to wait
 
 
 class NotFound(KubernetesError):

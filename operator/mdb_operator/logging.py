@@ -62,12 +62,7 @@ def redact_event(
 def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
     """Send everything that is logged in this process to one stream, as JSON.
 
-    Parameters
-    ----------
-    level
-        The least level: debug, info, warning or error.
-    stream
-        Where to; standard error by default, so that standard output stays the commands' own.
+    By default it is standard error, so that standard output stays the commands' own.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -124,14 +119,7 @@ def _unless_readable(found: re.Match[str]) -> str:
 def redact_value(value: Any, *, name: str = "", depth: int = 0) -> Any:
     """Return the value with every string redacted, and whole values of sensitive names.
 
-    Parameters
-    ----------
-    value
-        Anything that may stand in a log record.
-    name
-        The field that holds it; one that says *password* hides its value whatever its shape.
-    depth
-        How deep in the record it stands.
+    A name that says *password* hides its value whatever its shape.
     """
     if name and _SENSITIVE_NAME.search(name) and not isinstance(value, bool | int | float | None):
         return REDACTED

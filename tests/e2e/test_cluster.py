@@ -9,6 +9,7 @@ import subprocess
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -71,9 +72,20 @@ def shop(cluster: Cluster) -> Iterator[Shop]:
         shop = Shop(cluster, name)
         shop.kubectl("apply", "-f", "-", manifest=manifest)
         shop.kubectl("wait", "--for=condition=Ready", "--timeout=50s", "pod/server", "pod/client")
+        # A Service leads to a pod a moment after that is ready.
+        wait_until(
+            partial(_reaches, shop), deadline=10, message="the client reaches the ready server"
+        )
         yield shop
     finally:
         cluster.api.delete("Namespace", name)
+
+
+def _reaches(shop: Shop) -> bool:
+    try:
+        return bool(shop.fetch("server"))
+    except CommandError:
+        return False
 
 
 def test_a_pod_serves_its_secret_to_another_pod_by_the_services_name(shop: Shop) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.docker import PYTHON, Docker
+from support.docker import MONGO, PYTHON, Docker
 from support.newcomer import ROOT, Newcomer, arrive, commands_of
 
 from devcluster.mongod_binary import find_mongod
@@ -24,6 +24,8 @@ COUNT = "curl http://127.0.0.1:8001/analytics"
 @pytest.fixture
 def somebody(docker: Docker, tmp_path: Path) -> Iterator[Newcomer]:
     """Give somebody with Docker; their containers go at the end, whatever has happened."""
+    docker.provide(PYTHON)
+    docker.provide(MONGO)
     somebody = arrive(
         tmp_path,
         # Under a name of its own: what somebody runs already is left alone.
@@ -80,6 +82,7 @@ def test_every_dockerfile_is_listed() -> None:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_docker_builds_an_image_that_works(docker: Docker, dockerfile: str) -> None:
+    docker.provide(PYTHON)
     tag = f"localhost/test-build:{secrets.token_hex(4)}"
     context = ROOT if "tests/" not in dockerfile else (ROOT / dockerfile).parent
     if "mongod" in dockerfile:

@@ -11,8 +11,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,13 @@ IMAGES = Path(__file__).parents[1] / "journeys" / "images"
 """The Dockerfiles of what is made here."""
 
 PYTHON, MONGO = "python:3.11-slim-bookworm", "mongo:8"
+
+
+START = """
+from devcluster.engine import own
+from devcluster.progress import Progress
+own.up(Progress(), keep=False)
+"""
 
 
 @dataclass(frozen=True)
@@ -62,17 +70,16 @@ class Docker:
         """Return a command that runs another where ports of containers are on localhost."""
         return own.inside(command) if self.owned else command
 
-    def provide_images(self) -> None:
-        """See to it that the engine has the images that documents and Dockerfiles name."""
-        for name, prepare in {PYTHON: _python_context, MONGO: _mongo_context}.items():
-            if self._try("image", "inspect", name).returncode == 0:
-                continue
-            pulled = self._try("pull", "--quiet", name)
-            if pulled.returncode == 0:
-                continue
-            if not self.owned:
-                cannot_test(f"{name} cannot be pulled: {pulled.stderr.strip()}")
-            self._make(name, prepare)
+    def provide(self, name: str) -> None:
+        """See to it that the engine has an image that documents and Dockerfiles name."""
+        if self._try("image", "inspect", name).returncode == 0:
+            return
+        pulled = self._try("pull", "--quiet", name)
+        if pulled.returncode == 0:
+            return
+        if not self.owned:
+            cannot_test(f"{name} cannot be pulled: {pulled.stderr.strip()}")
+        self._make(name)
 
     def forget_images(self) -> None:
         """Take the known names off what was made here."""
@@ -80,13 +87,13 @@ class Docker:
             if self.owned and self._made(name):
                 self._try("rmi", name)
 
-    def _make(self, name: str, prepare: Callable[[Path], None]) -> None:
+    def _make(self, name: str) -> None:
         made = self._made(name)
         if self._try("image", "inspect", made).returncode != 0:
             builder = BuildahBuilder(ensure_base(Progress()))
             with tempfile.TemporaryDirectory(dir=cache_dir()) as directory:
                 context = Path(directory)
-                prepare(context)
+                (_python_context if name == PYTHON else _mongo_context)(context)
                 dockerfile = IMAGES / name.partition(":")[0] / "Dockerfile"
                 builder.build(ImageSpec(tag=made, context=context, dockerfile=dockerfile))
                 builder.save(made, context / "image.tar")
@@ -116,7 +123,7 @@ class Docker:
 
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """Give an engine with Compose and the images."""
+    """Give an engine with Compose."""
     progress = Progress()
     if detect.docker_answers():
         settings, client = {}, Path(shutil.which("docker") or "docker")
@@ -125,7 +132,8 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         reason = own.why_not()
         if reason:
             cannot_test(f"no Docker engine: {reason}")
-        own.up(progress, keep=False)
+        # Another process, since this one would be told of what it leaves running.
+        subprocess.run([sys.executable, "-c", START], check=True)
         owned, settings = True, own.environment()
         client = Path(settings.pop("PATH").partition(os.pathsep)[0]) / "docker"
     docker = Docker(owned, settings, client)
@@ -137,7 +145,6 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
         )
         docker = Docker(owned, {**settings, "DOCKER_CONFIG": str(plugins.parent)}, client)
     with own.using():
-        docker.provide_images()
         yield docker
         docker.forget_images()
     if owned:

@@ -25,7 +25,8 @@ from pymongo.uri_parser import parse_uri
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_operator.constants import SECRET_TYPE
-from mdb_operator.kubernetes.client import MDBAPPS, KubeClient
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.resources import MDBAPPS
 from mdb_operator.process.metrics import WRITE_VERBS
 from support.api import token_kubeconfig
 from support.clusters import Cluster, provide_crd

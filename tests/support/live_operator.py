@@ -16,8 +16,8 @@ from pymongo.uri_parser import parse_uri
 from mdb_operator.apps.controller import Controller
 from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
-from mdb_operator.kubernetes.client import MDBAPPS, KubeClient
-from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.resources import MDBAPPS, AppKey
 from mdb_operator.process.context import MONGO_OPTIONS, open_context
 from mdb_operator.process.factory import Factory
 from support.faults import Faults, MongoProxy

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
+from starlette.routing import Route
 
 __all__ = ["BODY_BYTES", "QUIET", "WithoutProbes", "furnish"]
 
@@ -84,9 +85,10 @@ def furnish(app: FastAPI, directory: Path) -> Jinja2Templates:
         return {
             "app": app.title,
             "endpoints": [
-                {"method": method.upper(), "path": path, "summary": operation["summary"]}
-                for path, operations in app.openapi()["paths"].items()
-                for method, operation in operations.items()
+                {"method": method, "path": route.path, "summary": route.name.replace("_", " ")}
+                for route in app.routes
+                if isinstance(route, Route) and route.include_in_schema
+                for method in sorted((route.methods or set()) - {"HEAD"})
             ],
         }
 

@@ -11,17 +11,15 @@ from functools import partial
 from typing import Any
 
 from mdb_engine.exceptions import CollectionTaken, OutdatedGeneration, SlugTaken
-from mdb_engine.models.app import AppRecord, AppState, Owner
+from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretRecord
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.failures import Failure
 from mdb_operator.apps.requests import asked_revocation, due_rotation
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
 from mdb_operator.constants import FINALIZER
-from mdb_operator.exceptions import Forbidden
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import AppKey
 
@@ -29,28 +27,16 @@ __all__ = ["Access"]
 
 
 class Access:
-    """Gives apps what they may use, and takes it from them.
-
-    Parameters
-    ----------
-    database
-        The database that their data is in.
-    mdbapps
-        The MdbApps of the API server.
-    isolation
-        Which wall is built in MongoDB.
-    absorb
-        Told the object before and after a write of ours.
-    wake_related
-        Has the apps looked at that a change of this one is about.
-    """
+    """Gives apps what they may use, and takes it from them."""
 
     def __init__(
         self,
         database: SharedDatabase,
         mdbapps: MdbAppStore,
         isolation: Isolation,
+        # Told the object before and after a write of ours.
         absorb: Callable[[MdbAppResource, Mapping[str, Any]], None],
+        # Has the apps looked at that a change of this one is about.
         wake_related: Callable[[MdbAppResource], None],
     ) -> None:
         self._database = database
@@ -85,7 +71,7 @@ class Access:
         try:
             record = await self._claim_spec(app, spec)
         except SlugTaken:
-            if before is None or not await self._vanished(before.owner):
+            if before is None or not await self._mdbapps.has_vanished(before.owner):
                 raise
             await self._database.end_vanished(before)
             record = await self._claim_spec(app, spec)
@@ -95,11 +81,9 @@ class Access:
             # What it had stays its own; above all what it withdraws must not wait for a name.
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.COLLECTION_TAKEN,
-                    f"{error.message}. Until then the collections are those of before; rename the"
-                    " collection in spec.collections.",
-                ),
+                Reason.COLLECTION_TAKEN,
+                f"{error.message}. Until then the collections are those of before; rename the"
+                " collection in spec.collections.",
             )
             kept = spec.model_copy(update={"collections": before.spec.collections})
             record = await self._claim_spec(app, kept)
@@ -122,16 +106,6 @@ class Access:
             return await self._registry.claim(
                 spec, app.owner, generation=app.generation, restored=True
             )
-
-    async def _vanished(self, owner: Owner) -> bool:
-        """Tell whether the MdbApp that holds a slug is gone, without having been deregistered."""
-        if owner.is_standalone:
-            return False  # which no API server knows
-        try:
-            obj = await self._mdbapps.get(owner.namespace, owner.name)
-        except Forbidden:
-            return False  # another operator's namespace
-        return obj is None or obj["metadata"]["uid"] != owner.uid
 
     async def ensure_secret(
         self, record: AppRecord, asked: Mapping[str, str], report: Report

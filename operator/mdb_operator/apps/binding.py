@@ -10,7 +10,6 @@ from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.apps.conditions import ConditionType, Reason, format_time
 from mdb_operator.apps.contention import Contention
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.failures import Failure
 from mdb_operator.apps.projection import Address, projected_data
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
@@ -39,19 +38,7 @@ _NOT_PROJECTED = {
 
 
 class Binding:
-    """Projects Secrets and restarts what cannot read them again.
-
-    Parameters
-    ----------
-    database
-        The database that the apps' data is in.
-    secrets, restarter
-        What is written in the API server.
-    address
-        Where apps reach MongoDB.
-    certificates
-        Returns those that apps are given for TLS to MongoDB.
-    """
+    """Projects Secrets and restarts what cannot read them again."""
 
     def __init__(
         self,
@@ -59,7 +46,7 @@ class Binding:
         secrets: SecretStore,
         restarter: WorkloadRestarter,
         address: Address,
-        certificates: Callable[[], Certificates],
+        certificates: Callable[[], Certificates],  # those of apps for TLS
     ) -> None:
         self._database = database
         self._secrets = secrets
@@ -79,11 +66,9 @@ class Binding:
             report.unbound = True
             report.fail(
                 ConditionType.SECRET_PROJECTED,
-                Failure(
-                    Reason.SECRET_CONFLICT,
-                    f"Secret {app.secret_name} {_NOT_PROJECTED[result]}",
-                    retry_seconds=SECRET_CONFLICT_RETRY_SECONDS,
-                ),
+                Reason.SECRET_CONFLICT,
+                f"Secret {app.secret_name} {_NOT_PROJECTED[result]}",
+                retry_seconds=SECRET_CONFLICT_RETRY_SECONDS,
             )
             return
         report.did(Step.PROJECT, wrote=result is not Projection.UNCHANGED)
@@ -113,14 +98,12 @@ class Binding:
             self._database.queue.hold(app.key, pause)
             report.fail(
                 ConditionType.SECRET_PROJECTED,
-                Failure(
-                    Reason.CONTENDED,
-                    f"Secret {app.secret_name} was put back several times in a row: something else"
-                    " keeps changing or deleting it. It is repaired more rarely now; find out who"
-                    " writes it (kubectl get secret --show-managed-fields), a webhook or a tool"
-                    " that syncs Secrets for example.",
-                    retry_seconds=pause,
-                ),
+                Reason.CONTENDED,
+                f"Secret {app.secret_name} was put back several times in a row: something else"
+                " keeps changing or deleting it. It is repaired more rarely now; find out who"
+                " writes it (kubectl get secret --show-managed-fields), a webhook or a tool"
+                " that syncs Secrets for example.",
+                retry_seconds=pause,
             )
 
     async def _delete_former_secrets(
@@ -166,11 +149,9 @@ class Binding:
         if failed:
             report.fail(
                 ConditionType.WORKLOADS_RESTARTED,
-                Failure(
-                    Reason.RESTART_FAILED,
-                    f"Not restarted in {app.key.namespace}: {', '.join(failed)}. Correct"
-                    " spec.restart, or restart them by hand after a rotation.",
-                ),
+                Reason.RESTART_FAILED,
+                f"Not restarted in {app.key.namespace}: {', '.join(failed)}. Correct"
+                " spec.restart, or restart them by hand after a rotation.",
             )
             return
         text = "Every workload of spec.restart has the current version of the secret."

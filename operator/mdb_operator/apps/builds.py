@@ -28,43 +28,21 @@ all of them hang two thirds are left for what must not wait."""
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What became of an app's collections and indexes.
-
-    Parameters
-    ----------
-    wrote
-        Whether something was written.
-    record
-        The registration as it is now.
-    conflicts
-        What could not be made, and why.
-    """
+    """What became of an app's collections and indexes."""
 
     wrote: bool
-    record: AppRecord
-    conflicts: tuple[LayoutConflict, ...] = ()
+    record: AppRecord  # the registration as it is now
+    conflicts: tuple[LayoutConflict, ...] = ()  # what could not be made, and why
 
 
 @dataclass(slots=True)
 class _Build:
-    """A build of one registration.
+    """A build of one registration."""
 
-    Parameters
-    ----------
-    record
-        What it was begun for.
-    started
-        When.
-    task
-        The work.
-    awaited
-        Whether a worker still waits for its end.
-    """
-
-    record: AppRecord
+    record: AppRecord  # what it was begun for
     started: datetime
     task: asyncio.Task[Built]
-    awaited: bool = True
+    awaited: bool = True  # whether a worker still waits for its end
 
     def is_for(self, record: AppRecord) -> bool:
         """Whether it makes what this registration asks for, and not a former one or its spec."""
@@ -73,17 +51,7 @@ class _Build:
 
 
 class Builds:
-    """Builds, one at a time for each app.
-
-    Parameters
-    ----------
-    build
-        Makes collections and indexes what the registration says.
-    on_end
-        Told which app's build ended that nobody waited for.
-    clock
-        The time.
-    """
+    """Builds, one at a time for each app; `on_end` is told of one that nobody waited for."""
 
     def __init__(
         self,

@@ -82,7 +82,7 @@ class MdbAppCache:
         waiting = self._gone.get(key)
         return waiting[0] if waiting else None
 
-    def buried(self, resource: MdbAppResource) -> None:
+    def forget(self, resource: MdbAppResource) -> None:
         """Forget a deleted MdbApp for good."""
         left = [one for one in self._gone.get(resource.key, []) if one.uid != resource.uid]
         if left:

@@ -77,30 +77,14 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One statement about an MdbApp.
-
-    Parameters
-    ----------
-    type
-        What it is about.
-    status
-        Whether it holds; ``Unknown`` where it could not be found out.
-    reason
-        Why, as one word of the closed list.
-    message
-        What is so and, where something is to be done, what to do next. Free of secrets.
-    observed_generation
-        The generation of the MdbApp that was looked at.
-    last_transition
-        When ``status`` last changed (UTC, whole seconds), or None before it was ever written.
-    """
+    """One statement about an MdbApp."""
 
     type: ConditionType
-    status: ConditionStatus
+    status: ConditionStatus  # ``Unknown`` where it could not be found out
     reason: Reason
-    message: str
+    message: str  # what is so and, where something is to be done, what to do next; free of secrets
     observed_generation: int
-    last_transition: datetime | None = None
+    last_transition: datetime | None = None  # when ``status`` last changed (UTC, whole seconds)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the condition as it stands in the resource's status."""
@@ -129,20 +113,8 @@ def merge_conditions(
 ) -> list[dict[str, Any]]:
     """Return the conditions to store, with transition times kept where the status did not change.
 
-    Parameters
-    ----------
-    old
-        The conditions that stand in the resource's status.
-    new
-        What holds now.
-    now
-        The time of those that changed.
-
-    Returns
-    -------
-    list of dict
-        In the order of `CONDITION_ORDER`. Equal to ``old`` if nothing changed, so that comparing
-        the two tells whether to write. Types that are not in ``new`` are dropped.
+    They stand in the order of `CONDITION_ORDER` and are equal to ``old`` if nothing changed, so
+    that comparing the two tells whether to write. Types that are not in ``new`` are dropped.
     """
     before = {condition.get("type"): condition for condition in old}
     merged = []

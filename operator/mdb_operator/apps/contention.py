@@ -30,13 +30,7 @@ SHARED_SECONDS = 0.2
 
 
 class Contention:
-    """Counts repairs in a row, by app.
-
-    Parameters
-    ----------
-    clock
-        A monotonic clock in seconds.
-    """
+    """Counts repairs in a row, by app; the clock is monotonic and in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock

@@ -24,6 +24,7 @@ from mdb_operator.apps.relist import Relist
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
+from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
 from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
@@ -36,15 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Controller:
-    """Handles the MdbApps of one installation.
-
-    Parameters
-    ----------
-    factory
-        Makes stores and services.
-    on_step
-        Told after every step that was done, with whether it wrote something.
-    """
+    """Handles the MdbApps of one installation."""
 
     def __init__(self, factory: Factory, on_step: StepObserver | None = None) -> None:
         context, config = factory.context, factory.context.config
@@ -143,7 +136,7 @@ class Controller:
         """Work until cancelled; `wait_for_database` comes before, and calls of `see` meanwhile."""
         context = self._context
         context.master_keys.on_change = self._keys_changed
-        workers = self.database.workers(self.reconcile, context.config.concurrency)
+        workers = Workers(self._queue, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(
             self._projected, self._secret_changed, self._has_app
         )
@@ -154,13 +147,12 @@ class Controller:
             await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
                 for work in (
-                    *(
-                        workers.run(),
-                        self.gate.run(),
-                        self.database.rewrapper.run(),
-                        self._sweeper.run(),
-                    ),
-                    *(self._relist.run(), self._report()),
+                    workers.run(),
+                    self.gate.run(),
+                    self.database.rewrapper.run(),
+                    self._sweeper.run(),
+                    self._relist.run(),
+                    self._report(),
                     *(watcher.run() for watcher in watchers),
                 ):
                     group.create_task(work)

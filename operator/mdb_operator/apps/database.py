@@ -6,7 +6,7 @@ installation has one for now; with several, one that is down would hold up nobod
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import structlog
 
@@ -15,10 +15,8 @@ from mdb_engine.services.database_users import DatabaseUserService
 from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps
-from mdb_operator.apps.workers import Again, Workers
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
-from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -32,39 +30,7 @@ _log = structlog.get_logger(__name__)
 class SharedDatabase:
     """A database, its registry and users, and the work that waits for it.
 
-    Parameters
-    ----------
-    factory
-        Makes stores and services.
-    guard
-        Keeps it to one installation.
-    on_change
-        Told whether MongoDB is up, whenever that changed or the database is another.
-    wake_all
-        Has every app looked at.
-
-    Attributes
-    ----------
-    gate
-        Whether it can be used.
-    clock
-        The time by its own clock.
-    registry
-        Who holds what in it.
-    users
-        The apps' users and roles.
-    keys
-        Whether the active master key is the one that sealed what is in it.
-    builds
-        The collections and indexes that are being made.
-    apps
-        The MdbApps whose data is in it.
-    queue
-        Those of them that have to be looked at.
-    resync_seconds
-        After how long an app is looked at although nothing happened.
-    rewrapper
-        Follows a change of the master key.
+    `on_change` is told whether MongoDB is up, whenever that changed or the database is another.
     """
 
     def __init__(
@@ -82,22 +48,21 @@ class SharedDatabase:
             factory.ping_anew,
             guard.require,
         )
-        self.clock = self.gate.clock
+        self.clock = self.gate.clock  # the time by MongoDB's own clock
         self.registry = factory.registry(self.clock)
         service = DatabaseUserService(context.database)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
+        # Whether the active key is the one that sealed what is in it.
         self.keys = KeyCheck(self.registry, context.master_keys.encryption)
-        self.apps = MdbAppCache()
-        self.queue = WakeUps()
+        self.apps = MdbAppCache()  # those whose data is in it
+        self.queue = WakeUps()  # those of them that have to be looked at
+        # Until a look although nothing happened.
         self.resync_seconds = context.config.resync_seconds
+        # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
-
-    def workers(self, reconcile: Callable[[AppKey], Awaitable[Again]], count: int) -> Workers:
-        """Return the workers of its queue."""
-        return Workers(self.queue, reconcile, count=count)
 
     async def end_vanished(self, record: AppRecord) -> None:
         """End a registration whose MdbApp is gone without having been deregistered.

@@ -8,7 +8,7 @@ and no condition pretends to know what it means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mdb_engine.exceptions import (
     CollectionTaken,
@@ -27,102 +27,65 @@ __all__ = ["Failure", "failure_for"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a line of a reconcile could not be done.
-
-    Parameters
-    ----------
-    reason
-        Why, of the closed list.
-    message
-        What is wrong and what to do about it, free of secrets.
-    status
-        ``Unknown`` where it could not be found out whether the condition holds.
-    retry_seconds
-        The longest delay until the next attempt; None where trying again by itself cannot help,
-        and a change will wake the app up.
-    """
+    """Why a line of a reconcile could not be done."""
 
     reason: Reason
-    message: str
+    message: str  # what is wrong and what to do about it, free of secrets
+    # ``Unknown`` where it could not be found out whether it holds.
     status: ConditionStatus = "False"
+    # The longest delay until the next attempt; None where trying again by itself cannot help, and a
+    # change will wake the app up.
     retry_seconds: float | None = None
 
 
-_TABLE: tuple[tuple[type[Exception], Failure], ...] = (
-    (
-        SlugTaken,
-        Failure(
-            Reason.SLUG_TAKEN,
-            "Nothing was written. Create an MdbApp with another slug, or have the holder deleted or"
-            " the slug released (kubectl mdb release).",
-        ),
+_TABLE: dict[type[Exception], Failure] = {
+    SlugTaken: Failure(
+        Reason.SLUG_TAKEN,
+        "Nothing was written. Create an MdbApp with another slug, or have the holder deleted or"
+        " the slug released (kubectl mdb release).",
     ),
-    (
-        CollectionTaken,
-        Failure(Reason.COLLECTION_TAKEN, "Rename the collection in spec.collections."),
+    CollectionTaken: Failure(Reason.COLLECTION_TAKEN, "Rename the collection in spec.collections."),
+    # The API server refuses such a manifest; one that was stored before the rule is told so.
+    ManifestInvalid: Failure(Reason.COLLECTION_TAKEN, "Correct the spec; nothing was written."),
+    MasterKeyError: Failure(
+        Reason.KEY_UNAVAILABLE,
+        "Put the key back into the master key Secret of the operator's namespace; nothing was"
+        " overwritten.",
+        retry_seconds=15,
     ),
-    (
-        ManifestInvalid,
-        # The API server refuses such a manifest; one that was stored before the rule is told so.
-        Failure(Reason.COLLECTION_TAKEN, "Correct the spec; nothing was written."),
+    DatabaseForbidden: Failure(
+        Reason.DATABASE_UNAVAILABLE,
+        "It is tried again by itself; check the operator's MongoDB user, its password and its"
+        " role (mdb-operator mongodb-role).",
+        status="Unknown",
+        retry_seconds=10,
     ),
-    (
-        MasterKeyError,
-        Failure(
-            Reason.KEY_UNAVAILABLE,
-            "Put the key back into the master key Secret of the operator's namespace; nothing was"
-            " overwritten.",
-            retry_seconds=15,
-        ),
+    DatabaseUnavailable: Failure(
+        Reason.DATABASE_UNAVAILABLE,
+        "It is tried again by itself; check that MongoDB runs and that the operator may reach it.",
+        status="Unknown",
+        retry_seconds=10,
     ),
-    (
-        DatabaseForbidden,
-        Failure(
-            Reason.DATABASE_UNAVAILABLE,
-            "It is tried again by itself; check the operator's MongoDB user, its password and its"
-            " role (mdb-operator mongodb-role).",
-            status="Unknown",
-            retry_seconds=10,
-        ),
+    Forbidden: Failure(
+        Reason.SECRET_CONFLICT,
+        "The API server does not let the operator write here; check its RBAC and whether the"
+        " namespace is being deleted.",
+        retry_seconds=15,
     ),
-    (
-        DatabaseUnavailable,
-        Failure(
-            Reason.DATABASE_UNAVAILABLE,
-            "It is tried again by itself; check that MongoDB runs and that the operator may reach"
-            " it.",
-            status="Unknown",
-            retry_seconds=10,
-        ),
+    Invalid: Failure(
+        Reason.SECRET_CONFLICT,
+        "The API server refuses the object; correct the spec, or what refuses it.",
+        retry_seconds=60,
     ),
-    (
-        Forbidden,
-        Failure(
-            Reason.SECRET_CONFLICT,
-            "The API server does not let the operator write here; check its RBAC and whether the"
-            " namespace is being deleted.",
-            retry_seconds=15,
-        ),
-    ),
-    (
-        Invalid,
-        Failure(
-            Reason.SECRET_CONFLICT,
-            "The API server refuses the object; correct the spec, or what refuses it.",
-            retry_seconds=60,
-        ),
-    ),
-)
+}
 """By class, the first that fits: why, and what to do next; the error says what is wrong."""
 
 
 def failure_for(error: Exception) -> Failure | None:
     """Return what a person is told of an error, or None for one that means nothing to them."""
-    for kind, row in _TABLE:
+    for kind, row in _TABLE.items():
         if isinstance(error, kind):
-            return Failure(
-                row.reason, f"{sentence(error)} {row.message}", row.status, row.retry_seconds
-            )
+            return replace(row, message=f"{sentence(error)} {row.message}")
     return None
 
 

@@ -42,31 +42,17 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """An app that this installation handles.
+    """An app that this installation handles."""
 
-    Parameters
-    ----------
-    claim
-        Whether it is to be claimed first: nobody has it, or one did whose database is ours now.
-    """
-
-    claim: bool = False
+    claim: bool = False  # to be done first: nobody has it, or one did whose database is ours now
 
 
 @dataclass(frozen=True, slots=True)
 class Others:
-    """An app that this installation leaves alone.
+    """An app that this installation leaves alone."""
 
-    Parameters
-    ----------
-    release
-        Whether it had the app until the class changed, and has to end access and claim.
-    rival
-        The installation of the same class that handles it, if that is why.
-    """
-
-    release: bool = False
-    rival: str | None = None
+    release: bool = False  # it had the app until the class changed, and has to end access and claim
+    rival: str | None = None  # the installation of the same class that handles it, if that is why
 
 
 def handled_by(
@@ -74,16 +60,8 @@ def handled_by(
 ) -> Ours | Others:
     """Return whose an app is.
 
-    Parameters
-    ----------
-    app
-        As it was read.
-    operator_class
-        Which class this installation serves.
-    identity
-        Which installation it is; None where it cannot tell, and so claims nothing.
-    formers
-        The installations that its database was adopted from.
+    An installation without an identity cannot tell which it is, and so claims nothing. The formers
+    are those that its database was adopted from.
     """
     holder = app.installation
     had = holder is not None and holder in {identity, *formers}
@@ -105,21 +83,7 @@ class _Rival:
 
 
 class Ownership:
-    """Claims the apps of this installation and knows those of others.
-
-    Parameters
-    ----------
-    operator_class
-        Which class this installation serves.
-    guard
-        Knows which installation this is, and whose database it has.
-    mdbapps
-        Where a claim is written.
-    cache
-        The apps of this installation; those of others leave it.
-    events, metrics
-        Where a rival is told of.
-    """
+    """Claims the apps of this installation and knows those of others."""
 
     def __init__(
         self,
@@ -127,7 +91,7 @@ class Ownership:
         operator_class: str,
         guard: InstallationGuard,
         mdbapps: MdbAppStore,
-        cache: MdbAppCache,
+        cache: MdbAppCache,  # the apps of this installation; those of others leave it
         events: EventRecorder,
         metrics: Metrics,
     ) -> None:

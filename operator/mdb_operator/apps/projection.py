@@ -35,36 +35,19 @@ FILE_OPTIONS = frozenset(
 LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
 """Options of a URI that say how the operator logs in; its apps do it by password."""
 
-
 NO_CERTIFICATES = Certificates()
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where apps reach MongoDB, and as whom where they share a user.
+    """Where apps reach MongoDB, and as whom where they share a user."""
 
-    Parameters
-    ----------
-    scheme
-        ``mongodb`` or ``mongodb+srv``.
-    hosts
-        Hosts with ports, separated by commas.
-    options
-        Options of the URI, without ``authSource``.
-    database
-        The database that the apps share.
-    isolation
-        Whether each app has a user of its own.
-    username, password, auth_source
-        The shared user, empty where there is none.
-    """
-
-    scheme: str
-    hosts: str
-    options: tuple[tuple[str, str], ...]
+    scheme: str  # ``mongodb`` or ``mongodb+srv``
+    hosts: str  # with ports, separated by commas
+    options: tuple[tuple[str, str], ...]  # without ``authSource``
     database: str
     isolation: Isolation
-    username: str = ""
+    username: str = ""  # the shared user, empty where there is none
     password: SecretStr = field(default=SecretStr(""))
     auth_source: str = ""
 

@@ -51,15 +51,9 @@ class WakeUps:
     def wake(self, key: AppKey, *, after: float = 0, urgent: bool = False) -> None:
         """Have the app looked at, at once or in some seconds.
 
-        Parameters
-        ----------
-        key
-            The app.
-        after
-            Seconds from now. Of several delayed wake-ups of one app in one lane the earliest
-            counts, and an immediate one does not cancel them: a rotation stays due.
-        urgent
-            Whether it may overtake the others, and what `hold` holds back.
+        Of several delayed wake-ups of one app in one lane the earliest counts, and an immediate one
+        does not cancel them: a rotation stays due. An urgent one may overtake the others, and what
+        `hold` holds back.
         """
         if after <= 0:
             after = self._pause(key, urgent=urgent)
@@ -96,10 +90,7 @@ class WakeUps:
     async def take(self, *, only_urgent: bool = False) -> AppKey:
         """Wait for the next app that nobody works on; call `done` with it afterwards.
 
-        Parameters
-        ----------
-        only_urgent
-            Leave the other lane to others, so that somebody is free whatever that one holds.
+        ``only_urgent`` leaves the other lane to others, so that somebody is free whatever it holds.
         """
         lanes = (self._urgent,) if only_urgent else (self._urgent, self._ready)
         notice = asyncio.Event()

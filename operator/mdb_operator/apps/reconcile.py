@@ -20,10 +20,7 @@ from typing import Any, TypeGuard
 
 import structlog
 
-from mdb_engine.exceptions import (
-    DatabaseUnavailable,
-    MdbEngineError,
-)
+from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_engine.models.app import AppRecord, AppState
 from mdb_engine.models.secret import RevealedSecrets
 from mdb_engine.models.spec import MdbAppSpec
@@ -38,7 +35,6 @@ from mdb_operator.apps.conditions import (
     transitions,
 )
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.failures import Failure
 from mdb_operator.apps.ownership import Others, Ownership
 from mdb_operator.apps.requests import next_due, requests
 from mdb_operator.apps.resource import MdbAppResource
@@ -67,25 +63,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reconciler:
-    """Reconciles the MdbApps of one database.
-
-    Parameters
-    ----------
-    database
-        The database that their data is in.
-    ownership
-        Which of them are this installation's.
-    binding
-        What projects their Secrets.
-    mdbapps, events
-        What is written in the API server besides.
-    isolation
-        Which wall is built in MongoDB.
-    metrics
-        Where it is counted.
-    observer
-        Told after every step.
-    """
+    """Reconciles the MdbApps of one database."""
 
     def __init__(
         self,
@@ -138,14 +116,12 @@ class Reconciler:
                     await work(report.app, report)
                 finally:
                     with report.line(ConditionType.READY):
-                        await self._tell(report)
+                        await self._write_status(report)
             again = self._again(report, started)
             if left_behind and not again.failed:
-                again = replace(again, failed=True)
+                again = replace(again, failed=True, transient=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
             return again
-
-    # --- the story
 
     async def _provision(self, app: MdbAppResource, report: Report) -> None:
         """Give an app what it asks for, and take from it what it may not have any more."""
@@ -222,14 +198,12 @@ class Reconciler:
                 if not forced:
                     report.fail(
                         ConditionType.REGISTERED,
-                        Failure(
-                            Reason.DELETING,
-                            f"The deletion waits for MongoDB: {error.message.rstrip('.')}. It goes"
-                            " on by itself. To finish it without revoking the app's access in"
-                            f' MongoDB set the annotation {ANNOTATION_FORCE_DELETE}: "true".',
-                            status="Unknown",
-                            retry_seconds=DELETION_RETRY_SECONDS,
-                        ),
+                        Reason.DELETING,
+                        f"The deletion waits for MongoDB: {error.message.rstrip('.')}. It goes"
+                        " on by itself. To finish it without revoking the app's access in"
+                        f' MongoDB set the annotation {ANNOTATION_FORCE_DELETE}: "true".',
+                        status="Unknown",
+                        retry_seconds=DELETION_RETRY_SECONDS,
                     )
                     return
                 await self._binding.delete_secrets(app, None, report)
@@ -238,13 +212,11 @@ class Reconciler:
                 text = (
                     f"It is deregistered, and held by a finalizer that is somebody else's: {held}."
                 )
-                report.fail(ConditionType.REGISTERED, Failure(Reason.DELETING, text))
+                report.fail(ConditionType.REGISTERED, Reason.DELETING, text)
                 report.unbound = True
-                await self._tell(report)  # before nobody may hold it back for that any more
+                await self._write_status(report)  # before nobody may hold it back for that any more
             await self._remove_finalizer(app, report)
             report.failures.clear()
-
-    # --- claim
 
     async def _hand_over(self, app: MdbAppResource) -> None:
         """End what an app of another class has here, and release it for whom it is meant."""
@@ -255,23 +227,15 @@ class Reconciler:
         await self._ownership.release(app)
         self._wake_related(app)
 
-    # --- access
-
-    # --- what pods mount
-
-    # --- data
-
     async def _collections(self, app: MdbAppResource, record: AppRecord, report: Report) -> None:
         report.require_database()
         outcome = await self._database.builds.ensure(app.key, record)
         if isinstance(outcome, datetime):
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.INDEX_BUILDING,
-                    f"Indexes are being built since {format_time(outcome)}, which goes on by"
-                    " itself; the app can be used meanwhile.",
-                ),
+                Reason.INDEX_BUILDING,
+                f"Indexes are being built since {format_time(outcome)}, which goes on by"
+                " itself; the app can be used meanwhile.",
             )
             return
         report.did(Step.COLLECTIONS, wrote=outcome.wrote)
@@ -280,17 +244,13 @@ class Reconciler:
         if outcome.conflicts:
             report.fail(
                 ConditionType.COLLECTIONS_READY,
-                Failure(
-                    Reason.INDEX_CONFLICT,
-                    redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
-                ),
+                Reason.INDEX_CONFLICT,
+                redact(" ".join(f"{one.message}." for one in outcome.conflicts)),
             )
             return
         report.holding[ConditionType.COLLECTIONS_READY] = (
             "Collections and indexes are what spec.collections says."
         )
-
-    # --- deletion
 
     async def _erase(self, app: MdbAppResource, report: Report) -> None:
         delete_data = app.spec.get("deletionPolicy") == "Delete"
@@ -324,13 +284,11 @@ class Reconciler:
                     error=error.message,
                 )
                 return False
-            self._cache.buried(gone)
+            self._cache.forget(gone)
             self._wake_related(gone, waiting=True)
         return True
 
-    # --- what is told
-
-    async def _tell(self, report: Report) -> None:
+    async def _write_status(self, report: Report) -> None:
         """Write the status if it differs, and post an event for each transition in it."""
         key, app = report.app.key, report.app
         runs = self._unsettled.get(key, 0) + 1 if report.unsettled else 0
@@ -426,12 +384,7 @@ class Reconciler:
     def _wake_related(self, app: MdbAppResource, *, waiting: bool = False) -> None:
         """Wake the apps that name this one, that it names, or that want its slug.
 
-        Parameters
-        ----------
-        app
-            Of which something changed.
-        waiting
-            Wake those that wait for a name as well: it may have become free.
+        With ``waiting`` those that wait for a name as well: it may have become free.
         """
         for other in self._cache.related(app):
             self._database.queue.wake(other.key, urgent=True)

@@ -37,31 +37,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Relist:
-    """Lists the MdbApps at the start and from time to time.
-
-    Parameters
-    ----------
-    store, cache
-        What there is, and what the watch has shown of it.
-    on_lost
-        Told of an MdbApp that is gone without the watch having told of it.
-    heartbeat
-        Told of a watch that hangs, since only a new process mends that.
-    interval
-        Seconds between two lists.
-    limit
-        Seconds that the watch may be behind a list. Longer than kopf needs to notice a connection
-        that is dead (70 s), so that this finds only what kopf does not.
-    """
+    """Lists the MdbApps at the start and from time to time."""
 
     def __init__(
         self,
         store: MdbAppStore,
         cache: MdbAppCache,
-        on_lost: Callable[[MdbAppResource], None],
-        heartbeat: Heartbeat,
+        on_lost: Callable[[MdbAppResource], None],  # the watch did not tell that it is gone
+        heartbeat: Heartbeat,  # told of a watch that hangs, since only a new process mends that
         *,
-        interval: float,
+        interval: float,  # seconds between two lists
+        # Seconds that the watch may be behind a list. Longer than kopf needs to notice a connection
+        # that is dead (70 s), so that this finds only what kopf does not.
         limit: float,
     ) -> None:
         self._store = store

@@ -28,18 +28,10 @@ LONGEST_REQUEST = 128
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """A rotation that is due.
+    """A rotation that is due."""
 
-    Parameters
-    ----------
-    expected_version
-        The version that it replaces: it is not done if somebody else did it first.
-    request
-        The value of the annotation that asked for it, or None where the period did.
-    """
-
-    expected_version: int
-    request: str | None
+    expected_version: int  # it is not done if somebody else replaced this one first
+    request: str | None  # the value of the annotation, or None where the period asked for it
 
 
 def requests(annotations: Mapping[str, str]) -> dict[str, str]:

@@ -16,34 +16,15 @@ __all__ = ["MdbAppResource"]
 
 @dataclass(frozen=True, slots=True)
 class MdbAppResource:
-    """One MdbApp, with its body unparsed beyond what every reconcile needs.
-
-    Parameters
-    ----------
-    key
-        Namespace and name.
-    uid
-        Identity: an MdbApp deleted and created again under its name is another one.
-    generation
-        Grows with every change of the spec.
-    resource_version
-        The precondition of a write that must not act on something older than it believes.
-    deleting
-        Whether a deletion was asked for and the finalizers hold it.
-    annotations
-        Ours. Those of others mean nothing here, and may have 256 KiB in each app.
-    finalizers
-        As they stand in the metadata.
-    spec, status
-        As they stand in the body.
-    """
+    """One MdbApp, with its body unparsed beyond what every reconcile needs."""
 
     key: AppKey
-    uid: str
-    generation: int
-    resource_version: str
-    deleting: bool
+    uid: str  # one that is deleted and created again under its name is another
+    generation: int  # grows with every change of the spec
+    resource_version: str  # of what was read: a write must not act on something older
+    deleting: bool  # a deletion was asked for and the finalizers hold it
     finalizers: tuple[str, ...]
+    # Ours. Those of others mean nothing here, and may have 256 KiB in each app.
     annotations: Mapping[str, str]
     spec: Mapping[str, Any]
     status: Mapping[str, Any]

@@ -108,52 +108,26 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Report:
-    """What one reconcile of an app found out.
+    """What one reconcile of an app found out."""
 
-    Parameters
-    ----------
-    app
-        The object that it read: the status is about that one and its generation.
-    isolation
-        Which wall the operator is set to build.
-    suspended
-        Whether nothing was looked at because the spec says so.
-    holding
-        The conditions that hold, each with what is said of it.
-    failures
-        Why others do not, in the order in which it was found out.
-    unsettled
-        The lines that failed for a reason that should pass.
-    grants
-        What the app was granted, or None where that was not found out.
-    secrets
-        The sealed credentials as they are now, or None where that was not found out.
-    binding
-        The Secret that holds the app's values, or None.
-    unbound
-        Whether the projection found that the Secret is not this app's: nobody may mount it.
-    waiting_until
-        When a requested rotation can be served that has to wait, or None.
-    events
-        What was done that a person may want to know: reason and note.
-    wrote
-        Whether anything was written.
-    on_step
-        Told after every step, with whether it wrote something.
-    """
-
-    app: MdbAppResource
+    app: MdbAppResource  # as it was read: the status is about that one and its generation
     isolation: Isolation = "library"
-    suspended: bool = False
+    suspended: bool = False  # nothing was looked at because the spec says so
+    # The conditions that hold, each with what is said of it.
     holding: dict[ConditionType, str] = field(default_factory=dict)
+    # Why others do not, in the order in which it was found out.
     failures: dict[ConditionType, Failure] = field(default_factory=dict)
+    # The lines that failed for a reason that should pass.
     unsettled: dict[ConditionType, Exception] = field(default_factory=dict)
+    # What the app was granted, None where that was not found out.
     grants: GrantOutcome | None = None
+    # Sealed, as they are now; None where that was not found out.
     secrets: SecretRecord | None = None
-    binding: str | None = None
-    unbound: bool = False
+    binding: str | None = None  # the Secret that holds the app's values, or None
+    unbound: bool = False  # the Secret turned out not to be this app's: nobody may mount it
+    # When a requested rotation can be served that has to wait.
     waiting_until: datetime | None = None
-    events: list[tuple[str, str]] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)  # reason and note
     wrote: bool = False
     on_step: StepObserver | None = None
     _database_down: DatabaseUnavailable | None = None
@@ -167,7 +141,7 @@ class Report:
         return _Line(self, condition)
 
     def _failed_with(self, condition: ConditionType, error: Exception) -> None:
-        # A right that is missing or a row that is damaged is no outage (hence no `isinstance`), and
+        # A right that is missing or a row that is damaged is no outage (so no `isinstance`), and
         # what a build meets may be its own trouble, a lock or a limit of its collection's.
         if type(error) is DatabaseUnavailable and condition is not ConditionType.COLLECTIONS_READY:
             self._database_down = error
@@ -181,7 +155,7 @@ class Report:
                 error=error.message,
             )
         if failure is not None:
-            self.fail(condition, failure)
+            self.failures.setdefault(condition, failure)
             return
         self.unsettled.setdefault(condition, error)
         where = {
@@ -205,8 +179,17 @@ class Report:
         if self._database_down is not None:
             raise self._database_down
 
-    def fail(self, condition: ConditionType, failure: Failure) -> None:
-        """Note why a condition does not hold; of several reasons the first counts."""
+    def fail(
+        self,
+        condition: ConditionType,
+        reason: Reason,
+        message: str,
+        *,
+        status: ConditionStatus = "False",
+        retry_seconds: float | None = None,
+    ) -> None:
+        """Note why a condition does not hold, as `Failure`; of several reasons the first counts."""
+        failure = Failure(reason, message, status, retry_seconds)
         self.failures.setdefault(condition, failure)
 
     def failed(self, condition: ConditionType) -> bool:
@@ -252,20 +235,12 @@ def describe(
 ) -> dict[str, Any]:
     """Return the whole status of an MdbApp.
 
-    Parameters
-    ----------
-    report
-        What was found out.
-    current
-        The status that stands there: transition times are kept from it, and what could not be
-        found out this time.
-    now
-        The time of what changed.
-    runs
-        How many runs in a row failed for a reason that should pass, this one included.
+    From the current one transition times are kept, and what could not be found out this time.
+    ``now`` is the time of what changed; ``runs`` says how many runs in a row failed for a reason
+    that should pass, this one included.
     """
     old = {row.get("type"): row for row in current.get("conditions") or ()}
-    rows = dict(_suspended(report, old) if report.suspended else _looked_at(report, old, runs))
+    rows = dict(_suspended(report, old)) if report.suspended else _looked_at(report, old, runs)
     status: dict[str, Any] = {} if not report.suspended else dict(current)
     status["observedGeneration"] = report.app.generation
     status["conditions"] = merge_conditions(old.values(), rows.values(), now)
@@ -274,13 +249,13 @@ def describe(
 
 def _looked_at(
     report: Report, old: Mapping[Any, Mapping[str, Any]], runs: int
-) -> Iterator[tuple[ConditionType, Condition]]:
+) -> dict[ConditionType, Condition]:
     rows: dict[ConditionType, Condition] = {}
     for kind in ConditionType:
         if kind is not ConditionType.READY:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
-    yield from rows.items()
+    return rows
 
 
 def _row(

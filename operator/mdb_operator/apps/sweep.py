@@ -29,17 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Sweeps a database at the start and from time to time.
-
-    Parameters
-    ----------
-    database
-        What is swept.
-    mdbapps
-        Which MdbApps there are.
-    metrics
-        Where it is counted.
-    """
+    """Sweeps a database at the start and from time to time."""
 
     def __init__(self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics) -> None:
         self._database = database
@@ -109,15 +99,8 @@ class Sweeper:
         return [
             record
             for record in registered
-            if record.owner.uid not in present and await self._is_gone(record)
+            if record.owner.uid not in present and await self._mdbapps.has_vanished(record.owner)
         ]
-
-    async def _is_gone(self, record: AppRecord) -> bool:
-        try:
-            found = await self._mdbapps.get(record.owner.namespace, record.owner.name)
-        except Forbidden:
-            return False  # a namespace that is not this operator's to look at
-        return found is None or found["metadata"]["uid"] != record.owner.uid
 
     async def _active(self) -> Collection[str]:
         found = await self._database.registry.all()

@@ -33,38 +33,22 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """When an app wants to be looked at next.
+    """When an app wants to be looked at next."""
 
-    Parameters
-    ----------
-    seconds
-        Delay until then; None where only an event will wake it up.
-    failed
-        Whether this run failed: it is then repeated, later with each failure in a row, and
-        ``seconds`` bounds the delay from above.
-    transient
-        Whether it failed for a reason that passes: what was urgent is then repeated as that.
-    not_before
-        Bounds the delay of a failed run from below, where whoever refused it said so.
-    """
-
-    seconds: float | None = None
+    seconds: float | None = None  # delay until then; None where only an event will wake it up
+    # This run failed: it is repeated, later with each failure in a row, and ``seconds`` bounds the
+    # delay from above.
     failed: bool = False
+    # It failed for a reason that passes: what was urgent is repeated as that.
     transient: bool = False
-    not_before: float = 0.0
+    not_before: float = 0.0  # bounds it from below, where whoever refused the run said so
 
 
 class Workers:
     """Reconciles woken apps, as many at once as there are workers.
 
-    Parameters
-    ----------
-    wakeups
-        Where woken apps come from and delayed ones go.
-    reconcile
-        What to do with one. An exception that it lets through counts as a failure.
-    count
-        The bound on concurrent work for MongoDB and the API server.
+    An exception that ``reconcile`` lets through counts as a failure. The count bounds the
+    concurrent work for MongoDB and the API server.
     """
 
     def __init__(

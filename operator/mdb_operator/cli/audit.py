@@ -43,18 +43,7 @@ _LENIENT: Final = CodecOptions[dict[str, Any]](
 async def read_events(
     database: Any, *, slug: str | None, only_denied: bool, limit: int
 ) -> AsyncIterator[dict[str, Any]]:
-    """Yield the newest events, oldest of them first.
-
-    Parameters
-    ----------
-    database
-        The driver's database.
-    slug
-        Only events of, or about the data of, this app.
-    only_denied
-        Only what was refused.
-    limit
-        How many at most.
+    """Yield the newest events, oldest of them first; with a slug, of or about that app's.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from mdb_engine.exceptions import MdbEngineError
 from mdb_operator.apps.ownership import Ours, handled_by
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.cli.audit import event_line, read_events
-from mdb_operator.cli.uninstall import let_all_go, stop_operator
+from mdb_operator.cli.uninstall import release_all, stop_operator
 from mdb_operator.config import Config, load_config
 from mdb_operator.exceptions import OperatorError
 from mdb_operator.logging import configure_logging
@@ -172,7 +172,7 @@ async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: floa
             verdict = handled_by(app, config.operator_class, identity, ())
             return isinstance(verdict, Ours) or verdict.release
 
-        count = await let_all_go(factory.mdbapp_store(), click.echo, is_ours)
+        count = await release_all(factory.mdbapp_store(), click.echo, is_ours)
     click.echo(f"{count} MdbApps stay, with their Secrets and data; nothing waits for the operator")
 
 

@@ -15,11 +15,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, Forbidden, NotFound, OperatorError
-from mdb_operator.kubernetes.client import DEPLOYMENTS, KubeClient, KubeObject
+from mdb_operator.kubernetes.client import KubeClient, KubeObject
 from mdb_operator.kubernetes.mdbapps import MdbAppStore, app_ref
-from mdb_operator.kubernetes.resources import PODS
+from mdb_operator.kubernetes.resources import DEPLOYMENTS, PODS
 
-__all__ = ["let_all_go", "stop_operator"]
+__all__ = ["release_all", "stop_operator"]
 
 POLL_SECONDS = 0.5
 """How often it is looked whether the operator's pods are gone."""
@@ -77,7 +77,7 @@ async def _running(client: KubeClient, namespace: str, labels: Mapping[str, str]
     return False
 
 
-async def let_all_go(
+async def release_all(
     store: MdbAppStore,
     say: Callable[[str], None],
     is_ours: Callable[[MdbAppResource], bool],
@@ -98,7 +98,7 @@ async def let_all_go(
             if not is_ours(MdbAppResource.from_body(obj)):
                 continue
             try:
-                if await _let_go(store, obj):
+                if await _release(store, obj):
                     done += 1
                     say(f"Let go of {ref.namespace}/{ref.name}")
             except Conflict:
@@ -110,7 +110,7 @@ async def let_all_go(
     raise OperatorError(f"these MdbApps change all the time: {', '.join(raced)}; try again")
 
 
-async def _let_go(store: MdbAppStore, obj: KubeObject) -> bool:
+async def _release(store: MdbAppStore, obj: KubeObject) -> bool:
     """Take off the finalizer and then the claim: who comes next must not lose its finalizer."""
     written = await store.remove_finalizer(obj, FINALIZER)
     obj = obj if written is None else written

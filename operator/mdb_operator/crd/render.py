@@ -33,68 +33,49 @@ DESCRIPTION = (
     " and projects it into a Secret that the app's pods mount."
 )
 
-RULES: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "spec.collections[]": (
-        (
-            (
-                "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
-                " has(k.kind) && k.kind == 'Text')).size() <= 1"
-            ),
-            "indexes: a collection can have one text index only",
+RULES: Mapping[str, Mapping[str, str]] = {
+    "spec.collections[]": {
+        "indexes: a collection can have one text index only": (
+            "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
+            " has(k.kind) && k.kind == 'Text')).size() <= 1"
         ),
-    ),
-    "spec.collections[].indexes[]": (
-        (
-            (
-                "!has(self.expireAfterSeconds) || (self.keys.size() == 1"
-                " && self.keys.all(k, !has(k.kind) || k.kind == 'Ordered'))"
-            ),
-            "expireAfterSeconds needs keys to have exactly one field, of kind Ordered",
+    },
+    "spec.collections[].indexes[]": {
+        "expireAfterSeconds needs keys to have exactly one field, of kind Ordered": (
+            "!has(self.expireAfterSeconds) || (self.keys.size() == 1"
+            " && self.keys.all(k, !has(k.kind) || k.kind == 'Ordered'))"
         ),
-        (
-            (
-                "!has(self.sparse) || !self.sparse"
-                " || !has(self.partialFilter) || self.partialFilter.size() == 0"
-            ),
-            "sparse and partialFilter exclude each other",
+        "sparse and partialFilter exclude each other": (
+            "!has(self.sparse) || !self.sparse"
+            " || !has(self.partialFilter) || self.partialFilter.size() == 0"
         ),
-        (
-            (
-                "!has(self.unique) || !self.unique"
-                " || self.keys.all(k, !has(k.kind) || k.kind == 'Ordered')"
-            ),
-            "unique needs all keys to be of kind Ordered",
+        "unique needs all keys to be of kind Ordered": (
+            "!has(self.unique) || !self.unique"
+            " || self.keys.all(k, !has(k.kind) || k.kind == 'Ordered')"
         ),
-        (
-            ("!has(self.defaultLanguage) || self.keys.exists(k, has(k.kind) && k.kind == 'Text')"),
-            "defaultLanguage needs a key of kind Text",
+        "defaultLanguage needs a key of kind Text": (
+            "!has(self.defaultLanguage) || self.keys.exists(k, has(k.kind) && k.kind == 'Text')"
         ),
-    ),
-    "spec.collections[].indexes[].keys[]": (
-        (
-            "!has(self.kind) || self.kind == 'Ordered' || !has(self.order) || self.order == 1",
-            "order applies to the kind Ordered only",
+    },
+    "spec.collections[].indexes[].keys[]": {
+        "order applies to the kind Ordered only": (
+            "!has(self.kind) || self.kind == 'Ordered' || !has(self.order) || self.order == 1"
         ),
-        (
-            "!has(self.weight) || self.weight == 1 || (has(self.kind) && self.kind == 'Text')",
-            "weight applies to the kind Text only",
+        "weight applies to the kind Text only": (
+            "!has(self.weight) || self.weight == 1 || (has(self.kind) && self.kind == 'Text')"
         ),
-    ),
-    "spec.collections[].indexes[].partialFilter[]": (
-        (
-            (
-                "!has(self.operator) || self.operator != 'exists'"
-                " || (has(self.booleanValue) && self.booleanValue)"
-            ),
-            "operator exists needs booleanValue: true, MongoDB's partial indexes know no other",
+    },
+    "spec.collections[].indexes[].partialFilter[]": {
+        "operator exists needs booleanValue: true, MongoDB's partial indexes know no other": (
+            "!has(self.operator) || self.operator != 'exists'"
+            " || (has(self.booleanValue) && self.booleanValue)"
         ),
-        (
-            "!has(self.operator) || self.operator != 'type' || has(self.stringValue)",
-            "operator type needs stringValue, the name of a BSON type",
+        "operator type needs stringValue, the name of a BSON type": (
+            "!has(self.operator) || self.operator != 'type' || has(self.stringValue)"
         ),
-    ),
+    },
 }
-"""The validators of the models that cross fields, as CEL, by the path of what they look at."""
+"""The validators of the models that cross fields, as CEL, by path and message."""
 
 UNIQUE_BY: Mapping[str, tuple[str, ...]] = {
     "spec.collections[].indexes[].keys": ("field",),
@@ -132,7 +113,7 @@ def crd() -> dict[str, Any]:
     nodes = dict(walk({"properties": {"spec": spec}}))
     for path, rules in RULES.items():
         nodes[path].setdefault("x-kubernetes-validations", []).extend(
-            {"rule": rule, "message": message} for rule, message in rules
+            {"rule": rule, "message": message} for message, rule in rules.items()
         )
     for path, keys in UNIQUE_BY.items():
         nodes[path] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
@@ -210,12 +191,7 @@ def render_chart_template() -> str:
 def write_crds(root: Path, *, check: bool = False) -> list[Path]:
     """Bring the generated files up to date and return those that were not.
 
-    Parameters
-    ----------
-    root
-        The repository's root.
-    check
-        Whether to write nothing and only say what differs.
+    With ``check`` nothing is written.
     """
     stale = []
     for path, text in ((CRD_FILE, render_crd()), (CHART_TEMPLATE, render_chart_template())):

@@ -30,12 +30,7 @@ def structural(
 ) -> dict[str, Any]:
     """Return the structural schema that accepts what a pydantic JSON schema accepts.
 
-    Parameters
-    ----------
-    schema
-        As ``model_json_schema(by_alias=True)`` returns it.
-    definitions
-        Its ``$defs``; those of ``schema`` itself by default.
+    The schema is as ``model_json_schema(by_alias=True)`` returns it.
 
     Raises
     ------

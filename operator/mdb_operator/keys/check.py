@@ -16,15 +16,7 @@ __all__ = ["KeyCheck"]
 
 
 class KeyCheck:
-    """Checks a keyring once, and again whenever it is another.
-
-    Parameters
-    ----------
-    registry
-        What was sealed.
-    encryption
-        The keys that are in use.
-    """
+    """Checks a keyring once, and again whenever it is another."""
 
     def __init__(self, registry: Registry, encryption: EnvelopeEncryptionService) -> None:
         self._registry = registry

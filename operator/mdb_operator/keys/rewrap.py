@@ -21,22 +21,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Rewrapper:
-    """Re-wraps in the background.
-
-    Parameters
-    ----------
-    registry
-        Where the secrets are.
-    on_progress
-        Told how many rows were wrapped since it was told last, and how many are left.
-    on_done
-        Told after a run that changed something: the apps' status names the key.
-    """
+    """Re-wraps in the background."""
 
     def __init__(
         self,
         registry: Registry,
-        on_progress: Callable[[int, int], None],
+        on_progress: Callable[[int, int], None],  # told how many rows are new, and how many left
+        # Told after a run that changed something: the apps' status names the key.
         on_done: Callable[[], None],
     ) -> None:
         self._registry = registry

@@ -47,10 +47,7 @@ class KeySource(Protocol):
 class DirectoryKeySource:
     """A directory, as kubelet or a CSI driver mounts it.
 
-    Parameters
-    ----------
-    directory
-        One file per key, named by its id, and ``active`` with the id of the active one.
+    It has one file per key, named by its id, and ``active`` with the id of the active one.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,15 +59,7 @@ class DirectoryKeySource:
 
 
 class SecretKeySource:
-    """A Secret in the operator's namespace, in the format of `DirectoryKeySource`.
-
-    Parameters
-    ----------
-    store
-        Where Secrets are.
-    namespace, name
-        Which Secret.
-    """
+    """A Secret in the operator's namespace, in the format of `DirectoryKeySource`."""
 
     def __init__(self, store: SecretStore, namespace: str, name: str) -> None:
         self._store = store
@@ -82,17 +71,9 @@ class SecretKeySource:
         return _parse(await self._read())
 
     async def add_key(self, key_id: str | None = None) -> Keyring:
-        """Add a new random key and make it the active one; the others stay.
+        """Add a new random key and make it the active one; the others stay. Return the new keyring.
 
-        Parameters
-        ----------
-        key_id
-            The new key's id; by default ``k-`` and the time in UTC.
-
-        Returns
-        -------
-        Keyring
-            The keyring with the new key.
+        The id is by default ``k-`` and the time in UTC.
 
         Raises
         ------
@@ -113,17 +94,10 @@ class SecretKeySource:
         return changed
 
     async def remove_inactive(self, expected: Keyring) -> tuple[str, ...]:
-        """Remove every key but the active one, which nothing must be wrapped with any more.
+        """Remove every key but the active one; return their ids.
 
-        Parameters
-        ----------
-        expected
-            The keyring for which that was checked; `Conflict` if it has changed since.
-
-        Returns
-        -------
-        tuple of str
-            The ids that were removed.
+        Nothing must be wrapped with them any more: the caller has checked that for the expected
+        keyring, and it is a `Conflict` if it has changed since.
         """
         secret = await self._read()
         if _parse(secret) != expected:
@@ -145,13 +119,7 @@ class SecretKeySource:
 
 
 class MissingKeyring(Keyring):
-    """Stands where there is no usable keyring: whoever asks it for a key is told why.
-
-    Parameters
-    ----------
-    problem
-        What is wrong with the keyring.
-    """
+    """Stands where there is no usable keyring: whoever asks it for a key is told why."""
 
     def __init__(self, problem: str) -> None:
         self._problem = problem
@@ -173,43 +141,16 @@ class MasterKeys:
 
     `encryption` is what the registry seals and opens with; a change of the keyring reaches it at
     once, and so does the loss of it.
-
-    Parameters
-    ----------
-    source
-        Where it comes from.
-    interval
-        Seconds between two looks.
-    on_change
-        Told, in the main loop, when the keyring changed, became unusable, or usable again.
     """
 
-    def __init__(
-        self,
-        source: KeySource,
-        *,
-        interval: float,
-        on_change: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, source: KeySource, *, interval: float) -> None:  # in seconds
         self._source = source
         self._interval = interval
-        self.on_change = on_change
+        self.on_change: Callable[[], None] | None = None
+        """Told, in the main loop, when the keyring changed, became unusable, or usable again."""
         self._keyring: Keyring | None = None
         self._problem = "Master key not found: it has not been read yet"
         self.encryption = EnvelopeEncryptionService(MissingKeyring(self._problem))
-
-    @property
-    def keyring(self) -> Keyring:
-        """The keyring as it was at the last look.
-
-        Raises
-        ------
-        MasterKeyError
-            If there was no usable one, with what is wrong with it.
-        """
-        if self._keyring is None:
-            raise MasterKeyError(self._problem)
-        return self._keyring
 
     async def refresh(self) -> None:
         """Look once.

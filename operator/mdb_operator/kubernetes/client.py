@@ -21,29 +21,9 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 
 from mdb_operator.exceptions import ConfigurationInvalid, KubernetesUnavailable
 from mdb_operator.kubernetes.errors import answer_error, stream_error
-from mdb_operator.kubernetes.resources import (
-    DEPLOYMENTS,
-    EVENTS,
-    LEASES,
-    MDBAPPS,
-    SECRETS,
-    Resource,
-)
+from mdb_operator.kubernetes.resources import Resource
 
-__all__ = [
-    "DEPLOYMENTS",
-    "EVENTS",
-    "JSON_PATCH",
-    "LEASES",
-    "MDBAPPS",
-    "MERGE_PATCH",
-    "PAGE_SIZE",
-    "SECRETS",
-    "KubeClient",
-    "KubeObject",
-    "Resource",
-    "metadata_of",
-]
+__all__ = ["JSON_PATCH", "MERGE_PATCH", "PAGE_SIZE", "KubeClient", "KubeObject", "metadata_of"]
 
 KubeObject: TypeAlias = dict[str, Any]
 """One object as the API server sent it."""
@@ -99,14 +79,8 @@ def _in_pod() -> bool:
 class KubeClient:
     """A connection to one API server, shared by all stores of the process.
 
-    Use `connect` to make one and `aclose` to end it.
-
-    Parameters
-    ----------
-    api
-        The configured client of ``kubernetes.aio``; closed with this object.
-    observer
-        Told of every finished request, for metrics and for tests that count writes.
+    Use `connect` to make one and `aclose` to end it. The observer is told of every finished
+    request, for metrics and for tests that count writes.
     """
 
     def __init__(self, api: ApiClient, observer: RequestObserver | None = None) -> None:
@@ -123,15 +97,8 @@ class KubeClient:
     ) -> Self:
         """Load credentials and return a client; nothing is sent yet.
 
-        Parameters
-        ----------
-        kubeconfig
-            A file to use. Without it the pod's ServiceAccount is used, and outside a pod what
-            kubectl would use (``KUBECONFIG``, then ``~/.kube/config``).
-        context
-            The kubeconfig's context, the current one by default.
-        observer
-            Told of every finished request.
+        Without a kubeconfig the pod's ServiceAccount is used, and outside a pod what kubectl would
+        use (``KUBECONFIG``, then ``~/.kube/config``).
 
         Raises
         ------

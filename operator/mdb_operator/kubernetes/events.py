@@ -15,7 +15,8 @@ import structlog
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import API_VERSION, KIND
 from mdb_operator.exceptions import KubernetesError
-from mdb_operator.kubernetes.client import EVENTS, KubeClient
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.resources import EVENTS
 from mdb_operator.logging import redact
 
 __all__ = ["EventRecorder"]
@@ -30,17 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EventRecorder:
-    """Posts events about MdbApps.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    component
-        Which controller reports.
-    instance
-        Which process of it reports: the pod's name.
-    """
+    """Posts events about MdbApps, for a controller and a process of it (the pod's name)."""
 
     def __init__(self, client: KubeClient, *, component: str, instance: str) -> None:
         self._client = client
@@ -52,30 +43,11 @@ class EventRecorder:
         app: Owner,
         kind: Literal["Normal", "Warning"],
         *,
-        reason: str,
-        action: str,
-        note: str,
+        reason: str,  # one CamelCase word: why the state changed, the condition's reason
+        action: str,  # one CamelCase word: what the operator did or tried
+        note: str,  # a sentence for a person; redacted and cut to what the API server takes
     ) -> bool:
-        """Post one event about the app, in its namespace.
-
-        Parameters
-        ----------
-        app
-            The MdbApp that the event is about.
-        kind
-            ``Warning`` for what a person should look at.
-        reason
-            One CamelCase word: why the state changed, the condition's reason.
-        action
-            One CamelCase word: what the operator did or tried.
-        note
-            A sentence for a person. Redacted and cut to what the API server takes.
-
-        Returns
-        -------
-        bool
-            Whether the API server took it.
-        """
+        """Post one event in the app's namespace; return whether the API server took it."""
         suffix = f".{secrets.token_hex(8)}"
         now = dt.datetime.now(dt.UTC)
         event = {

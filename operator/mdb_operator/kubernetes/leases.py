@@ -6,35 +6,23 @@ import datetime as dt
 from dataclasses import dataclass, replace
 
 from mdb_operator.exceptions import NotFound
-from mdb_operator.kubernetes.client import LEASES, KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import LEASES
 
 __all__ = ["LeaseRecord", "LeaseStore"]
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRecord:
-    """A Lease as it was read or shall be written.
+    """A Lease as it was read or shall be written."""
 
-    Parameters
-    ----------
-    holder
-        Who holds it; empty when it was released.
-    duration_seconds
-        How long others wait after they last saw it renewed.
-    transitions
-        How often it changed hands.
-    acquired_at, renewed_at
-        The holder's clock, for people to read: nothing is ever decided by comparing it with ours.
-    resource_version
-        The version that was read; a write with an older one is refused. None: does not exist yet.
-    """
-
-    holder: str
-    duration_seconds: int
-    transitions: int
+    holder: str  # empty when it was released
+    duration_seconds: int  # how long others wait after they last saw it renewed
+    transitions: int  # how often it changed hands
+    # The holder's clock, for people to read: nothing is ever decided by comparing it with ours.
     acquired_at: str
     renewed_at: str
-    resource_version: str | None = None
+    resource_version: str | None = None  # a write with an older one is refused; None: not there yet
 
     def renewed(self) -> LeaseRecord:
         """Return the record with the time of now."""
@@ -64,15 +52,7 @@ class LeaseRecord:
 
 
 class LeaseStore:
-    """One Lease, by name.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    namespace, name
-        Which Lease.
-    """
+    """One Lease, by name."""
 
     def __init__(self, client: KubeClient, namespace: str, name: str) -> None:
         self._client = client

@@ -9,15 +9,15 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from mdb_engine.models.app import Owner
-from mdb_operator.exceptions import Conflict, Invalid, NotFound
+from mdb_operator.exceptions import Conflict, Forbidden, Invalid, NotFound
 from mdb_operator.kubernetes.client import (
     JSON_PATCH,
-    MDBAPPS,
     PAGE_SIZE,
     KubeClient,
     KubeObject,
     metadata_of,
 )
+from mdb_operator.kubernetes.resources import MDBAPPS
 
 __all__ = ["MdbAppStore", "app_ref"]
 
@@ -29,15 +29,7 @@ def app_ref(obj: Mapping[str, Any]) -> Owner:
 
 
 class MdbAppStore:
-    """MdbApps of the API server.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    namespaces
-        The namespaces that the operator watches; empty for all of the cluster.
-    """
+    """MdbApps of the API server, in the watched namespaces; empty for all of the cluster."""
 
     def __init__(self, client: KubeClient, namespaces: tuple[str, ...] = ()) -> None:
         self._client = client
@@ -70,6 +62,16 @@ class MdbAppStore:
         except NotFound:
             return None
 
+    async def has_vanished(self, owner: Owner) -> bool:
+        """Tell whether an MdbApp is gone, or another one has its name."""
+        if owner.is_standalone:
+            return False  # which no API server knows
+        try:
+            found = await self.get(owner.namespace, owner.name)
+        except Forbidden:
+            return False  # a namespace that is not this operator's to look at
+        return found is None or app_ref(found).uid != owner.uid
+
     async def apply_status(
         self,
         app: Owner,
@@ -78,24 +80,11 @@ class MdbAppStore:
         *,
         resource_version: str | None = None,
     ) -> KubeObject | None:
-        """Write the status, if it differs, in one request.
+        """Write the whole status, if it differs; return the MdbApp as it is then, else None.
 
-        Parameters
-        ----------
-        app
-            The MdbApp. Its UID is a precondition: one created again under the name is not hit.
-        current
-            The status as it was read.
-        desired
-            The whole status that shall stand there afterwards.
-        resource_version
-            A further precondition. Without it, a change of spec or annotations in between does not
-            disturb; nobody but the operator writes the status.
-
-        Returns
-        -------
-        KubeObject or None
-            The MdbApp as it is after the write, None when nothing had to be written.
+        The UID is a precondition: an MdbApp created again under the name is not hit. Without a
+        resource version as another, a change of spec or annotations in between does not disturb;
+        nobody but the operator writes the status.
 
         Raises
         ------

@@ -38,21 +38,11 @@ class AppKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Where objects of one kind live in the API.
+    """Where objects of one kind live in the API."""
 
-    Parameters
-    ----------
-    group_version
-        ``v1`` for the core group, otherwise ``group/version``.
-    plural
-        The resource's name in URLs.
-    sensitive
-        Whether the server's texts about it may quote values; they are then left out of errors.
-    """
-
-    group_version: str
+    group_version: str  # ``v1`` for the core group, otherwise ``group/version``
     plural: str
-    sensitive: bool = False
+    sensitive: bool = False  # its texts may quote values and are left out of errors
 
     def path(
         self,

@@ -25,7 +25,8 @@ import structlog
 from mdb_operator.backoff import Backoff
 from mdb_operator.constants import KIND, LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesError
-from mdb_operator.kubernetes.client import SECRETS, KubeClient, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, metadata_of
+from mdb_operator.kubernetes.resources import SECRETS
 from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore
 
 __all__ = [
@@ -50,25 +51,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class SecretChange:
-    """A Secret that is no longer as it was.
-
-    Parameters
-    ----------
-    namespace, name
-        Which Secret.
-    owner_uid
-        The UID of the MdbApp that it belonged to when it was last seen.
-    owner_name
-        That MdbApp's name, None when its ownerReference was never seen.
-    gone
-        Whether it was deleted or lost its label; otherwise it was edited or is new.
-    """
+    """A Secret that is no longer as it was."""
 
     namespace: str
     name: str
-    owner_uid: str
-    owner_name: str | None
-    gone: bool
+    owner_uid: str  # of the MdbApp that it belonged to when it was last seen
+    owner_name: str | None  # None when the ownerReference was never seen
+    gone: bool  # deleted, or lost its label; otherwise it was edited or is new
 
 
 OnChange: TypeAlias = Callable[[SecretChange], None]
@@ -116,20 +105,7 @@ class OwnWrites:
 class SecretWatch:
     """A metadata-only, label-selected watch of one namespace or of the whole cluster.
 
-    Parameters
-    ----------
-    client
-        The connection.
-    namespace
-        The namespace, None for all.
-    on_change
-        Told of every change that was not our own write.
-    own_writes
-        What we wrote ourselves.
-    is_app
-        Whose Secrets are followed.
-    on_restart
-        Told the reason whenever the watch had to start anew, for a metric.
+    `on_change` is told of every change that was not our own write.
     """
 
     def __init__(
@@ -138,8 +114,8 @@ class SecretWatch:
         namespace: str | None,
         on_change: OnChange,
         own_writes: OwnWrites,
-        is_app: IsApp,
-        on_restart: Callable[[str], None] | None = None,
+        is_app: IsApp,  # whose Secrets are followed
+        on_restart: Callable[[str], None] | None = None,  # told the reason, for a metric
     ) -> None:
         self._client = client
         self._namespace = namespace
@@ -224,7 +200,7 @@ class SecretWatch:
         for key in left:
             before = self._known.pop(key, None)
             if before is not None:
-                self._tell(key, before.owners, gone=True)
+                self._notify(key, before.owners, gone=True)
         self._synced.set()
         return version
 
@@ -246,9 +222,9 @@ class SecretWatch:
                 return
             if self._own_writes.made(secret):
                 return
-        self._tell(key, _both(before, now), gone=gone)
+        self._notify(key, _both(before, now), gone=gone)
 
-    def _tell(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
+    def _notify(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
         for uid, name in owners.items():
             self._on_change(SecretChange(*key, uid, name, gone=gone))
 
@@ -258,29 +234,15 @@ class SecretWatch:
 
 
 class SecretPoll:
-    """Asks for each projected Secret by name, over and over: the watch's poor relation.
-
-    Parameters
-    ----------
-    store
-        Where the Secrets are.
-    targets
-        Returns which Secrets there should be.
-    on_change
-        Told of every change that was not our own write.
-    own_writes
-        What we wrote ourselves.
-    interval
-        Seconds of one round; the requests of a round are spread over it.
-    """
+    """Asks for each projected Secret by name, over and over: the watch's poor relation."""
 
     def __init__(
         self,
         store: SecretStore,
-        targets: Callable[[], Iterable[SecretKey]],
-        on_change: OnChange,
+        targets: Callable[[], Iterable[SecretKey]],  # which Secrets there should be
+        on_change: OnChange,  # told of every change that was not our own write
         own_writes: OwnWrites,
-        interval: float,
+        interval: float,  # seconds of one round, over which its requests are spread
     ) -> None:
         self._store = store
         self._targets = targets

@@ -24,11 +24,11 @@ from mdb_operator.constants import (
     SECRET_TYPE,
 )
 from mdb_operator.exceptions import AlreadyExists, Conflict, NotFound
-from mdb_operator.kubernetes.client import SECRETS, KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import SECRETS
 
 __all__ = [
     "DesiredSecret",
-    "Ownership",
     "Projection",
     "SecretMetadata",
     "SecretStore",
@@ -40,16 +40,6 @@ WriteObserver: TypeAlias = Callable[[str, str, str], None]
 
 MAX_ATTEMPTS = 5
 """How often a race with another writer is tried again before the caller is told to come back."""
-
-
-class Ownership(enum.Enum):
-    """Whose a Secret is, seen from one MdbApp."""
-
-    OURS = "Ours"
-    """It carries the app's label, its controller ownerReference, or both (one lost: repaired)."""
-
-    FOREIGN = "Foreign"
-    """It carries neither, or another controller's ownerReference."""
 
 
 class Projection(enum.Enum):
@@ -103,22 +93,17 @@ class SecretMetadata:
         """The controller ownerReference, of which an object has one at most."""
         return next((ref for ref in self.owner_references if ref.get("controller")), None)
 
-    def ownership(self, app_uid: str) -> Ownership:
-        """Tell whether the Secret belongs to the MdbApp with this UID.
+    def belongs_to(self, app_uid: str) -> bool:
+        """Tell whether the Secret carries the MdbApp's label or its ownerReference.
 
-        Notes
-        -----
-        A controller ownerReference of somebody else wins over our label: two controllers that
-        repair one object never come to an end.
+        One of them may be lost, which is repaired. A controller ownerReference of somebody else
+        wins over our label: two controllers that repair one object never come to an end.
         """
         controller = self.controller
         if controller is not None:
-            ours = controller.get("uid") == app_uid
-        else:
-            ours = self.owner_uid == app_uid or any(
-                ref.get("uid") == app_uid for ref in self.owner_references
-            )
-        return Ownership.OURS if ours else Ownership.FOREIGN
+            return bool(controller.get("uid") == app_uid)
+        owners = (self.owner_uid, *(ref.get("uid") for ref in self.owner_references))
+        return app_uid in owners
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,20 +130,11 @@ class StoredSecret:
 
 @dataclass(frozen=True, slots=True)
 class DesiredSecret:
-    """What the projected Secret of one MdbApp has to be.
-
-    Parameters
-    ----------
-    owner
-        The MdbApp; the Secret lives in its namespace.
-    name
-        The Secret's name.
-    data
-        A value for each of `SECRET_KEYS`, empty where one does not apply.
-    """
+    """What the projected Secret of one MdbApp has to be."""
 
     owner: Owner
     name: str
+    # For each of `SECRET_KEYS`, empty where one does not apply.
     data: Mapping[str, str] = field(repr=False)
 
     def __post_init__(self) -> None:
@@ -234,15 +210,7 @@ class DesiredSecret:
 
 
 class SecretStore:
-    """Secrets of the API server.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    on_write
-        Told of every own write, so that the watch need not wake anybody for it.
-    """
+    """Secrets of the API server; `on_write` lets the watch wake nobody for our own writes."""
 
     def __init__(self, client: KubeClient, on_write: WriteObserver | None = None) -> None:
         self._client = client
@@ -308,10 +276,7 @@ class SecretStore:
     async def project(self, desired: DesiredSecret) -> Projection:
         """Make the Secret what it has to be, unless somebody else holds its name.
 
-        Returns
-        -------
-        Projection
-            What was found and done. Without a difference nothing is written.
+        Without a difference nothing is written.
 
         Raises
         ------
@@ -332,7 +297,7 @@ class SecretStore:
                 if stored is None:
                     await self.create(namespace, desired.manifest())
                     return Projection.CREATED
-                if stored.metadata.ownership(desired.owner.uid) is Ownership.FOREIGN:
+                if not stored.metadata.belongs_to(desired.owner.uid):
                     return Projection.CONFLICT
                 if stored.metadata.deleting:
                     return Projection.HELD
@@ -353,16 +318,10 @@ class SecretStore:
         )
 
     async def delete_if_ours(self, namespace: str, name: str, owner_uid: str) -> bool:
-        """Delete the Secret if it belongs to the MdbApp with this UID.
-
-        Returns
-        -------
-        bool
-            Whether a Secret was deleted; a foreign or absent one is left as it is.
-        """
+        """Delete the Secret if it belongs to the MdbApp with this UID; whether one was deleted."""
         for _ in range(MAX_ATTEMPTS):
             metadata = await self.get_metadata(namespace, name)
-            if metadata is None or metadata.ownership(owner_uid) is Ownership.FOREIGN:
+            if metadata is None or not metadata.belongs_to(owner_uid):
                 return False
             try:
                 await self._delete(metadata)

@@ -14,7 +14,8 @@ from typing import Any
 
 from mdb_operator.constants import ANNOTATION_RESTART_SUFFIX, GROUP
 from mdb_operator.exceptions import Conflict, NotFound
-from mdb_operator.kubernetes.client import KubeClient, KubeObject, Resource, metadata_of
+from mdb_operator.kubernetes.client import KubeClient, KubeObject, metadata_of
+from mdb_operator.kubernetes.resources import Resource
 
 __all__ = ["Restart", "WorkloadRestarter", "restart_annotation"]
 
@@ -49,52 +50,28 @@ def restart_annotation(slug: str) -> str:
 
 
 class WorkloadRestarter:
-    """Restarts Deployments, StatefulSets and DaemonSets as ``kubectl rollout restart`` does.
-
-    Parameters
-    ----------
-    client
-        The connection.
-    """
+    """Restarts Deployments, StatefulSets and DaemonSets as ``kubectl rollout restart`` does."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
     async def restart(
         self,
-        namespace: str,
-        kind: str,
+        namespace: str,  # the MdbApp's own; no other is ever touched
+        kind: str,  # one of `WORKLOADS`
         name: str,
         *,
-        slug: str,
-        version: int,
+        slug: str,  # part of the annotation
+        version: int,  # within an incarnation the annotation only ever goes up to it
+        # An app that was deleted with its data and created again begins anew at version 1.
         incarnation: str,
-        rotated_at: dt.datetime,
+        rotated_at: dt.datetime,  # when that version was made, with a time zone
     ) -> Restart:
         """Make the workload's pods start again, if they may still hold an older version.
 
-        Parameters
-        ----------
-        namespace
-            The MdbApp's own namespace; no other is ever touched.
-        kind
-            One of `WORKLOADS`.
-        name
-            The workload's name.
-        slug
-            The app whose secret changed; part of the annotation.
-        version
-            The secret's version; within an incarnation the annotation only ever goes up to it.
-        incarnation
-            The registration that it is a version of: an app that was deleted with its data and
-            created again begins anew at version 1.
-        rotated_at
-            When that version was made, with a time zone.
-
-        Returns
-        -------
-        Restart
-            What was found and done. Without a need nothing is written.
+        Without a need nothing is written. A workload without the annotation that was created after
+        ``rotated_at`` has started with this version, and for the first version pods cannot start
+        before the Secret exists. Neither is restarted.
 
         Raises
         ------
@@ -102,12 +79,6 @@ class WorkloadRestarter:
             If the workload kept changing; observe again.
         Forbidden
             If the chart was installed without the right to restart workloads.
-
-        Notes
-        -----
-        A workload without the annotation that was created after ``rotated_at`` has started with
-        this version, and for the first version pods cannot start before the Secret exists. Neither
-        is restarted.
         """
         resource = WORKLOADS[kind]
         annotation, wanted = restart_annotation(slug), _Mark(version, incarnation[:MARK_LENGTH])

@@ -29,17 +29,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """What apps need for TLS to MongoDB, in PEM; empty where there is nothing.
+    """What apps need for TLS to MongoDB, in PEM; empty where there is nothing."""
 
-    Parameters
-    ----------
-    authorities
-        The certificates of the authorities to trust.
-    client
-        The client certificate that all apps share, with its key; never the operator's.
-    """
-
-    authorities: str = ""
+    authorities: str = ""  # whom to trust
+    # With its key; one that all apps share, and never the operator's.
     client: SecretStr = field(default=SecretStr(""))
 
 
@@ -78,11 +71,6 @@ def own_certificates(config: Config) -> str:
 
 class CertificateFiles:
     """What apps are given, as it is mounted now.
-
-    Parameters
-    ----------
-    config
-        Names the files.
 
     Raises
     ------

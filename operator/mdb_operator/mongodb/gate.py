@@ -46,13 +46,6 @@ class DatabaseClock:
     """The time by MongoDB's clock, so that the end of an overlap does not move with the leader.
 
     It goes with the operator's own clock and is set anew at each look of the gate.
-
-    Parameters
-    ----------
-    database
-        The driver's database.
-    own
-        The operator's clock.
     """
 
     def __init__(self, database: Any, own: Clock = utcnow) -> None:
@@ -85,33 +78,18 @@ class DatabaseClock:
 
 
 class DatabaseGate:
-    """Stands before everything that needs MongoDB.
-
-    Parameters
-    ----------
-    database
-        The driver's database.
-    prepare
-        Makes the engine's own collections and indexes; called before the gate first opens, and
-        whenever the database is another.
-    on_change
-        Told whether MongoDB is up, whenever that changed or the database is another.
-    ping_anew
-        Has MongoDB answer through another connection than the database's.
-    guard
-        Raises `DatabaseHeld` where the database is another installation's; called at every look.
-    interval
-        Seconds between two looks.
-    patience
-        Seconds that an answer is waited for.
-    """
+    """Stands before everything that needs MongoDB."""
 
     def __init__(
         self,
         database: Any,
+        # Makes the engine's own collections and indexes; called before the gate first opens, and
+        # whenever the database is another.
         prepare: Callable[[], Awaitable[None]],
+        # Told whether MongoDB is up, whenever that changed or the database is another.
         on_change: Callable[[bool], None],
-        ping_anew: Callable[[], Awaitable[None]],
+        ping_anew: Callable[[], Awaitable[None]],  # through another connection than the database's
+        # Raises `DatabaseHeld` where it is another installation's; called at every look.
         guard: Callable[[], Awaitable[object]],
         interval: float = LOOK_SECONDS,
         patience: float = ANSWER_SECONDS,
@@ -188,15 +166,9 @@ class DatabaseGate:
     ) -> None:
         """Look until the database is not another installation's, or until the event.
 
-        A MongoDB that does not answer is not waited for, since the apps' conditions have to say
-        so, unless it was another's when it last did.
-
-        Parameters
-        ----------
-        stop
-            Ends it.
-        on_held
-            Told whose the database is when that is new, and None at the end.
+        A MongoDB that does not answer is not waited for, since the apps' conditions have to say so,
+        unless it was another's when it last did. `on_held` is told whose the database is when that
+        is new, and None at the end.
         """
         told: str | None = None
         while not stop.is_set():

@@ -47,14 +47,7 @@ async def identify(
 ) -> Installation | None:
     """Return which installation this is; None where that cannot be found out.
 
-    Parameters
-    ----------
-    kube
-        The connection to the API server.
-    namespace, lease
-        The operator's own.
-    setting
-        What an administrator calls the installation, which then is its identity.
+    The setting is what an administrator calls it, which then is its identity.
 
     Raises
     ------
@@ -71,21 +64,7 @@ async def identify(
 
 
 class InstallationGuard:
-    """Stands before everything that writes to the database.
-
-    Parameters
-    ----------
-    store
-        Where it says whose the database is.
-    who
-        Returns which installation this is, as `identify`.
-    database
-        The database's name, for messages.
-    on_claim
-        Told when the database was claimed.
-    on_adoption
-        Told when it is known of which installations this one takes over the apps.
-    """
+    """Stands before everything that writes to the database."""
 
     def __init__(
         self,
@@ -93,6 +72,7 @@ class InstallationGuard:
         who: Callable[[], Awaitable[Installation | None]],
         database: str,
         on_claim: Callable[[], None] = lambda: None,
+        # Told when it is known of which installations this one takes over the apps.
         on_adoption: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -129,11 +109,6 @@ class InstallationGuard:
     async def require(self, *, claim: bool = True) -> None:
         """Return if the database is this installation's; it becomes that where it is nobody's.
 
-        Parameters
-        ----------
-        claim
-            Whether to claim a database that is nobody's.
-
         Raises
         ------
         DatabaseHeld
@@ -159,17 +134,8 @@ class InstallationGuard:
         """Make the database this installation's, for an administrator, and the former's MdbApps.
 
         Where the database is this installation's already, it is the MdbApps alone: those of one
-        that went away without releasing them, and whose database is lost.
-
-        Parameters
-        ----------
-        former
-            The identity of the installation that it is taken from.
-
-        Returns
-        -------
-        Installation or None
-            Whose the database was until now; None where that is not another installation.
+        that went away without releasing them, and whose database is lost. Returns whose the
+        database was until now; None where that is not another installation.
 
         Raises
         ------

@@ -48,12 +48,7 @@ USER_ACTIONS: Final = (
 def create_role_command(database: str, *, users: bool) -> dict[str, Any]:
     """Return the ``createRole`` command for the operator's role, to be run in the database.
 
-    Parameters
-    ----------
-    database
-        The database that the apps share.
-    users
-        Whether users and roles are to be managed (``isolation: database``).
+    ``users`` says whether users and roles are to be managed (``isolation: database``).
     """
     actions = [*DATA_ACTIONS, *(USER_ACTIONS if users else ())]
     return {

@@ -1,7 +1,7 @@
 """The apps' users in MongoDB, as far as the reconciler needs to know of them, in either isolation.
 
 With ``isolation: database`` the engine's own service does it. With ``isolation: library`` nobody
-has a user; those that an earlier ``database`` made are let go, as far as MongoDB allows it.
+has a user; those that an earlier ``database`` made end, as far as MongoDB allows it.
 """
 
 from __future__ import annotations
@@ -59,11 +59,6 @@ class RetiringUsers:
     An app's users go on working for its overlap, because pods read the Secret with the shared user
     only later. Where the operator's user may not manage users, there is nothing that it could do
     about them; it says so once, and no app fails for it.
-
-    Parameters
-    ----------
-    service
-        What manages users.
     """
 
     def __init__(self, service: DatabaseUserService) -> None:

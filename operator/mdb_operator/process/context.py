@@ -67,33 +67,17 @@ A monitor that streams waits ten seconds for that, one that polls is woken by wh
 
 @dataclass(frozen=True, slots=True)
 class ProcessContext:
-    """Shared by everything in the process; `open_context` makes and closes it.
-
-    Parameters
-    ----------
-    config
-        The settings.
-    metrics, heartbeat, readiness
-        What the process tells about itself.
-    kube
-        The connection to the API server; counts its requests in ``metrics``.
-    own_writes
-        Which changes of Secrets were our own.
-    master_keys
-        The keyring and the encryption with it.
-    driver, mongo
-        The driver and its client; connects lazily, so a MongoDB that is down stops no start.
-    """
+    """Shared by everything in the process; `open_context` makes and closes it."""
 
     config: Config
     metrics: Metrics
     heartbeat: Heartbeat
     readiness: Readiness
-    kube: KubeClient
-    own_writes: OwnWrites
+    kube: KubeClient  # counts its requests in ``metrics``
+    own_writes: OwnWrites  # which changes of Secrets were our own
     master_keys: MasterKeys
     driver: Driver
-    mongo: Any
+    mongo: Any  # connects lazily, so a MongoDB that is down stops no start
 
     @property
     def database(self) -> Any:
@@ -111,12 +95,7 @@ async def open_context(
 ) -> AsyncIterator[ProcessContext]:
     """Open all connections of a process and close them afterwards.
 
-    Parameters
-    ----------
-    config
-        The settings.
-    metrics, heartbeat, readiness
-        Given where they are served before the connections stand.
+    What tells about the process is given where it is served before the connections stand.
 
     Raises
     ------

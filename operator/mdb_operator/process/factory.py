@@ -38,13 +38,7 @@ __all__ = ["Factory"]
 
 
 class Factory:
-    """Makes short-lived objects for one process.
-
-    Parameters
-    ----------
-    context
-        The process.
-    """
+    """Makes short-lived objects for one process."""
 
     def __init__(self, context: ProcessContext) -> None:
         self.context = context
@@ -117,14 +111,7 @@ class Factory:
     ) -> list[Watcher]:
         """Return what notices changes of projected Secrets, by the settings; run them all.
 
-        Parameters
-        ----------
-        targets
-            Returns which Secrets there should be; only polling needs to know.
-        on_change
-            Told of every change that was not our own write.
-        is_app
-            Whose Secrets are followed; only the watch needs to know.
+        Only polling needs to know the targets, and only the watch whose Secrets are followed.
         """
         context = self.context
         if not context.config.secret_watch:

@@ -30,13 +30,6 @@ class ConnectionFiles:
     Make it before the connection: what changes in between ends the process once too often, and
     never once too rarely.
 
-    Parameters
-    ----------
-    config
-        Names the files.
-    interval
-        Seconds between two looks.
-
     Raises
     ------
     ConfigurationInvalid

@@ -47,25 +47,17 @@ _log = structlog.get_logger(__name__)
 class ElectionTimes:
     """The figures of an election, in seconds.
 
-    Parameters
-    ----------
-    lease
-        How long a replica that is not the leader waits after it last saw the Lease change.
-    renew_deadline
-        How long the leader tries to renew before it gives up. Shorter than ``lease``, so that it
-        has ended before another one starts.
-    retry
-        The pause between two attempts of either.
-
     Notes
     -----
     After a ``kill -9`` another replica leads within ``lease + 2 * retry``: 14 s by default, which
     leaves some seconds of the promised 20 for the start of the controller.
     """
 
-    lease: float = 10.0
+    lease: float = 10.0  # how long others wait after they last saw the Lease change
+    # The leader gives up after it: shorter than ``lease``, so that it has ended before another one
+    # starts.
     renew_deadline: float = 6.0
-    retry: float = 2.0
+    retry: float = 2.0  # the pause between two attempts of either
 
     def __post_init__(self) -> None:
         """Refuse figures under which two replicas could lead at once."""
@@ -86,18 +78,8 @@ class Term(enum.Enum):
 class LeaderElection:
     """Contends for the Lease, then keeps it.
 
-    Parameters
-    ----------
-    leases
-        The Lease.
-    identity
-        Who we are, unique for this process: a restarted container is another contender.
-    times
-        The figures.
-    clock
-        A monotonic clock in seconds.
-    sleep
-        How to pause, so that a test decides what time it is.
+    The identity is unique for this process: a restarted container is another contender. Clock
+    (monotonic, in seconds) and sleep are given so that a test decides what time it is.
     """
 
     def __init__(
@@ -249,23 +231,14 @@ def end_process(term: Term) -> NoReturn:
 
 
 class LeaderThread:
-    """Runs a `LeaderElection` beside the main loop.
-
-    Parameters
-    ----------
-    connect
-        Opens a client in the calling event loop; the thread does not share the main loop's.
-    elect
-        Makes the election from that client.
-    on_lost
-        Called in the thread when the Lease is lost; by default it ends the process.
-    """
+    """Runs a `LeaderElection` beside the main loop."""
 
     def __init__(
         self,
+        # In the calling event loop: the thread does not share the main one.
         connect: Callable[[], Awaitable[KubeClient]],
         elect: Callable[[KubeClient], LeaderElection],
-        on_lost: Callable[[Term], None] = end_process,
+        on_lost: Callable[[Term], None] = end_process,  # called in the thread
     ) -> None:
         self._connect = connect
         self._elect = elect
@@ -298,7 +271,7 @@ class LeaderThread:
             asyncio.run(self._contend())
         except Exception as error:  # noqa: BLE001 - a thread has nobody above it to tell
             _log.exception("The leader election failed")
-            self._tell(error)
+            self._resolve(error)
             self._on_lost(Term.LOST)
 
     async def _contend(self) -> None:
@@ -310,7 +283,7 @@ class LeaderThread:
             election = self._elect(client)
             if not await self._until_stopped(election.acquire()):
                 return
-            self._tell(None)
+            self._resolve(None)
             if await self._until_stopped(election.keep()):
                 self._on_lost(Term.LOST)
             else:
@@ -333,7 +306,7 @@ class LeaderThread:
             await task
         return False
 
-    def _tell(self, error: Exception | None) -> None:
+    def _resolve(self, error: Exception | None) -> None:
         def resolve() -> None:
             if self._leading.done():
                 return

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from typing import Literal, get_args
 
@@ -40,38 +41,32 @@ ReconcileResult = Literal["unchanged", "changed", "waiting", "error"]
 
 @dataclass(frozen=True, slots=True)
 class AppSnapshot:
-    """What is shown of one app.
-
-    Parameters
-    ----------
-    slug
-        Its slug.
-    conditions
-        Condition type to status and reason.
-    secret_version
-        The current version, None when it has no secret.
-    rotated_at
-        When that was made, in seconds since the epoch.
-    """
+    """What is shown of one app."""
 
     slug: str
+    # Status and reason by type.
     conditions: Mapping[str, tuple[ConditionStatus, str]] = field(default_factory=dict)
-    secret_version: int | None = None
-    rotated_at: float | None = None
+    secret_version: int | None = None  # None when it has no secret
+    rotated_at: float | None = None  # when that was made, in seconds since the epoch
 
 
-class _AppCollector(Collector):
-    def __init__(self, apps: Callable[[], Mapping[AppKey, AppSnapshot]]) -> None:
+class _Collector(Collector):
+    """The series that are made when somebody asks."""
+
+    def __init__(
+        self, apps: Callable[[], Mapping[AppKey, AppSnapshot]], up: Callable[[], bool | None]
+    ) -> None:
         self._apps = apps
+        self._up = up
 
     def describe(self) -> Iterable[Metric]:
-        return self._families({})
+        return self._families({}, up=None)
 
     def collect(self) -> Iterable[Metric]:
-        return self._families(self._apps())
+        return self._families(self._apps(), up=self._up())
 
     @staticmethod
-    def _families(apps: Mapping[AppKey, AppSnapshot]) -> Iterator[Metric]:
+    def _families(apps: Mapping[AppKey, AppSnapshot], *, up: bool | None) -> Iterator[Metric]:
         known = GaugeMetricFamily("mdb_operator_apps", "MdbApps that this process knows.")
         known.add_metric([], len(apps))
         yield known
@@ -100,25 +95,13 @@ class _AppCollector(Collector):
                 versions.add_metric(app_labels, app.secret_version)
             if app.rotated_at is not None:
                 ages.add_metric(app_labels, max(0.0, now - app.rotated_at))
-        yield from (conditions, versions, ages)
-
-
-class _DatabaseCollector(Collector):
-    def __init__(self, up: Callable[[], bool | None]) -> None:
-        self._up = up
-
-    def describe(self) -> Iterable[Metric]:
-        return self.collect()
-
-    def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily(
+        database = GaugeMetricFamily(
             "mdb_operator_database_up",
             "Whether MongoDB answered the leader last time (1) or not (0); absent on a standby.",
         )
-        up = self._up()
         if up is not None:
-            family.add_metric([], up)
-        yield family
+            database.add_metric([], up)
+        yield from (conditions, versions, ages, database)
 
 
 class Metrics:
@@ -132,23 +115,15 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.registry.register(_AppCollector(self._snapshot))
-        self.registry.register(_DatabaseCollector(lambda: self._database_up))
+        self.registry.register(_Collector(self._snapshot, lambda: self._database_up))
 
-        build = Gauge(
-            "mdb_operator_build_info", "1, with the version.", ["version"], registry=self.registry
-        )
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        build = gauge("mdb_operator_build_info", "1, with the version.", ["version"])
         build.labels(version("mdbapp-operator")).set(1)
-        self.leader = Gauge(
-            "mdb_operator_leader",
-            "Whether this process leads (1) or waits (0).",
-            registry=self.registry,
-        )
-        self._reconciles = Counter(
-            "mdb_operator_reconcile_total",
-            "Reconciles by result.",
-            ["result"],
-            registry=self.registry,
+        self.leader = gauge("mdb_operator_leader", "Whether this process leads (1) or waits (0).")
+        self._reconciles = counter(
+            "mdb_operator_reconcile_total", "Reconciles by result.", ["result"]
         )
         self._durations = Histogram(
             "mdb_operator_reconcile_duration_seconds",
@@ -160,51 +135,42 @@ class Metrics:
         for result in get_args(ReconcileResult):
             # A counter that is first seen at 1 has not increased, and no alert would see it.
             self._reconciles.labels(result)
-        self._writes = Counter(
+        self._writes = counter(
             "mdb_operator_writes_total",
             "Writes to the API server and to MongoDB, by the reason for them.",
             ["target", "reason"],
-            registry=self.registry,
         )
-        self._requests = Counter(
+        self._requests = counter(
             "mdb_operator_kubernetes_requests_total",
             "Requests to the API server; code 0 is no answer.",
             ["verb", "resource", "code"],
-            registry=self.registry,
         )
-        self._watch_restarts = Counter(
+        self._watch_restarts = counter(
             "mdb_operator_secret_watch_restarts_total",
             "How often the Secret watch started anew, by cause.",
             ["cause"],
-            registry=self.registry,
         )
-        self._held_by_other = Gauge(
+        self._held_by_other = gauge(
             "mdb_operator_database_held_by_other",
             "1, with the installation that manages the database, where this one may not; else "
             "absent.",
             ["installation", "installation_namespace"],
-            registry=self.registry,
         )
-        self._rivals = Gauge(
+        self._rivals = gauge(
             "mdb_operator_app_held_by_other",
             "1, with the installation that handles it, for an MdbApp of this one's class that "
             "another installation has.",
             ["namespace", "name", "installation"],
-            registry=self.registry,
         )
         self._rival_of: dict[AppKey, str] = {}
-        self.queue_length = Gauge(
-            "mdb_operator_queue_length", "Apps that wait to be reconciled.", registry=self.registry
-        )
-        self._rewrapped = Counter(
+        self.queue_length = gauge("mdb_operator_queue_length", "Apps that wait to be reconciled.")
+        self._rewrapped = counter(
             "mdb_operator_master_key_rewrapped_total",
             "Data keys that were wrapped anew with the active master key.",
-            registry=self.registry,
         )
-        self.rewrap_pending = Gauge(
+        self.rewrap_pending = gauge(
             "mdb_operator_master_key_rewrap_pending",
             "Apps whose data keys are not yet wrapped with the active master key.",
-            registry=self.registry,
         )
 
     @contextmanager

@@ -32,12 +32,7 @@ REQUEST_SECONDS = 10
 class Heartbeat:
     """The main loop's sign of life, read by another thread.
 
-    Parameters
-    ----------
-    limit
-        Seconds without a beat after which the loop counts as blocked.
-    clock
-        A monotonic clock in seconds.
+    Without a beat for ``limit`` seconds the loop counts as blocked. The clock is monotonic.
     """
 
     def __init__(self, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -71,12 +66,8 @@ class Heartbeat:
 class Readiness:
     """Named conditions that all have to hold; safe to use from several threads.
 
-    A replica that waits for the Lease is ready: were it not, a rolling update would never end.
-
-    Parameters
-    ----------
-    names
-        The conditions; none holds at first.
+    A replica that waits for the Lease is ready: were it not, a rolling update would never end. At
+    first none holds.
     """
 
     def __init__(self, *names: str) -> None:
@@ -99,38 +90,8 @@ class Readiness:
             return dict(self._why)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 64
-
-    def __init__(
-        self,
-        host: str,
-        port: int,
-        heartbeat: Heartbeat,
-        readiness: Readiness,
-        registry: CollectorRegistry,
-    ) -> None:
-        self.heartbeat = heartbeat
-        self.readiness = readiness
-        self.registry = registry
-        self._dual = not host and socket.has_dualstack_ipv6()
-        self.address_family = socket.AF_INET6 if self._dual or ":" in host else socket.AF_INET
-        everywhere = "::" if self._dual else "0.0.0.0"  # noqa: S104 - kubelet and Prometheus ask
-        super().__init__((host or everywhere, port), _Handler)
-
-    def server_bind(self) -> None:
-        """Bind without HTTPServer's look-up of the host's name, which may wait for a resolver."""
-        if self._dual:
-            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        TCPServer.server_bind(self)
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a probe that hung up is no event."""
-
-
 class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+    server: ProbeServer
     server_version = "mdb-operator"
     sys_version = ""
     timeout = REQUEST_SECONDS
@@ -178,20 +139,15 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: a probe comes every few seconds."""
 
 
-class ProbeServer:
+class ProbeServer(ThreadingHTTPServer):
     """Serves the three paths.
 
-    Parameters
-    ----------
-    heartbeat
-        Decides ``/healthz``.
-    readiness
-        Decides ``/readyz``.
-    registry
-        What ``/metrics`` shows.
-    host, port
-        Where; an empty host is every address, port 0 any free port.
+    The heartbeat decides ``/healthz``, readiness ``/readyz``. An empty host is every address, port
+    0 any free port.
     """
+
+    daemon_threads = True
+    request_queue_size = 64
 
     def __init__(
         self,
@@ -202,15 +158,21 @@ class ProbeServer:
         host: str = "",
         port: int = 0,
     ) -> None:
-        self._server = _Server(host, port, heartbeat, readiness, registry)
+        self.heartbeat = heartbeat
+        self.readiness = readiness
+        self.registry = registry
+        self._dual = not host and socket.has_dualstack_ipv6()
+        self.address_family = socket.AF_INET6 if self._dual or ":" in host else socket.AF_INET
+        everywhere = "::" if self._dual else "0.0.0.0"  # noqa: S104 - kubelet and Prometheus ask
+        super().__init__((host or everywhere, port), _Handler)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.1,), name="probes", daemon=True
+            target=self.serve_forever, args=(0.1,), name="probes", daemon=True
         )
 
     @property
     def port(self) -> int:
         """The port that is served."""
-        return int(self._server.server_address[1])
+        return int(self.server_address[1])
 
     def start(self) -> None:
         """Start serving."""
@@ -218,6 +180,15 @@ class ProbeServer:
 
     def stop(self) -> None:
         """Stop serving and free the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
+
+    def server_bind(self) -> None:
+        """Bind without HTTPServer's look-up of the host's name, which may wait for a resolver."""
+        if self._dual:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        TCPServer.server_bind(self)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a probe that hung up is no event."""

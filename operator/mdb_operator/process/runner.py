@@ -42,18 +42,11 @@ class Background:
     """Endless work beside kopf; the first that fails ends the process.
 
     No task group: one would cancel the task that it was made in, which is kopf's.
-
-    Attributes
-    ----------
-    stop
-        Set when the process has to end; kopf waits for it.
-    failure
-        Why, None where nothing failed.
     """
 
     def __init__(self) -> None:
-        self.stop = asyncio.Event()
-        self.failure: BaseException | None = None
+        self.stop = asyncio.Event()  # set when the process has to end; kopf waits for it
+        self.failure: BaseException | None = None  # why, None where nothing failed
 
     @asynccontextmanager
     async def running(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:

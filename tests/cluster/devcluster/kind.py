@@ -45,9 +45,13 @@ CONFIGURATION = {
     "kind": "Cluster",
     "apiVersion": "kind.x-k8s.io/v1alpha4",
     "nodes": [{"role": "control-plane"}],
-    "kubeadmConfigPatches": ["kind: KubeletConfiguration\nsyncFrequency: 2s\n"],
+    "kubeadmConfigPatches": [
+        "kind: KubeletConfiguration\nsyncFrequency: 2s\n",
+        "kind: KubeProxyConfiguration\niptables: {minSyncPeriod: 100ms}\n",
+    ],
 }
-"""A changed Secret reaches its mounts within seconds; kubelet's default is up to a minute."""
+"""A changed Secret reaches its mounts within seconds; kubelet's default is up to a minute. A
+Service leads to a pod at once when that is ready; kind's default is up to a second later."""
 
 TOOLS = {"kubectl": build.KUBECTL, "helm": build.HELM}
 """What is used with a cluster, and how it is compiled where it is not on PATH."""

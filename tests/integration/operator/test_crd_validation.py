@@ -14,7 +14,8 @@ from support.clusters import Cluster, CommandError
 from mdb_engine.exceptions import ManifestInvalid
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_operator.exceptions import KubernetesError
-from mdb_operator.kubernetes.client import MDBAPPS, KubeClient, KubeObject
+from mdb_operator.kubernetes.client import KubeClient, KubeObject
+from mdb_operator.kubernetes.resources import MDBAPPS
 
 MALFORMED: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parent / "data" / "malformed.yaml").read_text()

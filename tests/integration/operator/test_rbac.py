@@ -23,11 +23,11 @@ from mdb_engine.models.app import Owner
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Forbidden, KubernetesError
 from mdb_operator.keys.source import SecretKeySource
-from mdb_operator.kubernetes.client import LEASES, SECRETS, KubeClient, Resource
+from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.leases import LeaseRecord, LeaseStore
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
-from mdb_operator.kubernetes.resources import NAMESPACES
+from mdb_operator.kubernetes.resources import LEASES, NAMESPACES, SECRETS, Resource
 from mdb_operator.kubernetes.secret_watch import OwnWrites, SecretWatch
 from mdb_operator.kubernetes.secrets import Projection, SecretStore
 from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter

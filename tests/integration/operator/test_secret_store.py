@@ -13,7 +13,8 @@ from support.operator_edge import desired_secret, writes
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS, SECRET_TYPE
 from mdb_operator.exceptions import AlreadyExists, Conflict, Invalid
-from mdb_operator.kubernetes.client import SECRETS, KubeClient
+from mdb_operator.kubernetes.client import KubeClient
+from mdb_operator.kubernetes.resources import SECRETS
 from mdb_operator.kubernetes.secrets import Projection, SecretStore
 
 NAME = "dashboard-mdb"

@@ -16,7 +16,8 @@ from support.waiting import wait_until_async
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, KubernetesUnavailable
-from mdb_operator.kubernetes.client import PAGE_BYTES, SECRETS, KubeClient, KubeObject
+from mdb_operator.kubernetes.client import PAGE_BYTES, KubeClient, KubeObject
+from mdb_operator.kubernetes.resources import SECRETS
 from mdb_operator.kubernetes.secret_watch import (
     OwnWrites,
     SecretChange,

@@ -62,7 +62,7 @@ async def test_a_keyring_that_became_unusable_is_not_used_any_more(
     mount(tmp_path, "..2", entries)
     await keys.refresh()
     with pytest.raises(MasterKeyError):
-        _ = keys.keyring
+        _ = keys.encryption.keyring.active_id
     with pytest.raises(MasterKeyError):
         keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=2)
     with pytest.raises(MasterKeyError, match="k1"):
@@ -106,4 +106,4 @@ async def test_a_silent_api_server_changes_nothing() -> None:
     source.answer = None
     with pytest.raises(KubernetesUnavailable):
         await keys.refresh()
-    assert keys.keyring.active_id == "k1"
+    assert keys.encryption.keyring.active_id == "k1"

@@ -20,7 +20,7 @@ from mdb_engine.exceptions import (
 from mdb_engine.models.app import DeniedScope, GrantOutcome, Owner
 from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
 from mdb_operator.apps.conditions import ConditionType, Reason
-from mdb_operator.apps.failures import Failure, failure_for
+from mdb_operator.apps.failures import failure_for
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, describe
 from mdb_operator.crd.status import MdbAppStatus
@@ -185,7 +185,7 @@ def test_without_the_master_key_all_that_needs_none_holds() -> None:
 
 def test_a_foreign_secret_is_no_binding() -> None:
     report = reached(None, ConditionType.SECRET_PROJECTED, binding=None, unbound=True)
-    report.fail(ConditionType.SECRET_PROJECTED, Failure(Reason.SECRET_CONFLICT, "Not ours."))
+    report.fail(ConditionType.SECRET_PROJECTED, Reason.SECRET_CONFLICT, "Not ours.")
     status = told(report, told(reached()))
     assert conditions(status)["Ready"] == ("False", "SecretConflict")
     assert conditions(status)["DatabaseUserReady"] == ("True", "Provisioned")
@@ -194,7 +194,7 @@ def test_a_foreign_secret_is_no_binding() -> None:
 
 def test_a_bad_index_spoils_ready_and_nothing_that_pods_need() -> None:
     report = reached(None, ConditionType.COLLECTIONS_READY)
-    report.fail(ConditionType.COLLECTIONS_READY, Failure(Reason.INDEX_CONFLICT, "No index."))
+    report.fail(ConditionType.COLLECTIONS_READY, Reason.INDEX_CONFLICT, "No index.")
     status = told(report)
     found = conditions(status)
     assert found.pop("Ready") == ("False", "IndexConflict")
@@ -215,7 +215,7 @@ def test_what_the_app_can_be_used_without_does_not_spoil_ready(
     kind: ConditionType, reason: Reason
 ) -> None:
     report = reached(None, kind)
-    report.fail(kind, Failure(reason, "It is said."))
+    report.fail(kind, reason, "It is said.")
     status = told(report)
     assert conditions(status)["Ready"] == ("True", "Provisioned")
     assert conditions(status)[kind.value] == ("False", reason.value)
@@ -320,7 +320,7 @@ def test_the_trouble_of_a_collection_or_a_row_is_not_that_of_the_database() -> N
 def test_nothing_waits_for_an_index() -> None:
     standing = told(reached())
     report = reached(None, ConditionType.SECRET_PROJECTED, binding=None)
-    report.fail(ConditionType.COLLECTIONS_READY, Failure(Reason.INDEX_CONFLICT, "An index."))
+    report.fail(ConditionType.COLLECTIONS_READY, Reason.INDEX_CONFLICT, "An index.")
     with report.line(ConditionType.GRANTS_RESOLVED):
         raise VersionConflict("somebody else was faster")
     rows = {row["type"]: row for row in told(report, standing, runs=1)["conditions"]}

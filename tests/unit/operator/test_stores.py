@@ -14,10 +14,10 @@ from mdb_engine.constants import SLUG_PATTERN
 from mdb_engine.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
-from mdb_operator.kubernetes.client import DEPLOYMENTS, SECRETS
 from mdb_operator.kubernetes.errors import stream_error
+from mdb_operator.kubernetes.resources import DEPLOYMENTS, SECRETS
 from mdb_operator.kubernetes.secret_watch import OwnWrites
-from mdb_operator.kubernetes.secrets import DesiredSecret, Ownership, SecretMetadata
+from mdb_operator.kubernetes.secrets import DesiredSecret, SecretMetadata
 from mdb_operator.kubernetes.workloads import _Mark, _needs_restart, restart_annotation
 
 OWNER = Owner("shop", "dashboard", "uid-1")
@@ -35,22 +35,22 @@ PLAIN: dict[str, Any] = {"uid": "uid-2"}
 
 
 @pytest.mark.parametrize(
-    ("secret", "ownership"),
+    ("secret", "ours"),
     [
-        (metadata("uid-1", OURS), Ownership.OURS),
-        (metadata("uid-1"), Ownership.OURS),
-        (metadata(None, OURS), Ownership.OURS),
-        (metadata("uid-1", PLAIN), Ownership.OURS),
-        (metadata(None), Ownership.FOREIGN),
-        (metadata(None, PLAIN), Ownership.FOREIGN),
-        (metadata("uid-2"), Ownership.FOREIGN),
-        (metadata("uid-2", THEIRS), Ownership.FOREIGN),
-        (metadata("uid-1", THEIRS), Ownership.FOREIGN),
-        (metadata("uid-2", OURS), Ownership.OURS),
+        (metadata("uid-1", OURS), True),
+        (metadata("uid-1"), True),
+        (metadata(None, OURS), True),
+        (metadata("uid-1", PLAIN), True),
+        (metadata(None), False),
+        (metadata(None, PLAIN), False),
+        (metadata("uid-2"), False),
+        (metadata("uid-2", THEIRS), False),
+        (metadata("uid-1", THEIRS), False),
+        (metadata("uid-2", OURS), True),
     ],
 )
-def test_whose_a_secret_is(secret: SecretMetadata, ownership: Ownership) -> None:
-    assert secret.ownership("uid-1") is ownership
+def test_whose_a_secret_is(secret: SecretMetadata, *, ours: bool) -> None:
+    assert secret.belongs_to("uid-1") is ours
 
 
 def test_a_projected_secret_has_the_constant_key_set() -> None:

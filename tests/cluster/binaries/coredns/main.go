@@ -26,7 +26,8 @@ import (
 	_ "github.com/coredns/coredns/plugin/template"
 )
 
-// directives are the plugins above, in the order in which a query passes them.
+// directives are the plugins above, in the order in which a query passes them: the template
+// answers whatever reaches it, so the cluster's own names have to be found before.
 var directives = []string{
 	"reload",
 	"bind",
@@ -36,8 +37,8 @@ var directives = []string{
 	"errors",
 	"loadbalance",
 	"cache",
-	"template",
 	"kubernetes",
+	"template",
 	"loop",
 	"forward",
 }
