@@ -17,6 +17,7 @@ from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
+from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
