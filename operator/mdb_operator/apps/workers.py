@@ -39,8 +39,7 @@ class Again:
     # This run failed: it is repeated, later with each failure in a row, and ``seconds`` bounds the
     # delay from above.
     failed: bool = False
-    # It failed for a reason that passes: what was urgent is repeated as that.
-    transient: bool = False
+    transient: bool = False  # for a reason that passes: what was urgent is repeated as that
     not_before: float = 0.0  # bounds it from below, where whoever refused the run said so
 
 
