@@ -119,7 +119,7 @@ class Reconciler:
                         await self._write_status(report)
             again = self._again(report, started)
             if left_behind and not again.failed:
-                again = replace(again, failed=True)
+                again = replace(again, failed=True, transient=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
             return again
 

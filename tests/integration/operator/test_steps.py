@@ -373,6 +373,29 @@ async def test_a_late_end_of_a_former_app_takes_nothing_from_its_successor(
         installation.mongo.command("dropAllRolesFromDatabase")
 
 
+async def test_whoever_was_faster_in_ending_an_app_is_looked_at_again(
+    installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = AppKey(installation.apps, "orders")
+    installation.apply("orders")
+    async with start() as operator:
+        await operator.look(*key)
+        database = operator.controller.database
+        record = await database.registry.holder("orders")
+        assert record is not None
+        drop = database.users.drop
+
+        async def somebody_is_faster(slug: str) -> bool:
+            await database.registry.bury(slug, record.owner)
+            return await drop(slug)
+
+        monkeypatch.setattr(database.users, "drop", somebody_is_faster)
+        database.queue.forget(key)
+        await database.end_vanished(record)
+        async with asyncio.timeout(2):
+            assert await database.queue.take() == key
+
+
 async def test_a_sweep_that_fails_for_one_app_ends_the_others(
     installation: Installation, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
