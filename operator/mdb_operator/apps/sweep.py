@@ -78,7 +78,7 @@ class Sweeper:
                     _log.warning("Brought the role of an app up to its grants", slug=slug)
         await self._database.registry.trim_audit()
         damaged = await self._database.registry.damaged()
-        self._metrics.damaged_rows.set(len(damaged))
+        self._metrics.unreadable_rows.set(len(damaged))
         for row in damaged:
             _log.error("A row cannot be read; restore it from a backup", row=row)
         if failed:

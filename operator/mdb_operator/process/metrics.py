@@ -163,8 +163,8 @@ class Metrics:
             ["namespace", "name", "installation"],
         )
         self._rival_of: dict[AppKey, str] = {}
-        self.damaged_rows = gauge(
-            "mdb_operator_damaged_rows",
+        self.unreadable_rows = gauge(
+            "mdb_operator_unreadable_rows",
             "Rows of the registry that could not be read at the last sweep; the log names them.",
         )
         self.queue_length = gauge("mdb_operator_queue_length", "Apps that wait to be reconciled.")
