@@ -148,6 +148,13 @@ def test_an_engine_on_another_event_loop_says_what_it_is_at_once(
 def test_an_engine_whose_loop_is_gone_says_so_and_can_be_started_again(
     mongo: Database, driver_name: DriverName
 ) -> None:
+    use_past_its_loop(mongo, driver_name)
+    # What the loops left is collected here, and does not surprise another test.
+    for _ in range(2):
+        gc.collect()
+
+
+def use_past_its_loop(mongo: Database, driver_name: DriverName) -> None:
     engine = standalone_engine(mongo, driver_name)
     handles: list[Any] = []
 
@@ -172,7 +179,6 @@ def test_an_engine_whose_loop_is_gone_says_so_and_can_be_started_again(
     asyncio.run(third())
     asyncio.run(engine.shutdown())
     assert not engine.initialized
-    gc.collect()
 
 
 async def test_two_apps_on_one_engine_end_one_by_one(

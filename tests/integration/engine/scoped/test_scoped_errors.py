@@ -11,7 +11,13 @@ from support.mongo import Database
 from support.scoped_world import MemoryGate, World, connected_world
 
 from mdb_engine.driver import DriverName
-from mdb_engine.exceptions import DatabaseUnavailable, LimitExceeded, QueryRefused, ScopeDenied
+from mdb_engine.exceptions import (
+    DatabaseUnavailable,
+    LimitExceeded,
+    QueryRefused,
+    ScopeDenied,
+    ServerLimitExceeded,
+)
 from mdb_engine.scoped import ScopedDatabase
 from mdb_engine.scoped.errors import translated
 
@@ -137,7 +143,7 @@ async def test_what_mongodb_denies_is_denied(driver_name: DriverName, mongo_auth
         (errors.NotPrimaryError("a host"), DatabaseUnavailable),
         (errors.WaitQueueTimeoutError("a host"), DatabaseUnavailable),
         (errors.InvalidOperation("Cannot use MongoClient after close"), DatabaseUnavailable),
-        (errors.ExecutionTimeout("slow", 50), LimitExceeded),
+        (errors.ExecutionTimeout("slow", 50), ServerLimitExceeded),
         (errors.DocumentTooLarge("too big"), LimitExceeded),
         (errors.WriteError("too big", 17419), LimitExceeded),
         (errors.OperationFailure("not authorized on shop to execute {find}", 13), ScopeDenied),
