@@ -33,7 +33,7 @@ setup: $(filter .tools/bin/uv,$(UV)) ## Install the locked dependencies into .ve
 	$(call step,Install the locked dependencies,$(UV) sync --quiet --locked --all-packages --all-groups,uv lock (if you changed a pyproject.toml) or check that the package index is reachable)
 
 .PHONY: test
-test: lint unit integration kind ## Lint, types, unit, integration and e2e tests: what CI runs
+test: lint unit integration ## Lint, types, unit, integration and e2e tests: what CI runs
 
 .PHONY: lint
 lint: setup ## Formatting, lint, types, layering
