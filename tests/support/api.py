@@ -192,7 +192,8 @@ class Api:
         answer = self._client.rest_client.pool_manager.request(
             method, url, headers=headers, body=None if body is None else json.dumps(body)
         )
-        found: KubeObject = json.loads(answer.data)
         if not 200 <= answer.status < 300:
-            raise ApiError(f"{method} {path}", answer.status, str(found.get("message", found)))
+            # A Status, or plain text where the API server does not know the path (yet).
+            raise ApiError(f"{method} {path}", answer.status, answer.data.decode(errors="replace"))
+        found: KubeObject = json.loads(answer.data)
         return found

@@ -28,7 +28,10 @@ SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin
 INSTALLED_BY_HAND = {"go", "helm", "kind", "kubectl", "kubectl-mdb", "uv", "uvx"}
 """What no system brings along, and no document of ours says to install first."""
 
-OF_THE_TESTS = ("KUBECONFIG", "UV", "VIRTUAL_ENV", "DEVCLUSTER_NAME", "MDB_", "PYTEST_", "PYTHON")
+OF_THE_TESTS = (
+    *("DEVCLUSTER_NAME", "KUBECONFIG", "MAKE", "MDB_", "MFLAGS", "PYTEST_", "PYTHON"),
+    *("UV", "VIRTUAL_ENV"),
+)
 """Beginnings of variables that the tests' own processes have, and a newcomer does not."""
 
 MARK = "::ended::"
