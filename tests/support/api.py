@@ -192,7 +192,8 @@ class Api:
         answer = self._client.rest_client.pool_manager.request(
             method, url, headers=headers, body=None if body is None else json.dumps(body)
         )
-        found: KubeObject = json.loads(answer.data)
         if not 200 <= answer.status < 300:
-            raise ApiError(f"{method} {path}", answer.status, str(found.get("message", found)))
+            # In plain text where it does not know the kind yet.
+            raise ApiError(f"{method} {path}", answer.status, answer.data.decode().strip())
+        found: KubeObject = json.loads(answer.data)
         return found
