@@ -27,6 +27,7 @@ from devcluster import detect, images
 from devcluster.engine import own
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
+from devcluster.node.provider import NodeProvider
 from devcluster.paths import NAME_VARIABLE, state_root
 from devcluster.progress import Progress
 from devcluster.provider import Provider
@@ -120,8 +121,8 @@ class Cluster:
         return self._run("helm", arguments, None, timeout)
 
     def repair(self) -> None:
-        """Start again what has died of it."""
-        _up(self.run.name, ["--control-plane"])
+        """Start again what has died of a control plane."""
+        self.provider.up(control_plane_only=True)
 
     def provide_image(self, spec: images.ImageSpec) -> str:
         """Build an image and load it, once in a run, and return its tag."""
@@ -197,12 +198,17 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def own_control_plane() -> Iterator[Cluster]:
-    """Give an API server with its controllers that no other test uses, to be broken."""
+    """Give an API server with its controllers that no other test uses, to be broken.
+
+    It is never a cluster of kind's or somebody's own: a test reaches for its processes and files.
+    """
+    if sys.platform != "linux":
+        cannot_test("no control plane of its own: that needs Linux")
     run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
     (run.directory / "started").write_text(run.name)
     try:
-        _up(run.name, ["--control-plane"])
-        provider = select(run.name, Progress(), starting=False)
+        _up(run.name, ["--control-plane"], detect.Choice.NODE)
+        provider = NodeProvider(run.name, Progress())
         yield Cluster(provider, provider.kubeconfig(), run)
     finally:
         _end(run)
@@ -299,7 +305,7 @@ def _started(*, pods: bool) -> Cluster:
         pytest.fail(f"the cluster cannot be started: {error}")
 
 
-def _up(name: str, options: list[str]) -> None:
+def _up(name: str, options: list[str], kind: detect.Choice | None = None) -> None:
     """Start it with the command, so that it is no child of a worker, which may end before it."""
     devcluster = Path(sys.executable).with_name("devcluster")
     outcome = subprocess.run(
@@ -308,6 +314,7 @@ def _up(name: str, options: list[str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        env=os.environ | ({detect.VARIABLE: kind} if kind else {}),
         check=False,
     )
     if outcome.returncode != 0:
@@ -325,7 +332,9 @@ def _end(run: TestRun) -> None:
     started = run.path / "started"
     if started.exists():
         name = started.read_text()
-        select(name, Progress(), starting=False).down()
+        # A control plane of a test's own is no cluster of the kind that the environment asks for.
+        if not NodeProvider(name, Progress()).down():
+            select(name, Progress(), starting=False).down()
         for lock in state_root().rglob(f"*{run.name}.lock"):
             lock.unlink()  # nobody waits for it: no other run has this name
     run.forget()

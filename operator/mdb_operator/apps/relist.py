@@ -90,12 +90,17 @@ class Relist:
             await self.look()
 
     async def look(self) -> None:
-        """List once, and see to what the watch has not shown."""
+        """List, and see to what the watch has not shown."""
         await self.list()
-        behind = {uid for uid in self._found if self._is_behind(uid)}
-        if behind:
-            await asyncio.sleep(self._limit)
-            behind = {uid for uid in behind if self._is_behind(uid) and await self._exists(uid)}
+        behind = {uid: seen for uid, seen in self._found.items() if self._is_behind(uid, *seen)}
+        waited = 0.0
+        while behind and waited < self._limit:
+            pause = min(self._interval, self._limit - waited)
+            await asyncio.sleep(pause)
+            waited += pause
+            await self.list()  # what else a list finds, a restore above all, does not wait
+            behind = {uid: seen for uid, seen in behind.items() if self._is_behind(uid, *seen)}
+        behind = {uid: seen for uid, seen in behind.items() if await self._exists(uid, seen[0])}
         if behind:
             self._heartbeat.problem = (
                 f"the watch of MdbApps has not shown {len(behind)} changes for {self._limit:g} s"
@@ -167,16 +172,14 @@ class Relist:
             _log.warning("The watch did not tell of a deletion", app="/".join(app.key))
             self._on_lost(app)
 
-    def _is_behind(self, uid: str) -> bool:
-        key, version = self._found[uid]
+    def _is_behind(self, uid: str, key: AppKey, version: str) -> bool:
         known, shown = self._cache.get(key), self._shown.get(uid)
         if shown is not None and not older(shown, version):
             return False
         return known is None or known.uid != uid or older(known.resource_version, version)
 
-    async def _exists(self, uid: str) -> bool:
+    async def _exists(self, uid: str, key: AppKey) -> bool:
         """Tell whether the MdbApp is still there: of one that went there is nothing to show."""
-        key, _ = self._found[uid]
         try:
             now = await self._store.get(*key)
         except KubernetesError:
