@@ -199,9 +199,9 @@ def test_a_restore_of_etcd_starts_running_operators_anew_on_what_there_is(
         def install(name: str, **settings: str) -> Installation:
             directory = tmp_path / name
             directory.mkdir()
-            return stack.enter_context(
-                installed(cluster, mongo_auth_server, directory, (), **settings)
-            )
+            here = stack.enter_context(installed(cluster, mongo_auth_server, directory))
+            here.settings.update(settings)
+            return here
 
         # One finds it by its Lease, unless it loses that while the API server is away. The other
         # has none, and finds it by its list.
