@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from mdb_engine.models.layout import ManagedName
+from mdb_engine.models.naming import ManagedName
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.owner import Owner
 

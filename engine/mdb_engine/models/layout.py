@@ -11,14 +11,13 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final
 
 from bson import json_util
 
 from mdb_engine.constants import APP_ID_FIELD
-
-if TYPE_CHECKING:
-    from mdb_engine.models.app import AppRecord
+from mdb_engine.models.app import AppRecord
+from mdb_engine.models.naming import ManagedName
 
 __all__ = [
     "CollectionsOutcome",
@@ -26,7 +25,6 @@ __all__ = [
     "IndexChange",
     "IndexesOutcome",
     "LayoutConflict",
-    "ManagedName",
     "fingerprint",
     "own_validator",
     "plan_indexes",
@@ -53,21 +51,6 @@ _COMPARED: Final[Mapping[str, Any]] = {
 _SIGNATURE: Final = ("key", "unique", "sparse", "partialFilterExpression", "collation")
 """What MongoDB tells indexes of one collection apart by: two that agree in all of it cannot stand
 beside each other (``IndexOptionsConflict``)."""
-
-
-class ManagedName(NamedTuple):
-    """An index that the registry made.
-
-    Parameters
-    ----------
-    name
-        Its name in MongoDB.
-    digest
-        The `fingerprint` of its definition. One of that name and another definition is not ours.
-    """
-
-    name: str
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from mdb_engine.constants import COLLECTION_PATTERN, ENGINE_COLLECTIONS, SLUG_PATTERN
 
@@ -23,6 +23,22 @@ __all__ = [
 
 _SLUG: Final = re.compile(SLUG_PATTERN)
 _COLLECTION: Final = re.compile(COLLECTION_PATTERN)
+
+
+class ManagedName(NamedTuple):
+    """An index that the registry made.
+
+    Parameters
+    ----------
+    name
+        Its name in MongoDB.
+    digest
+        The `fingerprint` of its definition (`models.layout`). One of that name and another
+        definition is not ours.
+    """
+
+    name: str
+    digest: str
 
 
 def app_key(slug: str) -> str:

@@ -24,13 +24,12 @@ from mdb_engine.models.layout import (
     IndexChange,
     IndexesOutcome,
     LayoutConflict,
-    ManagedName,
     fingerprint,
     own_validator,
     plan_indexes,
     stamped_validator,
 )
-from mdb_engine.models.naming import is_engine_collection, longest_owner, physical_name
+from mdb_engine.models.naming import ManagedName, is_engine_collection, longest_owner, physical_name
 from mdb_engine.storage.apps import CLAIMS_INDEX, SCOPES_INDEX, AppStore
 from mdb_engine.storage.layout import FoundCollection, IndexRefusedError, LayoutStore
 

@@ -16,8 +16,7 @@ from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.driver import RawDatabase
 from mdb_engine.exceptions import VersionConflict
 from mdb_engine.models.app import AppRecord, AppState, Owner
-from mdb_engine.models.layout import ManagedName
-from mdb_engine.models.naming import app_key
+from mdb_engine.models.naming import ManagedName, app_key
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.storage.base import damaged_rows, parsed, parsed_all, translated
 
