@@ -26,7 +26,12 @@ cd examples/multi_app/demo
 
 @pytest.fixture
 def newcomer(world: World, tmp_path: Path) -> Iterator[Newcomer]:
-    """Give somebody whose demo is the tests' installation: it runs already."""
+    """Give somebody whose demo is the tests' installation: it runs already.
+
+    A cluster of kind's has of kubectl and helm what was not on PATH where it was started: the rest
+    is on PATH here, too.
+    """
+    tools = world.cluster.provider.tools()
     newcomer = arrive(
         tmp_path,
         {
@@ -34,6 +39,11 @@ def newcomer(world: World, tmp_path: Path) -> Iterator[Newcomer]:
             "DEMO_SYSTEM": world.system,
             "DEMO_SHOP": world.shop,
             "DEMO_PORT": str(two_free_ports()),
+        },
+        programs={
+            name: Path(world.cluster.program(name))
+            for name in ("kubectl", "helm")
+            if tools is None or not (tools / name).exists()
         },
     )
     yield newcomer

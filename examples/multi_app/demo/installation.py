@@ -75,8 +75,8 @@ class Installation:
         """
         programs = [Path(sys.executable).with_name("kubectl-mdb")]
         tools = self.provider.tools()
-        if tools is not None:
-            programs += [tools / "kubectl", tools / "helm"]
+        if tools is not None:  # on kind it has what is not on PATH
+            programs += [tools / name for name in ("kubectl", "helm") if (tools / name).exists()]
         shutil.rmtree(settings.DIRECTORY, ignore_errors=True)
         links = settings.DIRECTORY / "bin"
         links.mkdir(mode=0o700, parents=True)
