@@ -335,8 +335,10 @@ def _end(run: TestRun) -> None:
         # A control plane of a test's own is no cluster of the kind that the environment asks for.
         if not NodeProvider(name, Progress()).down():
             select(name, Progress(), starting=False).down()
-        for lock in state_root().rglob(f"*{run.name}.lock"):
-            lock.unlink()  # nobody waits for it: no other run has this name
+        # Not the whole tree: other clusters' files come and go meanwhile.
+        for directory in (state_root(), state_root() / ".kind"):
+            for lock in directory.glob(f"*{run.name}.lock"):
+                lock.unlink()  # nobody waits for it: no other run has this name
     run.forget()
 
 
