@@ -13,6 +13,7 @@ from support.waiting import wait_until
 APPS = 300
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_three_hundred_apps_at_once_then_a_restart_without_writes_and_no_leak(
     installation: Installation, record_property: Callable[[str, object], None]
