@@ -21,7 +21,7 @@ from mdb_engine.access.grant_source import MongoGrantSource
 from mdb_engine.access.readiness import Check, Note, Readiness, differences
 from mdb_engine.access.sessions import SessionKeys, Sessions
 from mdb_engine.config import EngineSettings
-from mdb_engine.connection.binding import BindingError, find_binding
+from mdb_engine.connection.binding import find_binding
 from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.constants import AUDIT_COLLECTION
@@ -29,6 +29,7 @@ from mdb_engine.core.tasks import finish
 from mdb_engine.engine.pod import PodHosting
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import (
+    BindingError,
     DatabaseUnavailable,
     Fault,
     InvalidToken,

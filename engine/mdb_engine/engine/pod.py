@@ -19,12 +19,18 @@ from mdb_engine.access.gate import PresentedToken, accepted_version
 from mdb_engine.access.grant_source import read_grants
 from mdb_engine.access.model import Grant
 from mdb_engine.access.sessions import SessionKeys
-from mdb_engine.connection.binding import Binding, BindingError, fingerprint, read_binding
+from mdb_engine.connection.binding import Binding, fingerprint, read_binding
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.connection.pool import ConnectionSettings
 from mdb_engine.core.tasks import Rest
 from mdb_engine.engine.runtime import KeysListener, Runtime
-from mdb_engine.exceptions import GrantMalformed, InvalidToken, MdbEngineError, ScopeDenied
+from mdb_engine.exceptions import (
+    BindingError,
+    GrantMalformed,
+    InvalidToken,
+    MdbEngineError,
+    ScopeDenied,
+)
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.models.naming import app_key
 
