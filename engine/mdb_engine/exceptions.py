@@ -1,8 +1,8 @@
 """The errors of the domain, one class per mistake that a user can make.
 
-They know nothing of HTTP, kopf or a driver: ``mdb_engine.web.errors`` maps them to responses and
-the operator maps them to conditions, each in one table. A message says what is wrong and what to
-do, and never holds a secret: everything that is put into one is a name, a path or a number.
+They know nothing of HTTP, kopf or a driver: `mdb_engine.fastapi.errors` maps them to responses
+and the operator maps them to conditions, each in one table. A message says what is wrong and what
+to do, and never holds a secret: everything that is put into one is a name, a path or a number.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ import pytest
 from support import leakscan
 from support.binding import MountedSecret
 
-from mdb_engine import binding as binding_module
-from mdb_engine.binding import BindingError, find_binding, fingerprint, read_binding
+from mdb_engine.connection import binding as binding_module
+from mdb_engine.connection.binding import BindingError, find_binding, fingerprint, read_binding
 from mdb_engine.exceptions import InvalidToken
 
 

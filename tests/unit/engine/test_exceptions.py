@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import mdb_engine.dependencies
-import mdb_engine.services.registry  # noqa: F401 - with these two, all errors are known
+import mdb_engine.fastapi.dependencies
+import mdb_engine.registry.registry  # noqa: F401 - with these two, all errors are known
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError, SlugTaken
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 
 
 def kinds(root: type[MdbEngineError] = MdbEngineError) -> Iterator[type[MdbEngineError]]:
