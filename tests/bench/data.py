@@ -31,7 +31,7 @@ OTHER_MANIFEST: Final[Mapping[str, Any]] = {
     "data_access": {
         "read_scopes": [OTHER],
         "write_scope": OTHER,
-        "consent": {"read_by": [SLUG]},
+        "readers": [SLUG],
     },
     "managed_indexes": {"items": INDEXES},
 }

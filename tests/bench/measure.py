@@ -17,7 +17,7 @@ Call = Callable[[], Awaitable[Any]]
 WARM_UP: Final = 20
 """Rounds that are not counted."""
 
-FEWEST: Final = 15
+FEWEST: Final = 10
 """Rounds that are run however long one takes."""
 
 BLOCKS: Final = 10
@@ -79,7 +79,7 @@ async def measure(pair: Pair, concurrency: int, seconds: float) -> Figure:
     """
     times: tuple[list[float], list[float]] = ([], [])
     calls = (pair.plain, pair.library)
-    warm_up = max(3, WARM_UP // concurrency)
+    warm_up = max(2, WARM_UP // concurrency)
     gc.collect()
     gc.freeze()  # the benchmark's own documents are not to be looked through again and again
     end = float("inf")

@@ -10,7 +10,7 @@ from bench.measure import Pair
 from bench.web import library_request, plain_request
 from mdb_engine import MongoDBEngine
 
-__all__ = ["FOUR_STAGES", "TITLES", "operations"]
+__all__ = ["SINGLE", "TITLES", "concurrencies", "operations"]
 
 TITLES: Final = {
     "find_one": "`find_one` by `_id`",
@@ -32,6 +32,18 @@ TITLES: Final = {
 
 SINGLE: Final = frozenset(TITLES) - {"find_100", "iterate_1000", "insert_many_1000", "request_100"}
 """Single-document operations and pipelines, whose aim differs from that of cursors."""
+
+CONCURRENCIES: Final = (1, 16, 64)
+
+HEAVY: Final = {"iterate_1000": 16, "request_100": 16, "insert_many_1000": 1}
+"""How many at once of what takes milliseconds of the event loop: more would only queue."""
+
+
+def concurrencies(name: str, *, short: bool) -> tuple[int, ...]:
+    """Return how many of an operation are run at once."""
+    most = min(HEAVY.get(name, 64), 16 if short else 64)
+    return tuple(one for one in CONCURRENCIES if one <= most)
+
 
 FOUR_STAGES: Final = [
     {"$match": {"n": {"$lt": 200}}},

@@ -9,18 +9,16 @@ handshake (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/)
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from subprocess import PIPE, Popen
 from typing import Any, Final
 
 import bson
 
-from bench.data import DATABASE, SLUG, TOKEN, clicks, grant_rows
+from bench.data import DATABASE, SLUG, clicks, grant_rows
 
 OP_REPLY: Final = 1
 OP_QUERY: Final = 2004
@@ -59,6 +57,7 @@ class Replies:
     def to(self, command: Mapping[str, Any]) -> bytes:
         """Return the reply to a command, as BSON."""
         name = next(iter(command))
+        key: tuple[Any, ...]
         match name:
             case "find":
                 key = (name, command["find"], command.get("limit", 0), command.get("batchSize", 0))

@@ -13,7 +13,7 @@ from fastapi import Depends, FastAPI
 
 from bench.data import MANIFEST, SLUG
 from mdb_engine import Manifest, MongoDBEngine, ScopedDatabase
-from mdb_engine.dependencies import get_scoped_db
+from mdb_engine.fastapi import get_scoped_db
 
 __all__ = ["library_app", "library_request", "plain_app", "plain_request"]
 
