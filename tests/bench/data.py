@@ -31,7 +31,6 @@ OTHER_MANIFEST: Final[Mapping[str, Any]] = {
     "data_access": {
         "read_scopes": [OTHER],
         "write_scope": OTHER,
-        "readers": [SLUG],
     },
     "managed_indexes": {"items": INDEXES},
 }

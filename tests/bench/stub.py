@@ -24,6 +24,8 @@ OP_REPLY: Final = 1
 OP_QUERY: Final = 2004
 OP_MSG: Final = 2013
 
+GRANTS: Final = "_mdb_engine_grants"
+
 FIRST_BATCH: Final = 101
 """How many documents MongoDB gives at first where no batch size is asked for."""
 
@@ -90,7 +92,7 @@ class Replies:
                 return {"ok": 1.0}
 
     def _find(self, command: Mapping[str, Any]) -> Mapping[str, Any]:
-        if command["find"] == "_mdb_engine_grants":
+        if command["find"] == GRANTS:
             return _cursor(command["find"], grant_rows())
         found = self._documents(command["find"])
         limit = command.get("limit", 0)
@@ -103,6 +105,9 @@ class Replies:
         if "$changeStream" in stages:
             text = "The $changeStream stage is only supported on replica sets"
             return {"ok": 0.0, "errmsg": text, "code": NO_CHANGE_STREAM}
+        if command["aggregate"] == GRANTS:
+            slugs = [[row["_id"], row["slug"]] for row in grant_rows()]
+            return _cursor(GRANTS, [{"_id": None, "slugs": slugs}])
         if stages[-1] == "$group":
             return _cursor(command["aggregate"], [{"_id": 1, "n": 50}])
         return _cursor(command["aggregate"], [{"_id": f"/{n}", "clicks": n} for n in range(5)])

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from bench.data import MANIFEST, SLUG
 from mdb_engine import Manifest, MongoDBEngine, ScopedDatabase
@@ -17,15 +17,18 @@ from mdb_engine.fastapi import get_scoped_db
 
 __all__ = ["library_app", "library_request", "plain_app", "plain_request"]
 
-Request = Callable[[], Awaitable[None]]
+Call = Callable[[], Awaitable[None]]
+
+
+async def get_database(request: Request) -> Any:
+    """Return the database, as a dependency."""
+    return request.app.state.database
 
 
 def plain_app(database: Any) -> FastAPI:
     """Return the app as it is written without the library."""
     app = FastAPI()
-
-    async def get_database() -> Any:
-        return database
+    app.state.database = database
 
     @app.get("/one")
     async def one(db: Annotated[Any, Depends(get_database)]) -> dict[str, Any]:
@@ -59,17 +62,17 @@ def library_app(engine: MongoDBEngine) -> FastAPI:
     return app
 
 
-def plain_request(database: Any, path: str) -> Request:
+def plain_request(database: Any, path: str) -> Call:
     """Return a request of the plain app."""
     return _request(plain_app(database), path)
 
 
-def library_request(engine: MongoDBEngine, path: str) -> Request:
+def library_request(engine: MongoDBEngine, path: str) -> Call:
     """Return a request of the app with the library."""
     return _request(library_app(engine), path)
 
 
-def _request(app: FastAPI, path: str) -> Request:
+def _request(app: FastAPI, path: str) -> Call:
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.request", "body": b"", "more_body": False}
 

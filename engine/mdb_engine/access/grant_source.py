@@ -23,10 +23,10 @@ __all__ = ["MongoGrantSource", "read_grant"]
 READ_SECONDS: Final = 10.0
 """How long a single row may take to read."""
 
-SLUGS: Final = (
+SLUGS: Final[list[Mapping[str, Any]]] = [
     {"$sort": {"_id": 1}},
     {"$group": {"_id": None, "slugs": {"$push": ["$_id", "$slug"]}}},
-)
+]
 """The slugs of all apps as one document, so that one comparison shows that none has changed."""
 
 AWARE: Final = CodecOptions[dict[str, Any]](tz_aware=True)
