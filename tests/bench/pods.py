@@ -183,7 +183,7 @@ def measure_pods() -> Mapping[str, Any]:
             grants.insert_one(row(SLUG, ["app-7"]))
             found: dict[str, Any] = {"apps": APPS, "pods": PODS}
             command = [sys.executable, "-m", "bench.pods", str(root), mongod.uri]
-            seen = subprocess.run(command, capture_output=True, text=True, check=True)
+            seen = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found["one_pod"] = json.loads(seen.stdout)
 
             def elsewhere() -> None:

@@ -32,6 +32,7 @@ class Run:
     def add(self, server: str, driver: str, name: str, concurrency: int, figure: Figure) -> None:
         """Keep one figure."""
         where = {"server": server, "driver": driver, "operation": name, "concurrency": concurrency}
+        where["title"] = TITLES[name]
         self.operations.append({**where, **figure.as_json()})
 
 
@@ -101,8 +102,8 @@ def draw(kept: Mapping[str, Any]) -> None:
         for one in kept.get("now", {}).get("operations", ()):
             if one["server"] == server and one["concurrency"] == 1:
                 figures = {**one, "more_us": one["library_us"] - one["plain_us"]}
-                title_of = TITLES[one["operation"]].replace("`", "")
-                for_chart.setdefault(title_of, {})[one["driver"]] = figures[value]
+                name = one["title"].replace("`", "")
+                for_chart.setdefault(name, {})[one["driver"]] = figures[value]
         if for_chart:
             text = bars(title, for_chart, base=1.0 if value == "ratio" else 0.0, aim=aim)
             (images / f"benchmarks-{server}.svg").write_text(text)

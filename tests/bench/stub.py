@@ -106,7 +106,7 @@ class Replies:
             text = "The $changeStream stage is only supported on replica sets"
             return {"ok": 0.0, "errmsg": text, "code": NO_CHANGE_STREAM}
         if command["aggregate"] == GRANTS:
-            slugs = [[row["_id"], row["slug"]] for row in grant_rows()]
+            slugs = [{"_id": row["_id"], "slug": row["slug"]} for row in grant_rows()]
             return _cursor(GRANTS, [{"_id": None, "slugs": slugs}])
         if stages[-1] == "$group":
             return _cursor(command["aggregate"], [{"_id": 1, "n": 50}])

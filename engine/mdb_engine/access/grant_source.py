@@ -25,7 +25,7 @@ READ_SECONDS: Final = 10.0
 
 SLUGS: Final[list[Mapping[str, Any]]] = [
     {"$sort": {"_id": 1}},
-    {"$group": {"_id": None, "slugs": {"$push": ["$_id", "$slug"]}}},
+    {"$group": {"_id": None, "slugs": {"$push": {"_id": "$_id", "slug": "$slug"}}}},
 ]
 """The slugs of all apps as one document, so that one comparison shows that none has changed."""
 
@@ -95,8 +95,8 @@ class MongoGrantSource:
             documents = await cursor.to_list(None)
         raw = b"".join(_bytes_of(documents))
         if raw != self._slugs[0]:
-            pairs = bson.decode(raw)["slugs"] if raw else ()
-            self._slugs = (raw, {str(key): _slug(key, slug) for key, slug in pairs})
+            rows = bson.decode(raw)["slugs"] if raw else ()
+            self._slugs = (raw, {str(row["_id"]): _slug(row) for row in rows})
         return self._slugs[1]
 
     def _collection(self) -> RawCollection:
@@ -119,6 +119,7 @@ def _row(document: Mapping[str, Any]) -> Row:
         return error
 
 
-def _slug(key: object, slug: object) -> str:
+def _slug(row: Mapping[str, Any]) -> str:
     """Return an app's slug; of a damaged row its key, so that its names stay its own."""
+    key, slug = row["_id"], row.get("slug")
     return slug if isinstance(slug, str) and app_key(slug) == key else str(key)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from bson import ObjectId
 from support.engine_world import OperatorHand, manifest
 from support.scoped_world import Commands
 from support.waiting import wait_until_async
@@ -255,8 +256,16 @@ async def test_what_a_pod_asks_and_reads_for_its_grants(
         await operator.register("dashboard", "reports", reads=("click_tracker", "bank"))
         assert await seen() == (["find"] * 4, ["bank", "dashboard"])
         rows = operator.mongo.client[operator.mongo.name]["_mdb_engine_grants"]
+        rows.insert_many([{"_id": "broken", "slug": 7}, {"_id": ObjectId()}, {"_id": "no_slug"}])
+        cache._slugs_at = None
+        assert await seen(1) == (["aggregate", "find"], [])
+        for name in ("broken_things", "no_slug_things", "hr_people"):
+            with pytest.raises(ScopeDenied):
+                await engine.get_scoped_db("dashboard")[name].find_one({})
         rows.update_one({"_id": "dashboard"}, {"$set": {"verifiers": []}})  # and the same epoch
-        assert await seen() == (["find"] * 3, ["dashboard"])
+        names, _ = await seen()
+        assert names.count("find") == 3
+        assert parsed == ["dashboard"]
         with pytest.raises(InvalidToken):
             engine.get_scoped_db("dashboard")
 
