@@ -227,11 +227,12 @@ async def test_what_a_pod_asks_and_reads_for_its_grants(
 
     monkeypatch.setattr(grant_source, "grant_from_document", counting)
     commands = Commands()
-    engine = operator.pod("dashboard", grant_ttl=1000, binding_poll=1000)
+    engine = operator.pod("dashboard", grant_ttl=60, binding_poll=30)
     engine._client_options["event_listeners"] = [commands]
     async with engine:
         assert engine._runtime is not None
         cache = engine._runtime.cache
+        await cache.stop()  # it is told below when to read
         # The slugs of all; its own row, to see what it may read; then all of those at once.
         assert commands.names == ["ping", "aggregate", "find", "find"]
         assert parsed == ["dashboard", "click_tracker"]
