@@ -20,9 +20,12 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from mdb_engine.exceptions import InvalidToken, MdbEngineError
+from mdb_engine.exceptions import (
+    BindingError,
+    InvalidToken,
+)
 
-__all__ = ["Binding", "BindingError", "find_binding", "fingerprint", "read_binding"]
+__all__ = ["Binding", "find_binding", "fingerprint", "read_binding"]
 
 BINDING_TYPE: Final = "mongodb"
 BINDING_PROVIDER: Final = "mdb-operator"
@@ -56,13 +59,6 @@ _VERSION: Final = re.compile(r"[0-9]{1,18}")
 
 LARGEST_ENTRY_BYTES: Final = 1 << 20
 """A Secret holds at most 1 MiB; whatever is larger is no projected entry."""
-
-
-class BindingError(MdbEngineError):
-    """A binding is mounted, but it is incomplete, malformed or not the one that is meant."""
-
-    code = "binding_invalid"
-    summary = "the credentials of the app are incomplete"
 
 
 @dataclass(frozen=True, slots=True)

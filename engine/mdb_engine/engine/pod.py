@@ -19,12 +19,18 @@ from mdb_engine.access.gate import PresentedToken, accepted_version
 from mdb_engine.access.grant_source import read_grant
 from mdb_engine.access.model import Grant
 from mdb_engine.access.sessions import SessionKeys
-from mdb_engine.connection.binding import Binding, BindingError, fingerprint, read_binding
+from mdb_engine.connection.binding import Binding, fingerprint, read_binding
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.connection.pool import ConnectionSettings
 from mdb_engine.core.tasks import Rest
 from mdb_engine.engine.runtime import KeysListener, Runtime
-from mdb_engine.exceptions import GrantMalformed, InvalidToken, MdbEngineError, ScopeDenied
+from mdb_engine.exceptions import (
+    BindingError,
+    GrantMalformed,
+    InvalidToken,
+    MdbEngineError,
+    ScopeDenied,
+)
 from mdb_engine.models.manifest import Manifest
 
 __all__ = ["PodHosting"]
@@ -115,6 +121,9 @@ class PodHosting:
                 f"app's data through your own: get_scoped_db({self._binding.slug!r}).app({slug!r})"
             )
         return self._token
+
+    async def retrieve(self, slug: str) -> None:
+        """Do nothing: the token is the one that is mounted."""
 
     async def register(self, manifest: Manifest) -> None:
         """Do nothing: what is registered is the operator's business, never an image's."""

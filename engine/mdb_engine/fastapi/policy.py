@@ -19,9 +19,14 @@ from starlette.routing import Match, Route, WebSocketRoute, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mdb_engine.access.sessions import Session, cookie_name
-from mdb_engine.authz.authorizer import AuthorizerUnavailable, PolicyDenied, authorize
+from mdb_engine.authz.authorizer import authorize
 from mdb_engine.constants import ANONYMOUS
-from mdb_engine.exceptions import PathRefused, SessionRequired
+from mdb_engine.exceptions import (
+    AuthorizerUnavailable,
+    PathRefused,
+    PolicyDenied,
+    SessionRequired,
+)
 from mdb_engine.fastapi.context import CONTEXT_KEY, AppContext, context_of
 from mdb_engine.fastapi.health import is_health_route
 

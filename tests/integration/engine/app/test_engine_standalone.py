@@ -22,11 +22,13 @@ from mdb_engine import (
     TokenRequired,
 )
 from mdb_engine.config import EngineSettings
-from mdb_engine.connection.binding import BindingError
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.constants import GRANTS_COLLECTION
 from mdb_engine.engine.standalone import StandaloneHosting
-from mdb_engine.exceptions import LimitExceeded
+from mdb_engine.exceptions import (
+    BindingError,
+    LimitExceeded,
+)
 from mdb_engine.scoped import Limits
 
 CLICKS = manifest("click_tracker", "clicks")
