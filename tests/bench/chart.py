@@ -9,9 +9,9 @@ from typing import Final
 __all__ = ["bars"]
 
 COLOURS: Final = {"pymongo": "#2f6db3", "motor": "#d08a2e"}
-LEFT: Final = 330
+LEFT: Final = 400
 WIDTH: Final = 420
-RIGHT: Final = 70
+RIGHT: Final = 90
 ROW: Final = 34
 BAR: Final = 12
 TOP: Final = 64
@@ -61,7 +61,8 @@ def bars(title: str, figures: Mapping[str, Mapping[str, float]], *, base: float,
         for which, (driver, value) in enumerate(sorted(row.items(), reverse=True)):
             top = y + which * (BAR + 1)
             width = max(1.0, x(value) - LEFT)
-            text = f"{value:.2f}" if base else f"{value:+.0f}"
+            text = f"{value:.2f}" if base else f"{value:+,.0f}"
+            text += " (cut)" if value > end else ""
             parts.append(
                 f"<rect x='{LEFT}' y='{top}' width='{width:.1f}' height='{BAR}' "
                 f"fill='{COLOURS[driver]}'/>"
