@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,8 @@ __all__ = [
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks.json"
 DRIVERS: Final = ("pymongo", "motor")
+THOUSAND: Final = 1000
+SPENT: Final = ("one_pod", "ms_per_unrelated_change")
 
 Kept = Mapping[str, Any]
 
@@ -125,18 +127,37 @@ def pods_rows() -> list[list[str]]:
             cells.append(f"{max(value) if isinstance(value, list) else value:g}")
         return [text, *cells]
 
+    def derived(text: str, figure: Callable[[Kept, float], float]) -> list[str]:
+        return [text, *(f"{figure(run, THOUSAND / run['pods']):.1f}" for run in runs)]
+
+    def at_rest(run: Kept, times: float) -> float:
+        without, with_them = (run[part]["rest"]["cpu_percent"] for part in (none, many))
+        return float(without + times * (with_them - without))
+
+    def for_a_write(run: Kept, times: float) -> float:
+        without, with_them = (_ms_of_a_write(run[part]) for part in (none, many))
+        return without + times * (with_them - without)
+
     count = runs[0]["pods"]
     return [
-        row("processor of `mongod` at rest without pods, % of a core", none, "rest", "cpu_percent"),
+        row("processor of `mongod` at rest, no pods, % of a core", none, "rest", "cpu_percent"),
         row(f"the same with {count} pods", many, "rest", "cpu_percent"),
-        row("processor with ten writes a second, no pods", none, "writing", "cpu_percent"),
+        derived("by that, with 1,000 pods", at_rest),
+        row("processor with ten writes a second, no pods, %", none, "writing", "cpu_percent"),
         row(f"the same with {count} pods", many, "writing", "cpu_percent"),
-        row("median of such a write, no pods, ms", none, "writing", "write_ms"),
+        derived("by that, one write with 1,000 pods, ms of a core", for_a_write),
+        row("median time of such a write, no pods, ms", none, "writing", "write_ms"),
         row(f"the same with {count} pods", many, "writing", "write_ms"),
-        row("memory of `mongod` without pods, MB", none, "mongod_mb"),
+        row("memory of `mongod`, no pods, MB", none, "mongod_mb"),
         row(f"the same with {count} pods", many, "mongod_mb"),
-        row("seconds until a revocation holds in all pods, at most", many, "revocation_seconds"),
-        row("ms of a pod's processor for a change of another app's row", "one_pod",
-            "ms_per_unrelated_change"),
+        row("a revocation holds in all pods after, s, at most", many, "revocation_seconds"),
+        row("a pod's processor for a change of another app's row, ms", *SPENT),
         row("memory of one pod, MB", "one_pod", "resident_mb"),
-    ]  # fmt: skip
+    ]
+
+
+def _ms_of_a_write(part: Kept) -> float:
+    """Return the processor time that a write costs, beside what is used at rest."""
+    writing = part["writing"]
+    share = (writing["cpu_percent"] - part["rest"]["cpu_percent"]) / 100
+    return float(share / writing["writes_per_second"] * 1000)
