@@ -63,17 +63,17 @@ def mongod_rows() -> list[list[str]]:
 
 
 def stub_rows() -> list[list[str]]:
-    """Return the microseconds that each operation costs more, where the server takes no time."""
+    """Return the processor time that each operation costs more, where the server takes none."""
     kept = _kept()
     rows: dict[str, list[str]] = {}
     for driver in DRIVERS:
         where = {"server": "stub", "driver": driver, "concurrency": 1}
         before = _figures(kept, "before", **where)
         for title, one in _figures(kept, "now", **where).items():
-            more, former = one["library_us"] - one["plain_us"], ""
+            more, former = one["library_cpu_us"] - one["plain_cpu_us"], ""
             if title in before:
                 old = before[title]
-                former = f"{old['library_us'] - old['plain_us']:+,.0f}"
+                former = f"{old['library_cpu_us'] - old['plain_cpu_us']:+,.0f}"
             rows.setdefault(title, [title]).extend([f"**{more:+,.0f}**", former])
     return list(rows.values())
 

@@ -364,7 +364,7 @@ def benchmarks_mongod() -> str:
 
 
 def benchmarks_stub() -> str:
-    """Return the microseconds that an operation costs more on a server of no time."""
+    """Return the processor time that an operation costs more on a server of no time."""
     head = ["operation", "PyMongo, µs", "before", "Motor, µs", "before"]
     return table(head, benchmarks.stub_rows())
 

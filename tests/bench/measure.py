@@ -40,8 +40,10 @@ class Figure:
     ----------
     plain_us, library_us
         Median microseconds of one operation (p50), both from the same rounds.
+    plain_cpu_us, library_cpu_us
+        Median microseconds of processor time that this process, all threads of it, spent on one.
     ratio
-        The second by the first.
+        The second by the first, of the times that passed.
     low, high
         Quartiles of the ratio over the parts of the run.
     rounds
@@ -50,6 +52,8 @@ class Figure:
 
     plain_us: float
     library_us: float
+    plain_cpu_us: float
+    library_cpu_us: float
     ratio: float
     low: float
     high: float
@@ -57,8 +61,8 @@ class Figure:
 
     @property
     def more_us(self) -> float:
-        """Microseconds that an operation costs more."""
-        return self.library_us - self.plain_us
+        """Microseconds of processor time that an operation costs more."""
+        return self.library_cpu_us - self.plain_cpu_us
 
     def as_json(self) -> dict[str, float]:
         """Return it rounded."""
@@ -78,6 +82,7 @@ async def measure(pair: Pair, concurrency: int, seconds: float) -> Figure:
         How long to go on.
     """
     times: tuple[list[float], list[float]] = ([], [])
+    spent: tuple[list[float], list[float]] = ([], [])
     calls = (pair.plain, pair.library)
     warm_up = max(2, WARM_UP // concurrency)
     gc.collect()
@@ -89,25 +94,23 @@ async def measure(pair: Pair, concurrency: int, seconds: float) -> Figure:
             end = time.perf_counter() + seconds
         # First the one, then the other: the second of two finds warmer caches.
         for which in ((0, 1), (1, 0))[number % 2]:
-            taken = await _timed(calls[which], concurrency)
+            began, used = time.perf_counter(), time.process_time()
+            if concurrency == 1:
+                await calls[which]()
+            else:
+                await asyncio.gather(*(calls[which]() for _ in range(concurrency)))
+            used, taken = time.process_time() - used, time.perf_counter() - began
             if number >= warm_up:
                 times[which].append(taken / concurrency * 1e6)
+                spent[which].append(used / concurrency * 1e6)
         number += 1
     gc.unfreeze()
-    return _figure(*times)
+    return _figure(*times, statistics.median(spent[0]), statistics.median(spent[1]))
 
 
-async def _timed(call: Call, concurrency: int) -> float:
-    if concurrency == 1:
-        started = time.perf_counter()
-        await call()
-        return time.perf_counter() - started
-    started = time.perf_counter()
-    await asyncio.gather(*(call() for _ in range(concurrency)))
-    return time.perf_counter() - started
-
-
-def _figure(plain: list[float], library: list[float]) -> Figure:
+def _figure(
+    plain: list[float], library: list[float], plain_cpu: float, library_cpu: float
+) -> Figure:
     a, b = statistics.median(plain), statistics.median(library)
     size = max(1, len(plain) // BLOCKS)
     ratios = [
@@ -115,4 +118,4 @@ def _figure(plain: list[float], library: list[float]) -> Figure:
         for at in range(0, size * BLOCKS, size)
     ]
     low, _, high = statistics.quantiles(ratios, n=4)
-    return Figure(a, b, b / a, low, high, len(plain))
+    return Figure(a, b, plain_cpu, library_cpu, b / a, low, high, len(plain))
