@@ -9,6 +9,7 @@ handshake (https://www.mongodb.com/docs/manual/reference/mongodb-wire-protocol/)
 from __future__ import annotations
 
 import asyncio
+import os
 import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,9 @@ async def serve() -> None:
 @contextmanager
 def stub_server() -> Iterator[str]:
     """Run the server in a process of its own; gives its URI."""
-    with Popen([sys.executable, "-m", "bench.stub"], stdout=PIPE, text=True) as process:
+    command = [sys.executable, "-m", "bench.stub"]
+    path = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with Popen(command, stdout=PIPE, text=True, env=path) as process:
         try:
             assert process.stdout is not None
             yield f"mongodb://127.0.0.1:{int(process.stdout.readline())}/?directConnection=true"
