@@ -92,8 +92,13 @@ minimums: setup ## Unit tests of the library on the lowest versions that it decl
 	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
 
 .PHONY: bench
-bench: setup ## What the library costs an operation, as a ratio against the driver alone
-	@$(RUN) python tests/bench/scope_overhead.py
+bench: setup ## What the library costs an operation, against a plain client, in a minute
+	@PYTHONPATH=tests $(RUN) python -m bench --short $(BENCH)
+
+.PHONY: bench-full
+bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
+	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
+	@PYTHONPATH=docs $(RUN) python -m generator
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
