@@ -46,6 +46,8 @@ class ConditionType(StrEnum):
     DATABASE_USER_READY = "DatabaseUserReady"
     WORKLOADS_RESTARTED = "WorkloadsRestarted"
     COLLECTIONS_READY = "CollectionsReady"
+    STALLED = "Stalled"
+    """kstatus' word (Flux): nothing goes on before a person has mended what `Ready` says."""
 
 
 CONDITION_ORDER = tuple(ConditionType)

@@ -12,7 +12,7 @@ not be looked at this time keeps what it said, with the generation that it said 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -46,8 +46,22 @@ _NEEDED = (
 """What `Ready` sums up. A denied foreign scope is not among it (the app works with what it has),
 nor a workload that could not be restarted, nor an index that is still being built."""
 
+_FOR_A_PERSON = frozenset(
+    {
+        Reason.SLUG_TAKEN,
+        Reason.COLLECTION_TAKEN,
+        Reason.INDEX_CONFLICT,
+        Reason.KEY_UNAVAILABLE,
+        Reason.SECRET_CONFLICT,
+    }
+)
+"""Why an app is not ready that does not pass by itself. Suspended is none: nothing is broken."""
+
 _BLOCKS_NOTHING = frozenset({ConditionType.COLLECTIONS_READY, ConditionType.WORKLOADS_RESTARTED})
 """No other line waits for these."""
+
+_SUMS = frozenset({ConditionType.READY, ConditionType.STALLED})
+"""What is made of the others, and has no line of its own."""
 
 _NOT_ITS_OWN = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
 """Why an app is not registered at all: nothing of what stood in its status is its own."""
@@ -252,10 +266,18 @@ def _looked_at(
 ) -> dict[ConditionType, Condition]:
     rows: dict[ConditionType, Condition] = {}
     for kind in ConditionType:
-        if kind is not ConditionType.READY:
+        if kind not in _SUMS:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
+    rows[ConditionType.STALLED] = _stalled(rows[ConditionType.READY])
     return rows
+
+
+def _stalled(ready: Condition) -> Condition:
+    if ready.status == "False" and ready.reason in _FOR_A_PERSON:
+        return replace(ready, type=ConditionType.STALLED, status="True")
+    text = "Nothing waits for a person."
+    return replace(ready, type=ConditionType.STALLED, status="False", message=text)
 
 
 def _row(

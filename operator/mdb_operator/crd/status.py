@@ -34,7 +34,7 @@ class ConditionStatusModel(_Part):
         max_length=316,
         pattern=r"^[A-Za-z][A-Za-z0-9]*$",
         description="What the condition is about: Ready, Registered, GrantsResolved,"
-        " SecretProjected, DatabaseUserReady, WorkloadsRestarted or CollectionsReady.",
+        " SecretProjected, DatabaseUserReady, WorkloadsRestarted, CollectionsReady or Stalled.",
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds; Unknown where it could not be found out."
