@@ -3,6 +3,9 @@ release before had. Every template begins with it. Inside of mappings that are t
 out of (`null`), nothing is put back. */ -}}
 {{- define "mdb-operator.init" -}}
 {{- include "mdb-operator.fill" (list .Values (.Files.Get "files/defaults.yaml" | fromYaml)) -}}
+{{- if and .Values.watchNamespaces .Values.excludeNamespaces -}}
+{{- fail "set watchNamespaces or excludeNamespaces, not both" -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "mdb-operator.fill" -}}
@@ -120,7 +123,9 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- define "mdb-operator.securityContext" -}}
 {{- $root := index . 0 }}{{ $context := index . 1 -}}
 {{- $adapt := $root.Values.global.compatibility.openshift.adaptSecurityContext -}}
-{{- if or (eq $adapt "force") (and (eq $adapt "auto") ($root.Capabilities.APIVersions.Has "security.openshift.io/v1")) -}}
+{{- $known := $root.Capabilities.APIVersions -}}
+{{- $openshift := or ($known.Has "security.openshift.io/v1") ($known.Has "security.openshift.io/v1/SecurityContextConstraints") -}}
+{{- if or (eq $adapt "force") (and (eq $adapt "auto") $openshift) -}}
 {{- $context = omit $context "runAsUser" "runAsGroup" "fsGroup" -}}
 {{- end -}}
 {{- toYaml $context -}}

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 from devcluster import build
 from devcluster.progress import Progress
+
+# The generator of the documentation, which reads the chart's values; no package of the workspace.
+sys.path.append(str(Path(__file__).resolve().parents[3] / "docs"))
 
 
 @pytest.fixture(scope="session", autouse=True)
