@@ -98,7 +98,7 @@ def test_a_budget_says_who_may_be_evicted(values: dict[str, Any], wanted: dict[s
 
 def test_workloads_are_not_restarted_unless_it_is_asked_for() -> None:
     def resources(objects: Objects) -> set[str]:
-        role = [one for one in objects if one["kind"] == "ClusterRole"][0]
+        role = next(one for one in objects if one["kind"] == "ClusterRole")
         return {name for rule in role["rules"] for name in rule["resources"]}
 
     assert not {"deployments", "statefulsets", "daemonsets"} & resources(render(SOMEWHERE))
@@ -124,6 +124,10 @@ def test_what_the_prometheus_operator_reads_is_left_out_where_nobody_knows_it(ki
         kinds("failIfMissing")
 
 
+def service_monitor(metrics: dict[str, Any]) -> dict[str, Any]:
+    return of_kind(render({**SOMEWHERE, "metrics": metrics}, *KNOWN), "ServiceMonitor")
+
+
 def test_a_service_monitor_is_as_it_is_said() -> None:
     monitor = {
         "enabled": True,
@@ -138,7 +142,9 @@ def test_a_service_monitor_is_as_it_is_said() -> None:
         "relabelings": [{"action": "labeldrop", "regex": "pod"}],
         "metricRelabelings": [{"action": "labeldrop", "regex": "slug"}],
     }
-    found = of_kind(render({**SOMEWHERE, "metrics": {"serviceMonitor": monitor}}, *KNOWN), "ServiceMonitor")
+    found = of_kind(
+        render({**SOMEWHERE, "metrics": {"serviceMonitor": monitor}}, *KNOWN), "ServiceMonitor"
+    )
     assert found["metadata"]["namespace"] == "monitoring"
     assert found["metadata"]["labels"]["release"] == "prometheus"
     assert found["metadata"]["annotations"] == {"a": "b"}
@@ -165,9 +171,9 @@ def test_a_service_monitor_asks_by_tls_and_with_the_token() -> None:
         "token": {"existingSecret": "token"},
         "serviceMonitor": {"enabled": True},
     }
-    [endpoint] = of_kind(render({**SOMEWHERE, "metrics": metrics}, *KNOWN), "ServiceMonitor")["spec"][
-        "endpoints"
-    ]
+    [endpoint] = of_kind(render({**SOMEWHERE, "metrics": metrics}, *KNOWN), "ServiceMonitor")[
+        "spec"
+    ]["endpoints"]
     assert endpoint["scheme"] == "https"
     assert endpoint["tlsConfig"] == {
         "ca": {"secret": {"name": "cert", "key": "ca.crt"}},
@@ -175,9 +181,9 @@ def test_a_service_monitor_asks_by_tls_and_with_the_token() -> None:
     }
     assert endpoint["authorization"] == {"credentials": {"name": "token", "key": "token"}}
     metrics["serviceMonitor"]["tlsConfig"] = {"insecureSkipVerify": True}
-    [endpoint] = of_kind(render({**SOMEWHERE, "metrics": metrics}, *KNOWN), "ServiceMonitor")["spec"][
-        "endpoints"
-    ]
+    [endpoint] = of_kind(render({**SOMEWHERE, "metrics": metrics}, *KNOWN), "ServiceMonitor")[
+        "spec"
+    ]["endpoints"]
     assert endpoint["tlsConfig"] == {"insecureSkipVerify": True}
 
 

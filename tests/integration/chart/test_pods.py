@@ -145,9 +145,13 @@ def test_a_container_can_be_given_more() -> None:
     volume = {"name": "csi", "csi": {"driver": "secrets-store.csi.k8s.io", "readOnly": True}}
     mount = {"name": "csi", "mountPath": "/etc/keys"}
     helper = {"name": "proxy", "image": "proxy:1"}
+    node = {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}
     pod = the_pod(
         {
-            "extraEnv": [key, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}],
+            "extraEnv": [
+                key,
+                node,
+            ],
             "extraArgs": ["--some=thing"],
             "extraVolumes": [volume],
             "extraVolumeMounts": [mount],
@@ -157,7 +161,7 @@ def test_a_container_can_be_given_more() -> None:
     )
     _, operator, sidecar = containers(pod)
     assert operator["args"] == ["run", "--some=thing"]
-    assert key in operator["env"]
+    assert operator["env"][-2:] == [key, node]
     assert volume in pod["spec"]["volumes"]
     assert mount in operator["volumeMounts"]
     assert sidecar == helper == pod["spec"]["initContainers"][0]
@@ -172,9 +176,7 @@ def test_a_variable_that_the_chart_sets_is_refused_by_name() -> None:
 def test_a_rollout_goes_as_told() -> None:
     strategy = {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}}
     values = {"strategy": strategy, "revisionHistoryLimit": 2, "deploymentAnnotations": {"a": "b"}}
-    [deployment] = [
-        one for one in render({**SOMEWHERE, **values}) if one["kind"] == "Deployment"
-    ]
+    [deployment] = [one for one in render({**SOMEWHERE, **values}) if one["kind"] == "Deployment"]
     assert deployment["spec"]["strategy"] == strategy
     assert deployment["spec"]["revisionHistoryLimit"] == 2
     assert deployment["metadata"]["annotations"] == {"a": "b"}
@@ -222,7 +224,7 @@ def test_helm_lint_is_content_with_all_of_it(tmp_path: Any) -> None:
             {
                 **SOMEWHERE,
                 "extraEnv": [{"name": "A", "value": "b"}],
-                "extraObjects": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}],
+                "extraObjects": ["{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}"],
                 "global": {"compatibility": {"openshift": {"adaptSecurityContext": "force"}}},
                 "metrics": {
                     "serviceMonitor": {"enabled": True, "renderMode": "alwaysRender"},
@@ -232,5 +234,3 @@ def test_helm_lint_is_content_with_all_of_it(tmp_path: Any) -> None:
         )
     )
     assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART), "-f", str(values)).stdout
-
-
