@@ -47,7 +47,10 @@ class ConditionType(StrEnum):
     WORKLOADS_RESTARTED = "WorkloadsRestarted"
     COLLECTIONS_READY = "CollectionsReady"
     STALLED = "Stalled"
-    """kstatus' word (Flux): nothing goes on before a person has mended what `Ready` says."""
+    """kstatus' word (Flux): nothing goes on before a person has mended what `Ready` says.
+
+    There only while it is so.
+    """
 
 
 CONDITION_ORDER = tuple(ConditionType)

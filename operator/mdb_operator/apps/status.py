@@ -1,7 +1,8 @@
 """What a reconcile found out, and the status that it makes of an MdbApp.
 
 A `Report` is filled in line by line while the reconcile runs; `describe` turns it into the status.
-Every condition is always there, so that ``kubectl wait`` has something to wait for. A message says
+Every condition is always there, so that ``kubectl wait`` has something to wait for, but for
+``Stalled``, which kstatus wants to be there only while it holds. A message says
 what to do next wherever something is to be done, and holds no figure that changes by itself: the
 status of an app that does not change must not change.
 
@@ -269,15 +270,10 @@ def _looked_at(
         if kind not in _SUMS:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
-    rows[ConditionType.STALLED] = _stalled(rows[ConditionType.READY])
-    return rows
-
-
-def _stalled(ready: Condition) -> Condition:
+    ready = rows[ConditionType.READY]
     if ready.status == "False" and ready.reason in _FOR_A_PERSON:
-        return replace(ready, type=ConditionType.STALLED, status="True")
-    text = "Nothing waits for a person."
-    return replace(ready, type=ConditionType.STALLED, status="False", message=text)
+        rows[ConditionType.STALLED] = replace(ready, type=ConditionType.STALLED, status="True")
+    return rows
 
 
 def _row(
@@ -395,6 +391,8 @@ def _suspended(
     generation = report.app.generation
     for kind in ConditionType:
         kept = _kept(kind, old.get(kind.value))
+        if kind is ConditionType.STALLED and kept is None:
+            continue
         if kind is ConditionType.READY or kept is None:
             status: ConditionStatus = "False" if kind is ConditionType.READY else "Unknown"
             yield kind, Condition(kind, status, Reason.SUSPENDED, text, generation)
