@@ -12,6 +12,8 @@ import yaml
 from generator.values import WHOLE, chart_defaults
 from support.chart import CHART, SOMEWHERE, Objects, helm, render
 
+from mdb_operator.crd.render import crd
+
 MONITORING = ("monitoring.coreos.com/v1/ServiceMonitor", "monitoring.coreos.com/v1/PrometheusRule")
 
 KNOWN = tuple(f"--api-versions={one}" for one in MONITORING)
@@ -275,6 +277,18 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], said: str)
 
 
 # --- without a look into the cluster
+
+
+def test_the_crd_is_what_the_models_say_and_is_kept() -> None:
+    installed = of_kind(render(SOMEWHERE), "CustomResourceDefinition")
+    wanted = crd()
+    assert installed["spec"] == wanted["spec"]
+    annotations = {**wanted["metadata"]["annotations"], "helm.sh/resource-policy": "keep"}
+    assert installed["metadata"]["annotations"] == annotations
+    more = render({**SOMEWHERE, "crds": {"annotations": {"a": "b"}}})
+    assert of_kind(more, "CustomResourceDefinition")["metadata"]["annotations"]["a"] == "b"
+    none = render({**SOMEWHERE, "crds": {"install": False}})
+    assert "CustomResourceDefinition" not in {one["kind"] for one in none}
 
 
 def test_what_is_rendered_and_applied_does_not_uninstall() -> None:

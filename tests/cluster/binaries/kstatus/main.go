@@ -5,11 +5,12 @@
 package main
 
 import (
-	"encoding/json"
+	"io"
 	"log"
 	"os"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/cli-utils/pkg/kstatus/status"
 )
 
@@ -20,19 +21,28 @@ type result struct {
 
 func main() {
 	log.SetFlags(0)
-	var objects []map[string]any
-	if err := json.NewDecoder(os.Stdin).Decode(&objects); err != nil {
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		log.Fatal(err)
+	}
+	var objects []any
+	// Kubernetes' own: whole numbers are int64, as the API machinery wants them.
+	if err := json.Unmarshal(text, &objects); err != nil {
 		log.Fatalf("standard input is no JSON list of objects: %v", err)
 	}
 	results := make([]result, 0, len(objects))
 	for _, object := range objects {
-		computed, err := status.Compute(&unstructured.Unstructured{Object: object})
+		computed, err := status.Compute(&unstructured.Unstructured{Object: object.(map[string]any)})
 		if err != nil {
 			log.Fatal(err)
 		}
 		results = append(results, result{computed.Status, computed.Message})
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
+	answer, err := json.Marshal(results)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if _, err := os.Stdout.Write(append(answer, '\n')); err != nil {
 		log.Fatal(err)
 	}
 }
