@@ -17,6 +17,7 @@ from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
 from mdb_operator.apps.conditions import ConditionType, Reason
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, describe
+from mdb_operator.crd.render import crd
 from mdb_operator.exceptions import KubernetesUnavailable
 
 __all__ = ["STATUSES", "app_of"]
@@ -88,7 +89,9 @@ STATUSES: Mapping[str, dict[str, Any]] = {
     "a scope's owner is missing": describe(_report(denied=_PENDING), {}, NOW),
     "an index is being built": _told(ConditionType.COLLECTIONS_READY, Reason.INDEX_BUILDING),
     "a restart failed": _told(ConditionType.WORKLOADS_RESTARTED, Reason.RESTART_FAILED),
-    "new": {},
+    "new": crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"][
+        "default"
+    ],
     "changed": {**_READY, "observedGeneration": GENERATION - 1},
     "suspended": describe(Report(_app(), "database", suspended=True), _READY, NOW),
     "DatabaseUnavailable": _failing(

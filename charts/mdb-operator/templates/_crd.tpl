@@ -3,7 +3,7 @@
 mdbapps.mdb-engine.dev
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-6228669a40cc949e
+99ec92d58395be2b
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -431,9 +431,9 @@ versions:
           properties:
             observedGeneration:
               maximum: 9007199254740992
-              minimum: 0
+              minimum: -1
               type: integer
-              description: The generation that this status is about.
+              description: The generation that this status is about; -1 before the operator has seen it.
             installation:
               maxLength: 320
               minLength: 1
@@ -563,6 +563,8 @@ versions:
               - slug
               x-kubernetes-list-type: map
           type: object
+          default:
+            observedGeneration: -1
       x-kubernetes-validations:
       - rule: (has(self.spec.secret) && has(self.spec.secret.name)) || size(self.metadata.name) <= 249
         message: spec.secret.name is needed where metadata.name has more than 249 characters, because

@@ -147,6 +147,8 @@ def _definition() -> dict[str, Any]:
     for path, keys in UNIQUE_BY.items():
         nodes[path] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
     status = structural(MdbAppStatus.model_json_schema(by_alias=True))
+    # To kstatus an object without a status is done. With this one it is under way.
+    status["default"] = {"observedGeneration": -1}
     schema = {
         "type": "object",
         "description": DESCRIPTION,

@@ -97,7 +97,10 @@ class MdbAppStatus(_Part):
     """What the operator last saw and did. Written by the operator alone."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, le=2**53, description="The generation that this status is about."
+        default=None,
+        ge=-1,
+        le=2**53,
+        description="The generation that this status is about; -1 before the operator has seen it.",
     )
     installation: str | None = Field(
         default=None,

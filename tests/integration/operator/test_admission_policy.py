@@ -86,38 +86,42 @@ def test_no_secret_but_its_own_is_written(
     installed: Installed,
 ) -> None:
     admin = control_plane.api
-    admin.create(secret("database-of-somebody"), namespace)
     app = make_app()
     ours = desired_secret(app).manifest()
+    name, labels = ours["metadata"]["name"], ours["metadata"]["labels"]
+
+    def change(name: str, where: str = namespace, **metadata: Any) -> object:
+        found = admin.get("Secret", name, where)
+        assert found is not None
+        found["data"] = {**found["data"], "a": "Yw=="}
+        found["metadata"] |= metadata
+        return operator.replace({"apiVersion": "v1", "kind": "Secret", **found}, where)
 
     written = "writes only Secrets of the type"
     refused(lambda: operator.create(secret("new"), namespace), written)
     unlabelled = {**ours, "metadata": {**ours["metadata"], "labels": {}}}
     refused(lambda: operator.create(unlabelled, namespace), written)
     foreign = "only Secrets that carry its label"
-    change = {"data": {"a": "Yw=="}}
-    name = "database-of-somebody"
-    refused(lambda: operator.patch("Secret", name, change, namespace), foreign)
-    refused(lambda: operator.delete("Secret", name, namespace), foreign)
+    admin.create(secret("somebodys", type=ours["type"]), namespace)
+    refused(lambda: change("somebodys"), foreign)
+    refused(lambda: operator.delete("Secret", "somebodys", namespace), foreign)
     # Nor does it make one its own first: the label that counts is the one that was there.
-    label = {"metadata": {"labels": ours["metadata"]["labels"]}}
-    refused(lambda: operator.patch("Secret", name, label, namespace), foreign)
+    refused(lambda: change("somebodys", labels=labels), foreign)
 
     operator.create(ours, namespace)
-    operator.patch("Secret", ours["metadata"]["name"], change, namespace)
+    change(name)
     # Somebody strips the label; the ownerReference still tells whose it is.
-    strip = {"metadata": {"labels": None}}
-    admin.patch("Secret", ours["metadata"]["name"], strip, namespace)
-    operator.patch("Secret", ours["metadata"]["name"], label, namespace)
-    refused(lambda: operator.patch("Secret", ours["metadata"]["name"], strip, namespace), written)
-    operator.delete("Secret", ours["metadata"]["name"], namespace)
+    admin.patch("Secret", name, {"metadata": {"labels": None}}, namespace)
+    refused(lambda: change(name), written)
+    change(name, labels=labels)
+    operator.delete("Secret", name, namespace)
 
     # Of its own namespace it may change the keyring, and neither delete it nor touch another.
     system = installed.namespace
     operator.patch("Secret", MASTER_KEY_SECRET, {"data": {"k2": "Yw=="}}, system)
     refused(lambda: operator.delete("Secret", MASTER_KEY_SECRET, system), foreign)
     admin.create(secret("mongodb"), system)
-    refused(lambda: operator.patch("Secret", "mongodb", change, system), foreign)
+    refused(lambda: change("mongodb", system), foreign)
 
 
 def test_an_excluded_namespace_is_left_alone(control_plane: Cluster, operator: Api) -> None:
