@@ -22,8 +22,8 @@ import yaml
 from devcluster import detect
 from devcluster.images import ImageSpec, can_pull
 from devcluster.mongod_binary import find_mongod
-from support.installed_operator import remove_policies
 from support.clusters import Cluster, create_namespace, provide_crd
+from support.installed_operator import remove_policies
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
