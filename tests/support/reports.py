@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from mdb_engine.core.secret import Envelope, SealedVersion, SecretRecord
 from mdb_engine.exceptions import (
     CollectionTaken,
     DatabaseUnavailable,
     MasterKeyError,
     SlugTaken,
 )
-from mdb_engine.models.app import DeniedScope, GrantOutcome, Owner
-from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
+from mdb_engine.registry.models.app import DeniedScope, GrantOutcome, Owner
 from mdb_operator.apps.conditions import ConditionType, Reason
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, describe

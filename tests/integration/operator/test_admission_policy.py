@@ -23,7 +23,7 @@ from support.installed_operator import (
 from support.operator_edge import desired_secret
 from support.waiting import wait_until
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 
 EXCLUDED = "kube-node-lease"
 
