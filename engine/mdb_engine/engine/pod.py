@@ -122,6 +122,9 @@ class PodHosting:
             )
         return self._token
 
+    async def retrieve(self, slug: str) -> None:
+        """Do nothing: the token is the one that is mounted."""
+
     async def register(self, manifest: Manifest) -> None:
         """Do nothing: what is registered is the operator's business, never an image's."""
 
