@@ -117,8 +117,8 @@ def test_every_setting_has_a_title_and_a_description() -> None:
 
 
 def test_the_chart_sets_known_settings_in_the_same_order() -> None:
-    helpers = (CHART / "templates" / "_helpers.tpl").read_text()
-    names = re.findall(rf"- name: {ENV_PREFIX}(\w+)", helpers)
+    deployment = (CHART / "templates" / "deployment.yaml").read_text()
+    names = re.findall(rf"- name: {ENV_PREFIX}(\w+)", deployment)
     order = [name.upper() for name in Config.model_fields]
     assert [order.index(name) for name in names] == sorted(order.index(name) for name in names)
     # What a pod must not or need not be told: a file is safer, and the rest fits outside only.
