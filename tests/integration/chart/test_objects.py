@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from generator.values import WHOLE, chart_defaults
-from support.chart import CHART, SOMEWHERE, Objects, helm, render
+from support.chart import CHART, SOMEWHERE, Objects, containers, helm, render
 
 from mdb_operator.crd.render import crd
 
@@ -247,6 +249,32 @@ def test_values_that_are_missing_have_their_defaults(tmp_path: Path) -> None:
     for path in missing[::7]:  # each is a run of Helm's; that all go is the first assertion
         (old / "values.yaml").write_text(yaml.safe_dump(without(defaults, path)))
         assert render(SOMEWHERE, chart=old) == wanted, path
+
+
+def test_a_key_that_was_taken_out_of_a_mapping_is_not_put_back() -> None:
+    """Mappings that the schema leaves open are Kubernetes' own, and `null` takes keys out."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    defaults = yaml.safe_load((CHART / "values.yaml").read_text())
+    text = (CHART / "templates" / "_helpers.tpl").read_text()
+    left_alone = set(re.findall(r'"(\w+)"', text.partition("$open := list")[2].partition("\n")[0]))
+
+    def open_ones(part: dict[str, Any], values: dict[str, Any]) -> Iterator[str]:
+        for name, value in values.items():
+            if not isinstance(value, dict):
+                continue
+            inner = part["properties"][name]
+            if "properties" in inner:
+                yield from open_ones(inner, value)
+            elif value:
+                yield name
+
+    assert set(open_ones(schema, defaults)) == left_alone
+    values = {**SOMEWHERE, "resources": {"limits": None}}
+    assert containers_of(render(values))[0]["resources"].keys() == {"requests"}
+
+
+def containers_of(objects: Objects) -> list[dict[str, Any]]:
+    return containers(of_kind(objects, "Deployment")["spec"]["template"])
 
 
 def test_the_defaults_that_the_chart_reads_are_those_of_its_values() -> None:
