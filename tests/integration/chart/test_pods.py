@@ -125,7 +125,9 @@ def test_a_parent_charts_globals_hold_where_the_chart_says_nothing(all_pods: Any
             assert container["image"].startswith("registry.example.com/m"), name
     mine = the_pod({"global": everywhere, "nodeSelector": {"disk": "hdd"}})
     assert mine["spec"]["nodeSelector"] == {"disk": "hdd"}
-    anti = {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+    anti: dict[str, Any] = {
+        "podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}
+    }
     assert the_pod({"global": {"affinity": anti}})["spec"]["affinity"] == anti
 
 

@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -156,8 +157,12 @@ def test_an_excluded_namespace_is_left_alone_while_all_others_are_handled(
 ) -> None:
     here, bi = installation, installation.others["bi"]
     # The cluster is shared: of all its namespaces only this class of MdbApps is ours.
-    mine = {"operatorClass": here.namespace}
-    settings = {"WATCH_NAMESPACES": "", "OPERATOR_CLASS": here.namespace, "RELIST_SECONDS": "1"}
+    mine: dict[str, Any] = {"operatorClass": here.namespace}
+    settings: dict[str, Any] = {
+        "WATCH_NAMESPACES": "",
+        "OPERATOR_CLASS": here.namespace,
+        "RELIST_SECONDS": "1",
+    }
     process = here.start(**settings)
     here.apply("ns-before", namespace=bi, **mine)
     here.wait_condition("ns-before", namespace=bi)
