@@ -47,8 +47,9 @@ def test_all_goes_on_with_an_empty_database_when_the_pod_is_replaced(
 ) -> None:
     system, apps = trial
     kubectl = world.cluster.kubectl
-    for pod in (f"{TRIAL}-0", f"deployment/{OPERATOR}"):
-        assert kubectl("-n", system, "exec", pod, "--", "id", "-u").strip() == "1000650000"
+    who = ("--", "python", "-c", "import os; print(os.getuid())")
+    for pod in (("-c", "setup", f"{TRIAL}-0"), (f"deployment/{OPERATOR}",)):
+        assert kubectl("-n", system, "exec", *pod, *who).strip() == "1000650000"
     run_click_tracker(world, apps)
     with forwarded(world, "click-tracker", apps) as url:
 
