@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -50,9 +49,6 @@ class Program:
         GiB that a cold build fills with modules and compiled packages.
     module
         The module's directory where it has another name.
-    without
-        Source files of a dependency that are left out, each as ``MODULE//PATH``: what they import
-        is large, and nothing of it is used.
     """
 
     name: str
@@ -61,7 +57,6 @@ class Program:
     variables: Mapping[str, str] | None = None
     space: int = 1
     module: str = field(default="", repr=False)
-    without: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def sources(self) -> Path:
@@ -145,13 +140,7 @@ COMPOSE = Program(
 REGISTRY = Program("registry", package="github.com/distribution/distribution/v3/cmd/registry")
 """A registry of images, for tests of what somebody pushes to one."""
 
-PROMTOOL = Program(
-    "promtool",
-    package="github.com/prometheus/prometheus/cmd/promtool",
-    space=2,
-    # The discovery of targets in every cloud there is, two thirds of what would be compiled.
-    without=("github.com/prometheus/prometheus//plugins/plugins.go",),
-)
+PROMTOOL = Program("promtool", package="github.com/prometheus/prometheus/cmd/promtool", space=3)
 """Prometheus' checker of rules, for the chart's alerts."""
 
 KSTATUS = Program("kstatus")
@@ -190,7 +179,6 @@ def ensure(program: Program, progress: Progress) -> Path:
 def cache_key(program: Program) -> str:
     """Return what changes with the sources, the versions of all modules, and the flags."""
     digest = hashlib.sha256(repr(program).encode())
-    digest.update("".join(program.without).encode())
     for path in sorted(program.sources.glob("*")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
@@ -241,37 +229,13 @@ def _compile(program: Program, go: Path, directory: Path, progress: Progress) ->
             *("-o", work / program.name, program.package),
         ]
         with progress.step(f"Compiling {program.name}") as step:
-            if program.without:
-                overlay = work / "overlay.json"
-                overlay.write_text(json.dumps({"Replace": _left_out(program, go)}))
-                command.insert(2, f"-overlay={overlay}")
             _run(program, [str(part) for part in command], module, step)
-            (work / "overlay.json").unlink(missing_ok=True)
         for link in program.links:
             (work / link).symlink_to(program.name)
         work.chmod(0o700)
         work.rename(directory)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-def _left_out(program: Program, go: Path) -> dict[str, str]:
-    """Return the files of dependencies that are to be as if they were not there."""
-    found = {}
-    for source in program.without:
-        module, _, path = source.partition("//")
-        listed = subprocess.run(
-            [go, "mod", "download", "-json", module],
-            cwd=program.sources,
-            env=_environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if listed.returncode != 0:
-            raise _failure(program, listed.stdout + listed.stderr)
-        found[str(Path(json.loads(listed.stdout)["Dir"]) / path)] = ""
-    return found
 
 
 def _run(program: Program, command: list[str], module: Path, step: Step) -> None:
