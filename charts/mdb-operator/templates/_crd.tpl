@@ -2,6 +2,9 @@
 {{- define "mdb-operator.crdName" -}}
 mdbapps.mdb-engine.dev
 {{- end -}}
+{{- define "mdb-operator.crdLabels" -}}
+
+{{- end -}}
 {{- define "mdb-operator.crdHash" -}}
 99ec92d58395be2b
 {{- end -}}

@@ -202,11 +202,12 @@ def render_crd() -> str:
 
 
 def render_chart_template() -> str:
-    """Return the text of the chart's named templates: the CRD's name, its hash and its spec."""
+    """Return the text of the chart's named templates: the CRD's name, labels, hash and spec."""
     definition = crd()
     metadata = definition["metadata"]
     parts = {
         "crdName": metadata["name"],
+        "crdLabels": _dump(metadata["labels"]).rstrip("\n") if metadata.get("labels") else "",
         "crdHash": metadata["annotations"][ANNOTATION_CRD_HASH],
         "crdSpec": _dump(definition["spec"]).rstrip("\n"),
     }

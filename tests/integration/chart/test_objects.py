@@ -313,6 +313,8 @@ def test_the_crd_is_what_the_models_say_and_is_kept() -> None:
     assert installed["spec"] == wanted["spec"]
     annotations = {**wanted["metadata"]["annotations"], "helm.sh/resource-policy": "keep"}
     assert installed["metadata"]["annotations"] == annotations
+    labels = wanted["metadata"].get("labels", {})
+    assert installed["metadata"]["labels"].items() >= labels.items()
     more = render({**SOMEWHERE, "crds": {"annotations": {"a": "b"}}})
     assert of_kind(more, "CustomResourceDefinition")["metadata"]["annotations"]["a"] == "b"
     none = render({**SOMEWHERE, "crds": {"install": False}})
