@@ -135,7 +135,7 @@ class Binding:
                     rotated_at=secrets.current.created_at,
                 )
             except Forbidden:
-                failed.append(f"{name} (RBAC does not allow it)")
+                failed.append(f"{name} (not allowed: see the chart's workloadRestart.enabled)")
                 continue
             except Invalid:  # a stored object that today's validation, or a webhook, refuses
                 failed.append(f"{name} (the API server refuses the change)")

@@ -134,7 +134,7 @@ class Controller:
 
     async def run(self) -> None:
         """Work until cancelled; `wait_for_database` comes before, and calls of `see` meanwhile."""
-        context = self._context
+        context, config = self._context, self._context.config
         context.master_keys.on_change = self._keys_changed
         workers = Workers(self._queue, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(
@@ -142,7 +142,7 @@ class Controller:
         )
         context.metrics.show_database(up=self.gate.up)
         try:
-            if context.config.watch_namespaces and self.gate.up:
+            if (config.watch_namespaces or config.exclude_namespaces) and self.gate.up:
                 await self._tell_of_unwatched()
             await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
@@ -169,7 +169,7 @@ class Controller:
 
         Nobody may look there, so nothing is concluded: their MdbApps may well be in use.
         """
-        watched = self._context.config.watch_namespaces
+        handles = self._context.config.handles_namespace
         try:
             active = [a for a in await self.database.registry.all() if a.state is AppState.ACTIVE]
         except MdbEngineError:
@@ -177,7 +177,7 @@ class Controller:
         left = Counter(
             app.owner.namespace
             for app in active
-            if not app.owner.is_standalone and app.owner.namespace not in watched
+            if not app.owner.is_standalone and not handles(app.owner.namespace)
         )
         for namespace, count in sorted(left.items()):
             _log.warning(

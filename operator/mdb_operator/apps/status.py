@@ -1,7 +1,8 @@
 """What a reconcile found out, and the status that it makes of an MdbApp.
 
 A `Report` is filled in line by line while the reconcile runs; `describe` turns it into the status.
-Every condition is always there, so that ``kubectl wait`` has something to wait for. A message says
+Every condition is always there, so that ``kubectl wait`` has something to wait for, but for
+``Stalled``, which kstatus wants to be there only while it holds. A message says
 what to do next wherever something is to be done, and holds no figure that changes by itself: the
 status of an app that does not change must not change.
 
@@ -12,7 +13,7 @@ not be looked at this time keeps what it said, with the generation that it said 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -46,8 +47,22 @@ _NEEDED = (
 """What `Ready` sums up. A denied foreign scope is not among it (the app works with what it has),
 nor a workload that could not be restarted, nor an index that is still being built."""
 
+_FOR_A_PERSON = frozenset(
+    {
+        Reason.SLUG_TAKEN,
+        Reason.COLLECTION_TAKEN,
+        Reason.INDEX_CONFLICT,
+        Reason.KEY_UNAVAILABLE,
+        Reason.SECRET_CONFLICT,
+    }
+)
+"""Why an app is not ready that does not pass by itself. Suspended is none: nothing is broken."""
+
 _BLOCKS_NOTHING = frozenset({ConditionType.COLLECTIONS_READY, ConditionType.WORKLOADS_RESTARTED})
 """No other line waits for these."""
+
+_SUMS = frozenset({ConditionType.READY, ConditionType.STALLED})
+"""What is made of the others, and has no line of its own."""
 
 _NOT_ITS_OWN = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
 """Why an app is not registered at all: nothing of what stood in its status is its own."""
@@ -252,9 +267,12 @@ def _looked_at(
 ) -> dict[ConditionType, Condition]:
     rows: dict[ConditionType, Condition] = {}
     for kind in ConditionType:
-        if kind is not ConditionType.READY:
+        if kind not in _SUMS:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
+    ready = rows[ConditionType.READY]
+    if ready.status == "False" and ready.reason in _FOR_A_PERSON:
+        rows[ConditionType.STALLED] = replace(ready, type=ConditionType.STALLED, status="True")
     return rows
 
 
@@ -373,6 +391,8 @@ def _suspended(
     generation = report.app.generation
     for kind in ConditionType:
         kept = _kept(kind, old.get(kind.value))
+        if kind is ConditionType.STALLED and kept is None:
+            continue
         if kind is ConditionType.READY or kept is None:
             status: ConditionStatus = "False" if kind is ConditionType.READY else "Unknown"
             yield kind, Condition(kind, status, Reason.SUSPENDED, text, generation)

@@ -78,7 +78,8 @@ class Factory:
 
     def mdbapp_store(self) -> MdbAppStore:
         """Return the MdbApps of the watched namespaces."""
-        return MdbAppStore(self.context.kube, self.context.config.watch_namespaces)
+        config = self.context.config
+        return MdbAppStore(self.context.kube, config.watch_namespaces, config.exclude_namespaces)
 
     def event_recorder(self) -> EventRecorder:
         """Return what posts events about MdbApps."""
