@@ -54,7 +54,11 @@ def make(environment: Path, root: Path) -> None:
     shutil.copytree(library, inside, symlinks=True, ignore=shutil.ignore_patterns(*LEFT_OUT))
     copied = {library / path.relative_to(inside) for path in inside.rglob("*.py")}
     python = environment / "bin" / "python"
-    for path in [python.readlink(), *map(Path, FILES), *shared_objects(python, environment, inside)]:
+    for path in [
+        python.readlink(),
+        *map(Path, FILES),
+        *shared_objects(python, environment, inside),
+    ]:
         if path.exists():
             copied |= set(copy(path, root))
     describe(copied, root)
@@ -112,12 +116,12 @@ def describe(paths: Iterable[Path], root: Path) -> None:
     """Note the Debian packages that files come from, by the names that their lists may have."""
     names = [name for path in paths for name in (str(path), str(path).removeprefix("/usr"))]
     owners = subprocess.run(
-        ["dpkg-query", "--search", *names], capture_output=True, text=True, check=False
+        ["/usr/bin/dpkg-query", "--search", *names], capture_output=True, text=True, check=False
     ).stdout
     packages = {line.partition(": ")[0] for line in owners.splitlines() if ": /" in line}
     for package in sorted(packages - {""}):
         status = subprocess.run(
-            ["dpkg-query", "--status", package], capture_output=True, text=True, check=True
+            ["/usr/bin/dpkg-query", "--status", package], capture_output=True, text=True, check=True
         ).stdout
         name = package.partition(":")[0]
         write(root / "var" / "lib" / "dpkg" / "status.d" / name, status)

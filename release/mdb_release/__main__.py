@@ -1,4 +1,4 @@
-"""``python -m mdb_release``: build a release, the image for one platform, or ask for vulnerabilities."""
+"""``python -m mdb_release``: build a release or its image, and check what is around it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from pathlib import Path
 
 import click
 
+from devcluster import build
+from devcluster.progress import Progress
 from mdb_release import archives, chart, distributions, image, sbom
 from mdb_release.audit import audit as find_vulnerabilities
+from mdb_release.commands import ROOT, run
 from mdb_release.source import CHART, DISTRIBUTIONS, Source, unpack
 
 CRDS = "mdbapps.mdb-engine.dev.yaml"
@@ -25,7 +28,10 @@ _base = click.option(
     help="Where the image's base comes from: a registry, by digest, or this machine's Debian.",
 )
 _out = click.option(
-    "--out", type=click.Path(path_type=Path, file_okay=False), default=Path("dist"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("dist"),
+    show_default=True,
 )
 
 
@@ -85,6 +91,14 @@ def audit() -> None:
     if found:
         raise click.ClickException(f"Known vulnerabilities:\n{found}")
     click.echo("No known vulnerabilities.")
+
+
+@main.command("lint-workflows")
+def lint_workflows() -> None:
+    """Check GitHub's workflows, and the shell in them."""
+    program = build.ensure(build.ACTIONLINT, Progress()) / "actionlint"
+    shellcheck = ROOT / ".venv" / "bin" / "shellcheck"
+    run(program, "-shellcheck", shellcheck, *sorted((ROOT / ".github/workflows").glob("*.yml")))
 
 
 def write(source: Source, images: list[archives.Image], repository: str, out: Path) -> None:

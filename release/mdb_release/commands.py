@@ -32,7 +32,7 @@ def run(
         check=False,
     )
     if done.returncode != 0:
-        said = "\n".join((done.stderr or done.stdout).splitlines()[-20:])
+        said = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise click.ClickException(f"{' '.join(map(str, command[:3]))} failed:\n{said}")
     return done.stdout
 

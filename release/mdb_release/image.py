@@ -6,10 +6,11 @@ import re
 import secrets
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import click
 
-from devcluster.base_image import TOOLS, ensure_base
+from devcluster.base_image import BUILDAH, ensure_base
 from devcluster.commands import run as run_program
 from devcluster.errors import DevclusterError
 from devcluster.image_builders import BUILD_DEADLINE_SECONDS, buildah, host_files
@@ -42,7 +43,7 @@ def build(source: Source, *, base: str) -> Image:
         If the base cannot be had or the build fails.
     """
     progress = Progress()
-    require(TOOLS, progress)
+    require([BUILDAH], progress)
     chosen = _base(source, base, progress)
     name = f"localhost/mdb-operator:release-{secrets.token_hex(8)}"
     files = host_files().items()
@@ -89,7 +90,7 @@ def pack(images: list[Image], source: Source, out: Path) -> str:
     click.ClickException
         If an image is of another commit or version, or two are of one platform.
     """
-    parts = {}
+    parts: dict[str, tuple[dict[str, Any], Image]] = {}
     for image in images:
         config = image.config
         labels = config["config"]["Labels"]
@@ -137,6 +138,4 @@ def _described(base: str) -> str:
 
 
 def _buildah(*arguments: str | Path, seconds: float = BUILD_DEADLINE_SECONDS) -> str:
-    return run_program(
-        [*buildah(), *arguments], what=f"buildah {arguments[0]}", timeout=seconds
-    )
+    return run_program([*buildah(), *arguments], what=f"buildah {arguments[0]}", timeout=seconds)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from mdb_release.commands import ROOT, run
+from mdb_release.commands import run
 
 DISTRIBUTIONS = {
     "mdbapp-engine": "engine",
@@ -104,5 +105,6 @@ def _write_version(source: Source) -> None:
             flags=re.MULTILINE,
         )
         if versions != 1:
-            raise click.ClickException(f"{path}: there is no line `version = \"...\"`.")
+            raise click.ClickException(f'{path}: there is no line `version = "..."`.')
         path.write_text(text, encoding="utf-8")
+        shutil.copy2(source.directory / "LICENSE", source.directory / folder)
