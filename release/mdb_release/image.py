@@ -97,7 +97,9 @@ def pack(images: list[Image], source: Source, out: Path) -> str:
         made_of = [labels[f"org.opencontainers.image.{name}"] for name in ("version", "revision")]
         if made_of != [source.chart_version, source.commit]:
             raise click.ClickException(f"An image is of {' '.join(made_of)}, not of this release.")
-        platform = {key: config[key] for key in ("architecture", "os", "variant") if key in config}
+        platform: dict[str, Any] = {
+            key: config[key] for key in ("architecture", "os", "variant") if key in config
+        }
         if parts.setdefault(str(platform), (platform, image))[1] is not image:
             raise click.ClickException(f"Two images are for {platform}.")
     manifests = [
