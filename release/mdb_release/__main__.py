@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,7 +98,7 @@ def audit() -> None:
 def lint_workflows() -> None:
     """Check GitHub's workflows, and the shell in them."""
     program = build.ensure(build.ACTIONLINT, Progress()) / "actionlint"
-    shellcheck = ROOT / ".venv" / "bin" / "shellcheck"
+    shellcheck = Path(sys.executable).with_name("shellcheck")
     run(program, "-shellcheck", shellcheck, *sorted((ROOT / ".github/workflows").glob("*.yml")))
 
 

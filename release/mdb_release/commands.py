@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def run(
 
 def uv() -> str:
     """Return the locked uv: another version may build, or export, otherwise."""
-    found = shutil.which("uv", path=str(ROOT / ".venv" / "bin"))
+    found = shutil.which("uv", path=str(Path(sys.executable).parent))
     if found is None:
-        raise click.ClickException("uv is not in .venv. Run: make setup")
+        raise click.ClickException("This environment has no uv. Run: make setup")
     return found

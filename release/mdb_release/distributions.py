@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
-from mdb_release.commands import ROOT, run, uv
+from mdb_release.commands import run, uv
 from mdb_release.source import DISTRIBUTIONS, Source
 
 
@@ -17,6 +18,6 @@ def build(source: Source, out: Path) -> None:
     for folder in DISTRIBUTIONS.values():
         run(
             *(uv(), "build", "--quiet", "--no-build-isolation", "--no-create-gitignore"),
-            *("--python", ROOT / ".venv", "--out-dir", out, source.directory / folder),
+            *("--python", sys.executable, "--out-dir", out, source.directory / folder),
             environment={"SOURCE_DATE_EPOCH": str(source.epoch)},
         )

@@ -65,7 +65,10 @@ def of_image(image: Image, digest: str, source: Source) -> bytes:
             lines = content.decode().splitlines()
             system = dict(line.replace('"', "").split("=", 1) for line in lines if "=" in line)
     system_component = Component(
-        name=system["ID"], version=system["VERSION_ID"], type=ComponentType.OPERATING_SYSTEM
+        name=system["ID"],
+        version=system["VERSION_ID"],
+        type=ComponentType.OPERATING_SYSTEM,
+        bom_ref="os",
     )
     name = f"mdb-operator-image-{architecture}"
     component = _container("mdb-operator", source.chart_version, digest)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from mdb_release.commands import run
+from mdb_release.commands import ROOT, run
 
 DISTRIBUTIONS = {
     "mdbapp-engine": "engine",
@@ -57,7 +57,7 @@ class Source:
         return re.sub(r"(a|b|rc)(\d+)$", r"-\1.\2", self.version)
 
 
-def unpack(version: str, directory: Path) -> Source:
+def unpack(version: str, directory: Path, checkout: Path = ROOT) -> Source:
     """Write the files of HEAD to a directory, with the version in them.
 
     Parameters
@@ -66,6 +66,8 @@ def unpack(version: str, directory: Path) -> Source:
         As Python writes it, or as SemVer does.
     directory
         An empty one.
+    checkout
+        Whose HEAD.
 
     Raises
     ------
@@ -75,17 +77,17 @@ def unpack(version: str, directory: Path) -> Source:
     version = re.sub(r"-(a|b|rc)\.(\d+)$", r"\1\2", version)
     if not _VERSION.fullmatch(version):
         raise click.ClickException(f"{version!r} is no version: say 1.2.3, or 1.2.3rc1.")
-    changes = run("git", "status", "--porcelain")
+    changes = run("git", "status", "--porcelain", directory=checkout)
     if changes:
         raise click.ClickException(
             f"The checkout has changes, which a release would not have; commit them:\n{changes}"
         )
     archive = directory.parent / "source.tar"
-    run("git", "archive", "--format=tar", f"--output={archive}", "HEAD")
+    run("git", "archive", "--format=tar", f"--output={archive}", "HEAD", directory=checkout)
     with tarfile.open(fileobj=io.BytesIO(archive.read_bytes())) as tar:
         tar.extractall(directory, filter="data")
     archive.unlink()
-    commit, epoch = run("git", "log", "-1", "--format=%H %ct").split()
+    commit, epoch = run("git", "log", "-1", "--format=%H %ct", directory=checkout).split()
     source = Source(directory, version, commit, int(epoch))
     _write_version(source)
     return source
@@ -99,7 +101,7 @@ def _write_version(source: Source) -> None:
             r'^version = ".*"$', f'version = "{source.version}"', text, flags=re.MULTILINE
         )
         text = re.sub(
-            r'"(mdbapp-engine(?:\[[a-z,]+\])?)"(?=,$)',
+            r'"(mdbapp-engine(?:\[[a-z,]+\])?)"(?=,)',
             rf'"\1=={source.version}"',
             text,
             flags=re.MULTILINE,
