@@ -95,7 +95,7 @@ def test_what_an_image_leaves_out_is_not_in_its_record(tmp_path: Path) -> None:
     record = packages / "kubernetes-37.0.0.dist-info" / "RECORD"
     record.parent.mkdir()
     record.write_text("".join(lines))
-    command = [sys.executable, ROOT / "operator" / "image" / "prune.py", tmp_path]
+    command: list[str | Path] = [sys.executable, ROOT / "operator" / "image" / "prune.py", tmp_path]
     subprocess.run(command, check=True)
     assert record.read_text() == lines[0]
     assert (packages / kept).exists()
