@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import subprocess
 import tarfile
 import zipfile
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ import pytest
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from support.checkouts import clone
 
 from mdb_release import archives, image
 from mdb_release.__main__ import write
@@ -49,23 +48,6 @@ class Release:
     def bill(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.read(f"{name}-{CHART_VERSION}.cdx.json"))
         return found
-
-
-def clone(directory: Path) -> Path:
-    """Return a checkout of this state of the repository, committed on a day long ago."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.split("\0")):
-        if (ROOT / name).exists():
-            (directory / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, directory / name)
-    who = ["-c", "user.name=Nobody", "-c", "user.email=nobody@example.com"]
-    day = {"GIT_AUTHOR_DATE": "2026-03-01T12:00Z", "GIT_COMMITTER_DATE": "2026-03-01T12:00Z"}
-    for command in (["init", "-q"], ["add", "-A"], [*who, "commit", "-q", "-m", "All of it"]):
-        subprocess.run(["git", *command], cwd=directory, check=True, env=day)
-    return directory
 
 
 def tiny_image(source: Source, architecture: str = "amd64") -> Image:
