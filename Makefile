@@ -126,7 +126,7 @@ test-release: prepare ## Build a release twice, install it in an empty environme
 
 .PHONY: site
 site: setup ## The documentation as a site, into build/site; every link is checked
-	$(call step,Build the site,$(RUN) mkdocs build --strict --quiet,$(RUN) mkdocs build --strict)
+	$(call step,Build the site,NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet,$(RUN) mkdocs build --strict)
 
 .PHONY: site-serve
 site-serve: setup ## The site on http://127.0.0.1:8000, as the documents are being written
