@@ -89,8 +89,9 @@ minimums: setup ## Unit tests of the library on the lowest versions that it decl
 	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-emit-package mdbapp-engine --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
 	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
 
-# 3.11 is what `make test` runs on. uv takes those of this machine, and else downloads them.
+# 3.11 is what `make test` runs on. uv takes those of this machine, pyenv's too, and else downloads them.
 PYTHONS ?= 3.11 3.12 3.13
+test-python-% run-python-%: export PATH := $(PATH)$(shell printf ':%s' $(wildcard $(HOME)/.pyenv/versions/*/bin))
 .PHONY: test-pythons
 test-pythons: setup ## Unit tests of the library and the plugin on each Python that is supported
 	@for version in $(PYTHONS); do $(MAKE) --no-print-directory test-python-$$version; done
