@@ -118,8 +118,8 @@ release: setup ## Everything that is published of this commit, into dist: make r
 	@$(RELEASE) all "$(VERSION)" --base $(BASE) --repository "$(REPOSITORY)" $(addprefix --image ,$(IMAGES))
 
 .PHONY: release-image
-release-image: setup ## The image for this machine's platform, into dist
-	@$(RELEASE) image "$(VERSION)" --base $(BASE)
+release-image: setup ## The image for this machine's platform alone, into build/images
+	@$(RELEASE) image "$(VERSION)" --base $(BASE) --out build/images
 
 .PHONY: test-release
 test-release: prepare ## Build a release twice, install it in an empty environment and on a cluster

@@ -63,7 +63,10 @@ def everything(
     with _sources(version) as source:
         found = [one for path in built for one in archives.images_in(path)]
         images = found or [image.build(source, base=base)]
-        write(source, images, repository, out)
+        with tempfile.TemporaryDirectory(prefix=".release-", dir=out) as unfinished:
+            write(source, images, repository, Path(unfinished))
+            for path in Path(unfinished).iterdir():
+                path.rename(out / path.name)
     click.echo((out / "SHA256SUMS").read_text(), nl=False)
 
 
