@@ -7,6 +7,7 @@ import hashlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ def test_the_base_is_pinned_and_is_the_one_that_other_builds_take() -> None:
         re.MULTILINE,
     )
     assert f"\nARG BASE={pinned}\n" in (ROOT / "operator/Dockerfile").read_text()
+
+
+def test_one_build_backend_makes_the_wheels_of_a_release_and_those_in_the_image() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
+    locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    [version] = (one["version"] for one in locked if one["name"] == "hatchling")
+    assert settings["build-constraint-dependencies"] == [f"hatchling=={version}"]
 
 
 def test_an_audit_that_gets_no_answer_says_so_and_fails_in_ci() -> None:
