@@ -141,14 +141,14 @@ def test_a_stranger_installs_it_from_its_files(
     assert [one.split()[0] for one in chosen] == [
         "python3", "~/mdb/bin/pip", "export", "skopeo", "helm"
     ]  # fmt: skip
-    insecure = tmp_path / "registries.conf"
+    insecure = tmp_path / ".config" / "containers" / "registries.conf"
+    insecure.parent.mkdir(parents=True)
     insecure.write_text(f'[[registry]]\nlocation = "{registry}"\ninsecure = true\n')
     programs = {Path(cluster.program(name)).parent for name in ("helm", "kubectl")}
     environment = {
         **{name: value for name, value in os.environ.items() if name.startswith(("SSL", "PIP"))},
         "HOME": str(tmp_path),
         "KUBECONFIG": str(cluster.kubeconfig),
-        "CONTAINERS_REGISTRIES_CONF": str(insecure),
         "PATH": ":".join([*map(str, programs), *SYSTEM_DIRECTORIES]),
     }
     look = [
