@@ -43,8 +43,8 @@ def test_they_install_with_pip_and_run(tmp_path: Path) -> None:
     names = [f"mdbapp-engine[fastapi]=={VERSION}", f"mdbapp-operator=={VERSION}"]
     names.append(f"kubectl-mdb=={VERSION}")
     run(python / "pip", "install", "--quiet", "--find-links", tmp_path, *names)
-    assert "kubectl mdb" in run(python / "kubectl-mdb", "--help")
+    assert "Usage: kubectl-mdb" in run(python / "kubectl-mdb", "--help")
     assert "Operate MdbApps" in run(python / "mdb-operator", "--help")
     assert run(python / "mdb-operator", "version") == f"{VERSION}\n"
-    script = "import mdb_engine, mdb_engine.dependencies; print(mdb_engine.__file__)"
+    script = "import mdb_engine; mdb_engine.MongoDBEngine; print(mdb_engine.__file__)"
     assert run(python / "python", "-W", "error", "-c", script).startswith(str(python.parent))
