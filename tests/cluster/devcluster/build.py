@@ -146,6 +146,9 @@ PROMTOOL = Program("promtool", package="github.com/prometheus/prometheus/cmd/pro
 KSTATUS = Program("kstatus")
 """What Flux makes of an object's status, for MdbApps' conditions."""
 
+ACTIONLINT = Program("actionlint", package="github.com/rhysd/actionlint/cmd/actionlint")
+"""The linter of GitHub's workflows; its Python package downloads from where a wall may be."""
+
 
 def ensure(program: Program, progress: Progress) -> Path:
     """Return the directory that holds a program, compiling it first if it must be.
