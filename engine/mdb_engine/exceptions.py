@@ -21,6 +21,7 @@ __all__ = [
     "Fault",
     "GrantMalformed",
     "InvalidToken",
+    "KeyManagerUnavailable",
     "LimitExceeded",
     "ManifestInvalid",
     "MasterKeyError",
@@ -206,6 +207,13 @@ class MasterKeyError(MdbEngineError, ValueError):
 
     code = "master_key_error"
     summary = "a key that the app needs is missing or wrong"
+
+
+class KeyManagerUnavailable(MasterKeyError):
+    """A key manager does not answer, or does not let us: its keys may well be right."""
+
+    code = "key_manager_unavailable"
+    summary = "the key manager of the app does not answer"
 
 
 class NotInitialized(MdbEngineError):

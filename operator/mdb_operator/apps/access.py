@@ -143,7 +143,7 @@ class Access:
         try:
             if rotation is not None:
                 # A key that does not open the current version must not seal the next one.
-                registry.secrets.open(report.secrets)
+                await registry.secrets.open(report.secrets)
                 rotate = partial(
                     registry.rotate,
                     slug,

@@ -157,7 +157,7 @@ class Reconciler:
             await self._access.publish(record, report)
         if report.secrets is not None:
             with report.line(ConditionType.SECRET_PROJECTED):
-                revealed = self._registry.secrets.open(report.secrets)
+                revealed = await self._registry.secrets.open(report.secrets)
             with report.line(ConditionType.DATABASE_USER_READY):
                 await self._access.database_users(record, report, revealed)
 
