@@ -21,6 +21,7 @@ from generator.values import chart_values
 from kubectl_mdb import cli as kubectl_mdb
 from mdb_engine import exceptions
 from mdb_engine.config import EngineSettings
+from mdb_engine.fastapi.errors import STATUS
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import ScopedCollection, limits
 from mdb_engine.scoped.limits import DEFAULT_LIMITS
@@ -36,7 +37,6 @@ from mdb_engine.scoped.operators_query import FIELD_OPERATORS, FILTER_OPERATORS
 from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES, SEARCH_OPERATORS, STAGES
 from mdb_engine.scoped.operators_update import ARRAY_MODIFIERS, UPDATE_OPERATORS, UPDATE_STAGES
 from mdb_engine.scoped.options import REFUSED_OPTIONS
-from mdb_engine.web.errors import STATUS
 from mdb_operator import constants
 from mdb_operator.cli import main as cli
 from mdb_operator.config import ENV_PREFIX, Config

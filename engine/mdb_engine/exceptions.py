@@ -1,8 +1,39 @@
 """The errors of the domain, one class per mistake that a user can make.
 
-They know nothing of HTTP, kopf or a driver: ``mdb_engine.web.errors`` maps them to responses and
-the operator maps them to conditions, each in one table. A message says what is wrong and what to
-do, and never holds a secret: everything that is put into one is a name, a path or a number.
+Their tree::
+
+    MdbEngineError
+        TokenRequired
+            SessionRequired
+        InvalidToken
+            SessionInvalid
+        PathRefused
+        ScopeDenied
+            PolicyDenied
+        QueryRefused
+            OptionRefused
+            AttributeRefused
+        LimitExceeded
+            ServerLimitExceeded
+        ManifestInvalid
+        SlugTaken
+        CollectionTaken
+        NotRegistered
+        VersionConflict
+            OutdatedGeneration
+        MasterKeyError
+            KeyManagerUnavailable
+        NotInitialized
+        BindingError
+        AuthorizerUnavailable
+        DatabaseUnavailable
+            DatabaseForbidden
+            RowDamaged
+            GrantMalformed
+
+They know nothing of HTTP, kopf or a driver: `mdb_engine.fastapi.errors` maps them to responses
+and the operator maps them to conditions, each in one table. A message says what is wrong and what
+to do, and never holds a secret: everything that is put into one is a name, a path or a number.
 """
 
 from __future__ import annotations
@@ -15,6 +46,9 @@ from typing import ClassVar
 from mdb_engine.owner import Owner
 
 __all__ = [
+    "AttributeRefused",
+    "AuthorizerUnavailable",
+    "BindingError",
     "CollectionTaken",
     "DatabaseForbidden",
     "DatabaseUnavailable",
@@ -28,7 +62,9 @@ __all__ = [
     "MdbEngineError",
     "NotInitialized",
     "NotRegistered",
+    "OptionRefused",
     "PathRefused",
+    "PolicyDenied",
     "QueryRefused",
     "RowDamaged",
     "ScopeDenied",
@@ -109,10 +145,24 @@ class ScopeDenied(MdbEngineError):
     code = "scope_denied"
 
 
+class PolicyDenied(ScopeDenied):
+    """The app's policy does not let this user do that."""
+
+    code = "policy_denied"
+
+
 class QueryRefused(MdbEngineError):
     """A filter, update, document or pipeline holds something that could leave its scope."""
 
     code = "query_refused"
+
+
+class OptionRefused(QueryRefused, TypeError):
+    """A keyword that the operation does not take, or a value of the wrong kind."""
+
+
+class AttributeRefused(QueryRefused, AttributeError):
+    """A name that a scoped object does not offer; `hasattr` is False for it, as it should be."""
 
 
 class LimitExceeded(MdbEngineError):
@@ -221,6 +271,20 @@ class NotInitialized(MdbEngineError):
 
     code = "not_initialized"
     summary = "the app has not started yet, or is shutting down"
+
+
+class BindingError(MdbEngineError):
+    """A binding is mounted, but it is incomplete, malformed or not the one that is meant."""
+
+    code = "binding_invalid"
+    summary = "the credentials of the app are incomplete"
+
+
+class AuthorizerUnavailable(MdbEngineError):
+    """The authoriser could not answer, so the answer is no."""
+
+    code = "authorizer_unavailable"
+    summary = "it could not be decided whether this is allowed, so it is not"
 
 
 class DatabaseUnavailable(MdbEngineError):

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from mdb_engine.core.aead import decrypt, encrypt, generate_key
 from mdb_engine.core.key_manager import KeyContext, KeyManager, WrappedKey
 from mdb_engine.core.keyring import Keyring, generate_master_key
+from mdb_engine.core.secret import Envelope, Purpose
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.models.secret import Envelope, Purpose
 
 __all__ = ["EnvelopeEncryptionService"]
 

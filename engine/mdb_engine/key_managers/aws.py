@@ -21,7 +21,6 @@ from mdb_engine.key_managers.remote import (
     CONNECT_SECONDS,
     THREADS,
     RemoteKeyManager,
-    does_not_open,
 )
 from mdb_engine.key_managers.uri import KeyManagerUri
 
@@ -76,22 +75,25 @@ class AwsKeyManager(RemoteKeyManager):
         key = str(answer["KeyId"]).rpartition("/")[2]
         return WrappedKey(f"{self.prefix}:{key}", bytes(answer["CiphertextBlob"]))
 
-    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
+    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes | None:
         key = wrapped.key_id.partition(":")[2]
         if self._key.startswith("arn:"):  # maybe of another account, where an id alone is nothing
             key = f"{self._key.rpartition(':')[0]}:key/{key}"
-        answer = self._client.decrypt(
-            KeyId=key,
-            CiphertextBlob=wrapped.ciphertext,
-            EncryptionContext=_encryption_context(context),
-        )
+        try:
+            answer = self._client.decrypt(
+                KeyId=key,
+                CiphertextBlob=wrapped.ciphertext,
+                EncryptionContext=_encryption_context(context),
+            )
+        except ClientError as error:
+            if _code(error) in _WRONG:
+                return None
+            raise
         return bytes(answer["Plaintext"])
 
     def _explain(self, error: Exception) -> MasterKeyError:
         if isinstance(error, ClientError):
-            code = str(error.response.get("Error", {}).get("Code", "unknown"))
-            if code in _WRONG:
-                return does_not_open()
+            code = _code(error)
             what = _WHAT_TO_DO.get(code, "see its log")
             return self._unavailable(f"refuses ({code}): {what}")
         if isinstance(error, NoCredentialsError):
@@ -99,6 +101,10 @@ class AwsKeyManager(RemoteKeyManager):
         if isinstance(error, BotoCoreError):
             return self._unavailable(f"does not answer ({type(error).__name__})")
         return self._unavailable(f"cannot be asked ({type(error).__name__})")
+
+
+def _code(error: ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", "unknown"))
 
 
 def _encryption_context(context: KeyContext) -> dict[str, str]:

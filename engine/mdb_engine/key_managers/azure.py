@@ -29,7 +29,6 @@ from mdb_engine.key_managers.remote import (
     CONNECT_SECONDS,
     RemoteKeyManager,
     bound,
-    does_not_open,
     unbound,
 )
 from mdb_engine.key_managers.uri import KeyManagerUri
@@ -71,16 +70,16 @@ class AzureKeyManager(RemoteKeyManager):
         answer = client.wrap_key(algorithm, bound(dek, context))
         return WrappedKey(f"{self.prefix}:{self._name}:{version}", bytes(answer.encrypted_key))
 
-    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
+    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes | None:
         name, _, version = wrapped.key_id.partition(":")[2].rpartition(":")
         if name != self._name:
-            raise does_not_open()
+            return None
         client, algorithm = self._with(version)
         try:
             answer = client.unwrap_key(algorithm, wrapped.ciphertext)
         except HttpResponseError as error:
             if error.status_code == HTTPStatus.BAD_REQUEST:
-                raise does_not_open() from None
+                return None
             raise
         return unbound(bytes(answer.key), context)
 

@@ -19,7 +19,7 @@ from google.cloud import kms_v1
 
 from mdb_engine.core.key_manager import KeyContext, WrappedKey
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.key_managers.remote import CALL_SECONDS, RemoteKeyManager, does_not_open
+from mdb_engine.key_managers.remote import CALL_SECONDS, RemoteKeyManager
 from mdb_engine.key_managers.uri import KeyManagerUri
 
 __all__ = ["GcpKeyManager"]
@@ -59,7 +59,7 @@ class GcpKeyManager(RemoteKeyManager):
         version = answer.name.rpartition("/")[2]  # .../cryptoKeyVersions/3
         return WrappedKey(f"{self.prefix}:{self._name}:{version}", bytes(answer.ciphertext))
 
-    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
+    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes | None:
         request = kms_v1.DecryptRequest(
             name=self._key,
             ciphertext=wrapped.ciphertext,
@@ -69,7 +69,7 @@ class GcpKeyManager(RemoteKeyManager):
             answer = self._client.decrypt(request, retry=None, timeout=CALL_SECONDS)
         except exceptions.BadRequest as error:
             if _status(error) == "INVALID_ARGUMENT":
-                raise does_not_open() from None
+                return None
             raise
         return bytes(answer.plaintext)
 

@@ -145,11 +145,8 @@ class RemoteKeyManager(ABC):
             self._deks.move_to_end((wrapped, context))
             return held
         self._pause()
-        try:
-            dek = await self._ask(self._unwrap, wrapped, context)
-        except _DoesNotOpen:
-            raise self._not_opened(wrapped, context) from None
-        if len(dek) != MASTER_KEY_BYTES:
+        dek = await self._ask(self._unwrap, wrapped, context)
+        if dek is None or len(dek) != MASTER_KEY_BYTES:
             raise self._not_opened(wrapped, context)
         self._remember(wrapped, context, dek)
         return dek
@@ -163,8 +160,8 @@ class RemoteKeyManager(ABC):
         """Wrap; it may block."""
 
     @abstractmethod
-    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
-        """Unwrap; it may block.  `_DoesNotOpen` where the ciphertext is not this key's."""
+    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes | None:
+        """Unwrap; it may block.  None where it is not this key's, or has another context."""
 
     @abstractmethod
     def _explain(self, error: Exception) -> MasterKeyError:
@@ -208,23 +205,12 @@ class RemoteKeyManager(ABC):
         )
 
 
-class _DoesNotOpen(MasterKeyError):
-    """The service says that a ciphertext is not its key's, or has another context."""
-
-
-def does_not_open() -> MasterKeyError:
-    """Return the error for a ciphertext that is not this key's, or has another context."""
-    return _DoesNotOpen("It does not open")
-
-
 def bound(dek: bytes, context: KeyContext) -> bytes:
     """Return a DEK with the digest of its context, for services that take no associated data."""
     return dek + hashlib.sha256(context.encode()).digest()
 
 
-def unbound(opened: bytes, context: KeyContext) -> bytes:
-    """Return the DEK of `bound`; an error where the context is another."""
+def unbound(opened: bytes, context: KeyContext) -> bytes | None:
+    """Return the DEK of `bound`; None where the context is another."""
     dek = opened[:MASTER_KEY_BYTES]
-    if not secrets.compare_digest(opened, bound(dek, context)):
-        raise does_not_open()
-    return dek
+    return dek if secrets.compare_digest(opened, bound(dek, context)) else None

@@ -30,7 +30,6 @@ from mdb_engine.key_managers.remote import (
     CALL_SECONDS,
     CONNECT_SECONDS,
     RemoteKeyManager,
-    does_not_open,
 )
 from mdb_engine.key_managers.uri import KeyManagerUri
 
@@ -40,6 +39,9 @@ SERVICE_ACCOUNT_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  #
 """What ``auth=kubernetes`` presents, where ``jwtFile=`` says nothing else."""
 
 _REFUSED = (hvac.exceptions.Forbidden, hvac.exceptions.Unauthorized)
+
+_WRONG = ("authentication failed", "invalid ciphertext")
+"""What a 400 says of a ciphertext that is not the key's; it has no code."""
 
 _OPTIONS = ("auth", "authMount", "ca", "jwtFile", "namespace", "role", "tls", "tokenFile")
 
@@ -83,19 +85,24 @@ class TransitKeyManager(RemoteKeyManager):
         version = ciphertext.split(":")[1]  # vault:v1:...
         return WrappedKey(f"{self.prefix}:{self._key}:{version}", ciphertext.encode("ascii"))
 
-    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
+    def _unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes | None:
         try:
             ciphertext = wrapped.ciphertext.decode("ascii")
         except UnicodeDecodeError:
-            raise does_not_open() from None
-        answer = self._with_token(
-            lambda: self._client.secrets.transit.decrypt_data(
-                self._key,
-                ciphertext=ciphertext,
-                associated_data=_text(context.encode()),
-                mount_point=self._mount,
+            return None
+        try:
+            answer = self._with_token(
+                lambda: self._client.secrets.transit.decrypt_data(
+                    self._key,
+                    ciphertext=ciphertext,
+                    associated_data=_text(context.encode()),
+                    mount_point=self._mount,
+                )
             )
-        )
+        except hvac.exceptions.InvalidRequest as error:
+            if any(said in str(error) for said in _WRONG):
+                return None
+            raise
         return base64.b64decode(answer["data"]["plaintext"])
 
     def _with_token(self, call: Callable[[], Any]) -> Any:
@@ -127,10 +134,7 @@ class TransitKeyManager(RemoteKeyManager):
                 f"{self._mount}/decrypt/{self._key}"
             )
         if isinstance(error, hvac.exceptions.InvalidRequest):
-            said = str(error)
-            if "authentication failed" in said or "invalid ciphertext" in said:
-                return does_not_open()
-            if "too old" in said:
+            if "too old" in str(error):
                 return self._unavailable("has a min_decryption_version above that of a secret")
             return self._unavailable("calls the request invalid: is there such a key, of an AEAD?")
         if isinstance(error, hvac.exceptions.InvalidPath):

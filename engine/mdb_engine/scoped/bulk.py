@@ -11,9 +11,9 @@ from typing import Any
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
-from mdb_engine.models.access import Target
+from mdb_engine.access.model import Target
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.filters import (
     exactly,
     scope_array_filters,

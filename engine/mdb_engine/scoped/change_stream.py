@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from pymongo.errors import PyMongoError
 
-from mdb_engine.driver import RawChangeStream
+from mdb_engine.connection.driver import RawChangeStream
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.scoped.cursor import RECHECK_SECONDS
 from mdb_engine.scoped.errors import Translation

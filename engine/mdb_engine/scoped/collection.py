@@ -9,8 +9,8 @@ from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import _ServerMode
 from pymongo.write_concern import WriteConcern
 
+from mdb_engine.exceptions import AttributeRefused, OptionRefused
 from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
-from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
 from mdb_engine.scoped.filters import scope_filter
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal

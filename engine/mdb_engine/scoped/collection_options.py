@@ -22,7 +22,7 @@ from pymongo.read_preferences import (
 )
 from pymongo.write_concern import WriteConcern
 
-from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.refusals import shown
 from mdb_engine.scoped.values import plain_mapping

@@ -20,7 +20,7 @@ from typing import Any, Self, Unpack
 
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.scoped.errors import Translation
 from mdb_engine.scoped.filters import exactly

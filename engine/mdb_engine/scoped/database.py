@@ -8,13 +8,19 @@ from typing import Any, NoReturn, TypedDict, Unpack
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure
 
-from mdb_engine.driver import Driver, RawDatabase
-from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
-from mdb_engine.models.access import Access, Gate
-from mdb_engine.models.layout import stamped_validator
+from mdb_engine.access.model import Access, Gate
+from mdb_engine.connection.driver import Driver, RawDatabase
+from mdb_engine.core.stamp import stamped_validator
+from mdb_engine.exceptions import (
+    AttributeRefused,
+    MdbEngineError,
+    OptionRefused,
+    QueryRefused,
+    ScopeDenied,
+)
 from mdb_engine.scoped.collection import ScopedCollection
 from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
-from mdb_engine.scoped.errors import AttributeRefused, OptionRefused, Translation
+from mdb_engine.scoped.errors import Translation
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
 from mdb_engine.scoped.operation import Operation, Purpose, Reference, Seam

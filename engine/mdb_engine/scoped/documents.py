@@ -7,8 +7,8 @@ from typing import Any
 
 from bson.objectid import ObjectId
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.refusals import refuse_app_id, refused, shown
 from mdb_engine.scoped.values import plain_document

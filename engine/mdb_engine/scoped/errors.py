@@ -35,15 +35,7 @@ from mdb_engine.exceptions import (
     ServerLimitExceeded,
 )
 
-__all__ = ["AttributeRefused", "OptionRefused", "Translation", "translated"]
-
-
-class OptionRefused(QueryRefused, TypeError):
-    """A keyword that the operation does not take, or a value of the wrong kind."""
-
-
-class AttributeRefused(QueryRefused, AttributeError):
-    """A name that a scoped object does not offer; `hasattr` is False for it, as it should be."""
+__all__ = ["Translation", "translated"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.refusals import refuse_app_id, refused
 from mdb_engine.scoped.values import plain_mapping, plain_value

@@ -8,9 +8,9 @@ from typing import Any, Unpack
 from pymongo import IndexModel
 from pymongo.operations import SearchIndexModel
 
-from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.cursor import ScopedCommandCursor
-from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.indexes import scope_index
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operation import Handle, Operation, Purpose

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from mdb_engine.scoped.errors import AttributeRefused
+from mdb_engine.exceptions import AttributeRefused
 from mdb_engine.scoped.not_offered import refusal
 
 __all__ = ["Document", "Iteration"]

@@ -18,9 +18,9 @@ from typing import Any, Self, TypeVar
 
 import pymongo
 
-from mdb_engine.driver import Driver, RawCollection, RawDatabase, RawSession
+from mdb_engine.access.model import Access, Gate, Target
+from mdb_engine.connection.driver import Driver, RawCollection, RawDatabase, RawSession
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
-from mdb_engine.models.access import Access, Gate, Target
 from mdb_engine.scoped.errors import Translation
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import accept

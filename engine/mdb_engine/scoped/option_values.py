@@ -9,8 +9,10 @@ from typing import Any
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
 
-from mdb_engine.exceptions import LimitExceeded
-from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.exceptions import (
+    LimitExceeded,
+    OptionRefused,
+)
 from mdb_engine.scoped.expressions import check_expression, scope_let
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.projections import scope_projection

@@ -15,7 +15,7 @@ from typing import Any, TypedDict
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
 
-from mdb_engine.scoped.errors import OptionRefused
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.option_values import READERS
 from mdb_engine.scoped.refusals import shown

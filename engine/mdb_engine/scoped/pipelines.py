@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from mdb_engine.access.model import Access, Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Access, Target
 from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operators import known

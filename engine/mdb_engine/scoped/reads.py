@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.change_stream import ScopedChangeStream
 from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.filters import exactly, scope_filter

@@ -15,10 +15,14 @@ from typing import Any, Self, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from mdb_engine.driver import Driver, RawDatabase, RawSession
-from mdb_engine.exceptions import DatabaseUnavailable, QueryRefused
-from mdb_engine.models.access import Gate
-from mdb_engine.scoped.errors import OptionRefused, Translation
+from mdb_engine.access.model import Gate
+from mdb_engine.connection.driver import Driver, RawDatabase, RawSession
+from mdb_engine.exceptions import (
+    DatabaseUnavailable,
+    OptionRefused,
+    QueryRefused,
+)
+from mdb_engine.scoped.errors import Translation
 
 __all__ = ["Transaction", "join", "sealed"]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.exceptions import QueryRefused
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operators import known
 from mdb_engine.scoped.operators_update import ARRAY_MODIFIERS, UPDATE_OPERATORS, UPDATE_STAGES

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mdb_engine.models.access import Access, Target
+from mdb_engine.access.model import Access, Target
 from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.operators import known

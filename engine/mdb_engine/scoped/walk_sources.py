@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.expressions import check_expression
 from mdb_engine.scoped.operators import known
 from mdb_engine.scoped.operators_stage import SEARCH_OPERATORS

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.exceptions import ScopeDenied
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.expressions import check_variables
 from mdb_engine.scoped.refusals import refused
 from mdb_engine.scoped.updates import check_update_stages, stamp_stage

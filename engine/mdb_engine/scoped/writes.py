@@ -14,9 +14,9 @@ from pymongo.results import (
     UpdateResult,
 )
 
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.bulk import Request, scope_requests
 from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.errors import OptionRefused
 from mdb_engine.scoped.filters import (
     exactly,
     scope_array_filters,

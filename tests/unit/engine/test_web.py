@@ -16,9 +16,9 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, ExecutionTimeout, W
 
 from mdb_engine import exceptions
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
+from mdb_engine.fastapi import MdbJSONResponse, MdbRoute, MdbRouter, plain
+from mdb_engine.fastapi.errors import STATUS, add_error_handlers
 from mdb_engine.scoped import errors as scoped_errors
-from mdb_engine.web import MdbJSONResponse, MdbRoute, MdbRouter, plain
-from mdb_engine.web.errors import STATUS, add_error_handlers
 
 OID = ObjectId("0123456789abcdef01234567")
 DOCUMENT: dict[str, Any] = {
