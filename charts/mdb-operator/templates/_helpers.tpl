@@ -48,6 +48,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (printf "%s-master-key" (include "mdb-operator.fullname" .)) .Values.masterKey.existingSecret -}}
 {{- end -}}
 
+{{- /* What wraps data keys, first, and what only opens what it wrapped; `secret` is the keyring. */ -}}
+{{- define "mdb-operator.keyManagers" -}}
+{{- $all := prepend .Values.masterKey.former (default "secret" .Values.masterKey.uri) -}}
+{{- if ne (len $all) (len (uniq $all)) -}}
+{{- fail "masterKey.former names what masterKey.uri names already; with masterKey.uri empty, `secret` is what wraps" -}}
+{{- end -}}
+{{- range $all -}}
+{{- if and (hasPrefix "file:" .) (not $.Values.masterKey.volume) -}}
+{{- fail (printf "%s is a directory that nothing is mounted at: say in masterKey.volume what is" .) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $all -}}
+{{- end -}}
+
 {{- define "mdb-operator.trialName" -}}
 {{- printf "%s-trial-mongodb" (include "mdb-operator.fullname" .) -}}
 {{- end -}}

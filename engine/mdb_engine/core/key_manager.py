@@ -83,3 +83,6 @@ class KeyManager(Protocol):
 
     def owns(self, key_id: str) -> bool:
         """Whether this is the manager of a key."""
+
+    async def aclose(self) -> None:
+        """Let go of what it holds."""

@@ -130,6 +130,9 @@ class Keyring:
         """Whether a key is among these."""
         return key_id in self._keys
 
+    async def aclose(self) -> None:
+        """Do nothing: it holds no connection."""
+
     async def active_key_id(self) -> str:
         """Return the id of the key that wraps what is new."""
         return self.active_id

@@ -93,8 +93,7 @@ class KeyManagers:
     async def aclose(self) -> None:
         """Let go of what they hold."""
         for one in self._managers:
-            if isinstance(one, RemoteKeyManager):
-                await one.aclose()
+            await one.aclose()
 
 
 def entries(text: str) -> list[str]:

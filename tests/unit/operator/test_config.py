@@ -101,7 +101,6 @@ def test_the_chart_sets_known_settings_in_the_same_order() -> None:
     assert set(order) - set(names) == {
         "KUBECONFIG",
         "MONGODB_URI",
-        "MASTER_KEY_DIR",
         "LEADER_ELECTION",
         "HTTP_HOST",
     }

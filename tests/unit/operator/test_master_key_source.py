@@ -10,7 +10,7 @@ from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_engine.core.secret import Purpose
 from mdb_engine.exceptions import MasterKeyError
 from mdb_operator.exceptions import KubernetesUnavailable
-from mdb_operator.keys.source import DirectoryKeySource, MasterKeys
+from mdb_operator.keys.source import DirectoryKeySource, KeyringSource, MasterKeys
 
 
 def mount(directory: Path, name: str, entries: dict[str, str]) -> None:
@@ -24,7 +24,7 @@ def mount(directory: Path, name: str, entries: dict[str, str]) -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> MasterKeys:
-    return MasterKeys(DirectoryKeySource(tmp_path), interval=0.01)
+    return MasterKeys([DirectoryKeySource(tmp_path)], interval=0.01)
 
 
 async def test_a_change_of_the_keyring_reaches_the_encryption_without_a_restart(
@@ -92,7 +92,8 @@ async def test_changes_are_told_and_only_changes(keys: MasterKeys, tmp_path: Pat
 
 
 async def test_a_silent_api_server_changes_nothing() -> None:
-    class Source:
+    class Source(KeyringSource):
+        name = "a source"
         answer: Keyring | None = Keyring.from_files({"k1": generate_master_key()})
 
         async def load(self) -> Keyring:
@@ -101,7 +102,7 @@ async def test_a_silent_api_server_changes_nothing() -> None:
             return self.answer
 
     source = Source()
-    keys = MasterKeys(source, interval=1)
+    keys = MasterKeys([source], interval=1)
     await keys.refresh()
     source.answer = None
     with pytest.raises(KubernetesUnavailable):
