@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from mdb_engine.config import EngineSettings
 from mdb_engine.connection.driver import get_driver
+from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.exceptions import MasterKeyError, MdbEngineError
 from mdb_engine.key_managers import open_key_managers
@@ -48,13 +49,14 @@ async def _rewrap(settings: EngineSettings) -> str:
         raise MasterKeyError("Set MDB_ENGINE_MASTER_KEY, MONGODB_URI and MONGODB_DB")
     driver = get_driver(settings.driver)
     manager = open_key_managers(key.get_secret_value())
-    client = driver.connect(uri.get_secret_value())
+    connections = Connections(driver)
     try:
+        await connections.open(ConnectionSettings(uri, database, {}))
         encryption = EnvelopeEncryptionService(manager)
         active = await encryption.active_key_id()
-        report = await Registry(client[database], driver, encryption).master_key.run()
+        report = await Registry(connections.database(), driver, encryption).master_key.run()
     finally:
-        await driver.close(client)
+        await connections.close()
         await manager.aclose()
     return f"{report.done} apps were re-wrapped; everything is wrapped with {active}"
 

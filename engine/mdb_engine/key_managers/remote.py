@@ -138,6 +138,11 @@ class RemoteKeyManager(ABC):
         KeyManagerUnavailable
             If the service does not answer or refuses.
         """
+        if not self.owns(wrapped.key_id):
+            raise MasterKeyError(
+                f"Master key not found: {wrapped.key_id!r} is none of {self}, and no other key "
+                "manager is given"
+            )
         if not isinstance(wrapped.ciphertext, bytes):  # somebody wrote something else into the row
             raise self._not_opened(wrapped, context)
         held = self._deks.get((wrapped, context))
