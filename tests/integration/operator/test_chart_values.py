@@ -41,6 +41,33 @@ MATRIX: dict[str, dict[str, Any]] = {
         "isolation": "library",
         "masterKey": {"existingSecret": "keys"},
     },
+    "a key manager": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "transit://bao.example:8200/transit/mdb?auth=approle",
+            "former": ["secret", "awskms:///alias/mdb?region=eu-central-1"],
+            "env": [
+                {"name": "VAULT_ROLE_ID", "value": "1"},
+                {
+                    "name": "VAULT_SECRET_ID",
+                    "valueFrom": {"secretKeyRef": {"name": "bao", "key": "secret-id"}},
+                },
+            ],
+        },
+    },
+    "a keyring of the Secrets Store CSI driver": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "file:///etc/mdb-operator/master-key",
+            "volume": {
+                "csi": {
+                    "driver": "secrets-store.csi.k8s.io",
+                    "readOnly": True,
+                    "volumeAttributes": {"secretProviderClass": "mdb-master-key"},
+                }
+            },
+        },
+    },
     "somebody else's account": {
         **SOMEWHERE,
         "rbac": {"create": False},
@@ -109,6 +136,46 @@ def test_the_api_server_takes_what_the_chart_renders(
         assert f"image: registry.example/op@{DIGEST}" in rendered
     lint = control_plane.helm("lint", "--strict", str(CHART), "-f", str(values_file))
     assert "0 chart(s) failed" in lint
+
+
+def test_a_master_key_outside_needs_neither_a_keyring_nor_the_right_to_it(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    uri = "awskms:///alias/mdb?region=eu-central-1"
+    outside = render(
+        control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": {"uri": uri}}
+    )
+    moving = {**SOMEWHERE, "masterKey": {"uri": uri, "former": ["secret"]}}
+    both = render(control_plane, namespace, values_file, moving)
+    for rendered, needs in ((outside, False), (both, True)):
+        documents = [one for one in yaml.safe_load_all(rendered) if one]
+        rules = [rule for one in documents if one["kind"] == "Role" for rule in one["rules"]]
+        assert ("Secret" in {one["kind"] for one in documents}) is needs
+        assert any(
+            "mdb-operator-master-key" in rule.get("resourceNames", []) for rule in rules
+        ) is (needs)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"uri": "vault://bao.example/mdb"}, "does not match pattern"),
+        ({"uri": "transit://me:pw@bao.example/transit/mdb"}, "does not match pattern"),
+        ({"uri": "file:///etc/mdb-operator/master-key"}, "masterKey.volume"),
+        ({"former": ["secret"]}, "names what masterKey.uri names already"),
+        ({"volume": {"csi": {}, "secret": {}}}, "masterKey"),
+        ({"env": [{"name": "MDB_OPERATOR_MONGODB_URI", "value": "x"}]}, "masterKey"),
+    ],
+)
+def test_a_master_key_that_cannot_be_reached_is_refused(
+    control_plane: Cluster,
+    namespace: str,
+    values_file: Path,
+    values: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        render(control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": values})
 
 
 def test_two_replicas_may_not_be_evicted_together_and_one_may(

@@ -24,7 +24,7 @@ def vault(tmp_path: Path) -> Iterator[Transit]:
 
 @pytest.fixture
 def uri(vault: Transit, tmp_path: Path) -> str:
-    """The key's URI, with the token in a file as an agent keeps it."""
+    """Give the key's URI, with the token in a file as an agent keeps it."""
     file = tmp_path / "token"
     file.write_text(vault.token())
     port = vault.forwarder.port
