@@ -28,6 +28,7 @@ from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.secret_watch import OwnWrites
 from mdb_operator.kubernetes.secrets import SecretStore
 from mdb_operator.mongodb.certificates import driver_options
+from mdb_operator.mongodb.hosted import require_supported
 from mdb_operator.process.metrics import Metrics
 from mdb_operator.process.probes import Heartbeat, Readiness
 
@@ -144,9 +145,11 @@ def connect_mongodb(driver: Driver, config: Config) -> Any:
     Raises
     ------
     ConfigurationInvalid
-        If the URI or the certificates cannot be used.
+        If the URI or the certificates cannot be used, or it leads to a service that lacks what
+        the isolation needs.
     """
     uri, tls = config.read_mongodb_uri().get_secret_value(), driver_options(config)
+    require_supported(uri, config.isolation)
     try:
         return driver.connect(uri, **{**_defaults(uri), **MONGO_OPTIONS, **tls})
     except (PyMongoError, ValueError, OSError) as error:
