@@ -134,7 +134,11 @@ def crd() -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {
+            "name": f"{PLURAL}.{GROUP}",
+            # Service Binding: by this label people and tools find what can be bound to.
+            "labels": {"servicebinding.io/provisioned-service": "true"},
+        },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
