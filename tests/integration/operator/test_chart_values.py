@@ -198,6 +198,22 @@ def test_only_the_metrics_port_of_the_operator_can_be_reached(
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
 
 
+def test_the_api_server_takes_the_policies_of_the_documentation(control_plane: Cluster) -> None:
+    text = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    policies = [
+        one
+        for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if "kind: NetworkPolicy" in one
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        manifest = yaml.safe_load(policy)
+        manifest["metadata"]["namespace"] = "default"  # theirs need not be there
+        control_plane.kubectl(
+            "apply", "--dry-run=server", "-f", "-", manifest=yaml.safe_dump(manifest)
+        )
+
+
 def test_who_may_come_is_narrowed_and_the_pod_of_helm_test_still_may(
     control_plane: Cluster, namespace: str, values_file: Path
 ) -> None:
