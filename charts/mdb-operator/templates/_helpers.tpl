@@ -50,7 +50,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{- /* What wraps data keys, first, and what only opens what it wrapped; `secret` is the keyring. */ -}}
 {{- define "mdb-operator.keyManagers" -}}
-{{- $all := prepend .Values.masterKey.former (default "secret" .Values.masterKey.uri) -}}
+{{- /* `helm upgrade --reuse-values` from a chart that had none of these leaves them away. */ -}}
+{{- $all := prepend (default list .Values.masterKey.former) (default "secret" .Values.masterKey.uri) -}}
 {{- if ne (len $all) (len (uniq $all)) -}}
 {{- fail "masterKey.former names what masterKey.uri names already; with masterKey.uri empty, `secret` is what wraps" -}}
 {{- end -}}

@@ -55,6 +55,10 @@ MATRIX: dict[str, dict[str, Any]] = {
             ],
         },
     },
+    "what an earlier version of the chart had": {
+        **SOMEWHERE,
+        "masterKey": {"uri": None, "former": None, "volume": None, "env": None},
+    },
     "a keyring of the Secrets Store CSI driver": {
         **SOMEWHERE,
         "masterKey": {
