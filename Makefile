@@ -71,7 +71,7 @@ test-journeys: prepare ## The demo, Docker Compose and the quickstart, from noth
 
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way (`make test` and `make test-long`: a sample)
-	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
+	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py tests/integration/engine/key_managers/test_rewrap.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
 
 .PHONY: kind
 kind: setup ## The e2e tests on kind, where the machine has an engine or can have one

@@ -16,11 +16,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mdb_engine.exceptions import MasterKeyError
+from mdb_engine.key_managers import KeyManagerUri
+from mdb_engine.key_managers.choice import is_uri
 from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 from mdb_operator.constants import LEASE_NAME
 from mdb_operator.exceptions import ConfigurationInvalid
 
-__all__ = ["ENV_PREFIX", "Config", "load_config"]
+__all__ = ["ENV_PREFIX", "KEYRING_SECRET", "Config", "key_manager_entries", "load_config"]
+
+KEYRING_SECRET = "secret"  # noqa: S105 - a word
+"""How the keyring's Secret is named among the key managers."""
 
 ENV_PREFIX = "MDB_OPERATOR_"
 """What the name of every setting's environment variable starts with."""
@@ -147,12 +153,14 @@ class Config(BaseSettings):
         title="Master key Secret",
         description="The Secret in the operator's namespace that holds the keyring.",
     )
-    master_key_dir: Path | None = Field(
-        default=None,
-        title="Master key directory",
+    master_key_uri: str = Field(
+        default=KEYRING_SECRET,
+        title="Key managers",
         description=(
-            "A directory with the keyring's entries as files (a mounted Secret, a CSI volume), "
-            "read instead of the Secret."
+            "What wraps the apps' data keys, instead of the keyring in the Secret: a URI "
+            "(awskms://, azurekeyvault://, gcpkms://, transit://, or file:///DIRECTORY with the "
+            "keyring's entries as files). Several, separated by commas: the first wraps, all "
+            "unwrap; `secret` is the Secret. No credentials: those come from the environment."
         ),
     )
     master_key_reload_seconds: float = Field(
@@ -309,6 +317,18 @@ class Config(BaseSettings):
             raise ValueError("must not hold a user: each app gets its own")
         return value
 
+    @field_validator("master_key_uri")
+    @classmethod
+    def _check_key_managers(cls, value: str) -> str:
+        for entry in filter(lambda one: one != KEYRING_SECRET, key_manager_entries(value)):
+            if not is_uri(entry):
+                raise ValueError("holds what is neither a URI nor `secret`; no key belongs here")
+            try:
+                KeyManagerUri.parse(entry)
+            except MasterKeyError as error:
+                raise ValueError(error.message) from None
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if (self.mongodb_uri is None) == (self.mongodb_uri_file is None):
@@ -356,6 +376,11 @@ class Config(BaseSettings):
                 "Put the connection string of the operator's MongoDB user there."
             ) from None
         return SecretStr(uri)
+
+
+def key_manager_entries(text: str) -> list[str]:
+    """Return the key managers of a setting, the one that wraps first."""
+    return [entry.strip() for entry in text.split(",")]
 
 
 def _require_mongodb(uri: str) -> None:

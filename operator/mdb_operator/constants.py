@@ -63,6 +63,7 @@ SECRET_KEYS = (
     "provider",
     "uri",
     "host",
+    "port",
     "database",
     "username",
     "password",
@@ -80,6 +81,10 @@ SECRET_KEYS = (
 Constant, with empty values where one does not apply, because a client maps files once and a file
 that comes and goes would look like a broken mount.
 """
+
+ADDRESS_KEYS = frozenset({"host", "port"})
+"""Not there with ``mongodb+srv``, whose name is none that an address can be looked up by: Service
+Binding lets an entry of these names be nothing else than one host and its port."""
 
 LEASE_NAME = "mdb-operator-leader"
 """The Lease that replicas contend for, unless the settings name another."""

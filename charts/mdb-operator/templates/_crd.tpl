@@ -3,10 +3,10 @@
 mdbapps.mdb-engine.dev
 {{- end -}}
 {{- define "mdb-operator.crdLabels" -}}
-
+servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-99ec92d58395be2b
+0120b59e684db8a9
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -517,7 +517,7 @@ versions:
                   type: integer
                 keyId:
                   description: Id of the master key under which it is encrypted.
-                  maxLength: 64
+                  maxLength: 256
                   type: string
                 rotatedAt:
                   format: date-time

@@ -100,6 +100,21 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- default (printf "%s-master-key" (include "mdb-operator.fullname" .)) .Values.masterKey.existingSecret -}}
 {{- end -}}
 
+{{- /* What wraps data keys, first, and what only opens what it wrapped; `secret` is the keyring. */ -}}
+{{- define "mdb-operator.keyManagers" -}}
+{{- /* `helm upgrade --reuse-values` from a chart that had none of these leaves them away. */ -}}
+{{- $all := prepend (default list .Values.masterKey.former) (default "secret" .Values.masterKey.uri) -}}
+{{- if ne (len $all) (len (uniq $all)) -}}
+{{- fail "masterKey.former names what masterKey.uri names already; with masterKey.uri empty, `secret` is what wraps" -}}
+{{- end -}}
+{{- range $all -}}
+{{- if and (hasPrefix "file:" .) (not $.Values.masterKey.volume) -}}
+{{- fail (printf "%s is a directory that nothing is mounted at: say in masterKey.volume what is" .) -}}
+{{- end -}}
+{{- end -}}
+{{- join "," $all -}}
+{{- end -}}
+
 {{- define "mdb-operator.trialName" -}}
 {{- printf "%s-trial-mongodb" (include "mdb-operator.fullname" .) -}}
 {{- end -}}

@@ -41,6 +41,7 @@ from mdb_engine.exceptions import (
     NotRegistered,
     ScopeDenied,
 )
+from mdb_engine.key_managers import open_key_managers
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 
@@ -579,7 +580,7 @@ class MongoDBEngine(EarlierNames):
 
         return StandaloneHosting(
             ConnectionSettings(uri, database, self._client_options),
-            EnvelopeEncryptionService(key.get_secret_value()),
+            EnvelopeEncryptionService(open_key_managers(key.get_secret_value())),
             runtime,
             self._use_keys,
         )

@@ -11,7 +11,12 @@ from functools import partial
 from typing import Any
 
 from mdb_engine.core.secret import RevealedSecrets, RotationResult, SecretRecord
-from mdb_engine.exceptions import CollectionTaken, OutdatedGeneration, SlugTaken
+from mdb_engine.exceptions import (
+    CollectionTaken,
+    KeyManagerUnavailable,
+    OutdatedGeneration,
+    SlugTaken,
+)
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
@@ -143,7 +148,7 @@ class Access:
         try:
             if rotation is not None:
                 # A key that does not open the current version must not seal the next one.
-                registry.secrets.open(report.secrets)
+                await registry.secrets.open(report.secrets)
                 rotate = partial(
                     registry.rotate,
                     slug,
@@ -163,6 +168,8 @@ class Access:
                     note = f"The secret is at version {outcome.version}."
                     report.events.append(("Rotated", note))
                 report.did(Step.ROTATE, wrote=wrote)
+        except KeyManagerUnavailable as error:
+            report.key_manager_problem = error.message  # what there is works on meanwhile
         finally:
             if revocation is not None:
                 # Where the rotation that was asked for with it has failed, the request stays: the

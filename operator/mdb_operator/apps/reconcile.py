@@ -21,7 +21,7 @@ from typing import Any, TypeGuard
 import structlog
 
 from mdb_engine.core.secret import RevealedSecrets
-from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
+from mdb_engine.exceptions import DatabaseUnavailable, KeyManagerUnavailable, MdbEngineError
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.access import Access
@@ -157,7 +157,10 @@ class Reconciler:
             await self._access.publish(record, report)
         if report.secrets is not None:
             with report.line(ConditionType.SECRET_PROJECTED):
-                revealed = self._registry.secrets.open(report.secrets)
+                try:
+                    revealed = await self._registry.secrets.open(report.secrets)
+                except KeyManagerUnavailable as error:
+                    await self._binding.keep(app, error, report)
             with report.line(ConditionType.DATABASE_USER_READY):
                 await self._access.database_users(record, report, revealed)
 

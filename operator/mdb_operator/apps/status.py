@@ -142,6 +142,8 @@ class Report:
     unbound: bool = False  # the Secret turned out not to be this app's: nobody may mount it
     # When a requested rotation can be served that has to wait.
     waiting_until: datetime | None = None
+    # Why a rotation that is due waits for a key manager, empty where none does.
+    key_manager_problem: str = ""
     events: list[tuple[str, str]] = field(default_factory=list)  # reason and note
     wrote: bool = False
     on_step: StepObserver | None = None

@@ -203,10 +203,14 @@ async def _rotate_master_key(
     async with open_context(config) as context:
         factory = Factory(context)
         await factory.installation_guard().require(claim=False)
-        source = factory.master_key_secret()
-        keyring = await source.load() if resume else await source.add_key(key_id)
-        click.echo(f"Active master key: {keyring.active_id}")
-        context.master_keys.encryption.use(keyring)
+        # A key manager elsewhere is rotated there: then there is only the re-wrapping to wait for.
+        source = factory.master_key_secret() if remove_old or not resume else None
+        if source is not None and not resume:
+            await source.add_key(key_id)
+        keyring = await source.load() if source is not None else None
+        await context.master_keys.refresh()
+        active = await context.master_keys.encryption.active_key_id()
+        click.echo(f"Active master key: {active}")
         registry = factory.registry()
         shown = -1
         try:
@@ -221,8 +225,8 @@ async def _rotate_master_key(
                 f"after {wait_seconds:g} s {shown} apps are still wrapped with another key. See "
                 "the operator's log; then run `mdb-operator rotate-master-key --resume`."
             ) from None
-        click.echo(f"Everything is wrapped with {keyring.active_id}")
-        if remove_old:
+        click.echo(f"Everything is wrapped with {active}")
+        if remove_old and source is not None and keyring is not None:
             removed = await source.remove_inactive(keyring)
             click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
 

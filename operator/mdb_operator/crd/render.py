@@ -124,6 +124,8 @@ def crd() -> dict[str, Any]:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{PLURAL}.{GROUP}",
+            # Service Binding: by this label people and tools find what can be bound to.
+            "labels": {"servicebinding.io/provisioned-service": "true"},
             "annotations": {
                 ANNOTATION_CRD_VERSION: package_version("mdbapp-operator"),
                 ANNOTATION_CRD_HASH: _hash(definition),

@@ -73,7 +73,7 @@ class SecretStatus(_Part):
 
     version: int = Field(ge=1, le=2**53, description="Version of the secret that is projected.")
     key_id: str = Field(
-        max_length=64, description="Id of the master key under which it is encrypted."
+        max_length=256, description="Id of the master key under which it is encrypted."
     )
     rotated_at: datetime | None = Field(
         default=None, description="When this version of the secret was made."

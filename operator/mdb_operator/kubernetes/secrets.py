@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import (
+    ADDRESS_KEYS,
     API_VERSION,
     KIND,
     LABEL_MANAGED_BY,
@@ -139,8 +140,8 @@ class DesiredSecret:
 
     def __post_init__(self) -> None:
         """Refuse a key set that is not the constant one, naming the keys only."""
-        if set(self.data) != set(SECRET_KEYS):
-            wrong = sorted(set(self.data) ^ set(SECRET_KEYS))
+        wrong = sorted(set(self.data) ^ set(SECRET_KEYS))
+        if wrong not in ([], sorted(ADDRESS_KEYS)):
             raise ValueError(f"a projected Secret has a constant key set; wrong: {wrong}")
 
     @property

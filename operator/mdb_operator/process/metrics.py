@@ -177,6 +177,17 @@ class Metrics:
             "Apps whose data keys are not yet wrapped with the active master key.",
         )
 
+        self._usable_keys = gauge(
+            "mdb_operator_master_key_usable",
+            "Whether a keyring could be read, or a key manager wrapped and unwrapped, at the last "
+            "look (1) or not (0).",
+            ["manager"],
+        )
+
+    def show_key_manager(self, name: str, usable: bool) -> None:  # noqa: FBT001 - an observer's
+        """Show whether a key manager can be used; `MasterKeys`' observer."""
+        self._usable_keys.labels(name).set(usable)
+
     @contextmanager
     def time_reconcile(self) -> Iterator[ReconcileTimer]:
         """Count and time one reconcile; set ``result`` on what is yielded, else it is an error."""

@@ -41,6 +41,37 @@ MATRIX: dict[str, dict[str, Any]] = {
         "isolation": "library",
         "masterKey": {"existingSecret": "keys"},
     },
+    "a key manager": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "transit://bao.example:8200/transit/mdb?auth=approle",
+            "former": ["secret", "awskms:///alias/mdb?region=eu-central-1"],
+            "env": [
+                {"name": "VAULT_ROLE_ID", "value": "1"},
+                {
+                    "name": "VAULT_SECRET_ID",
+                    "valueFrom": {"secretKeyRef": {"name": "bao", "key": "secret-id"}},
+                },
+            ],
+        },
+    },
+    "what an earlier version of the chart had": {
+        **SOMEWHERE,
+        "masterKey": {"uri": None, "former": None, "volume": None, "env": None},
+    },
+    "a keyring of the Secrets Store CSI driver": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "file:///etc/mdb-operator/master-key",
+            "volume": {
+                "csi": {
+                    "driver": "secrets-store.csi.k8s.io",
+                    "readOnly": True,
+                    "volumeAttributes": {"secretProviderClass": "mdb-master-key"},
+                }
+            },
+        },
+    },
     "somebody else's account": {
         **SOMEWHERE,
         "rbac": {"create": False},
@@ -139,6 +170,45 @@ def test_the_api_server_takes_what_the_chart_renders(
     assert "0 chart(s) failed" in lint
 
 
+def test_a_master_key_outside_needs_neither_a_keyring_nor_the_right_to_it(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    uri = "awskms:///alias/mdb?region=eu-central-1"
+    outside = render(
+        control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": {"uri": uri}}
+    )
+    moving = {**SOMEWHERE, "masterKey": {"uri": uri, "former": ["secret"]}}
+    both = render(control_plane, namespace, values_file, moving)
+    for rendered, needs in ((outside, False), (both, True)):
+        documents = [one for one in yaml.safe_load_all(rendered) if one]
+        rules = [rule for one in documents if one["kind"] == "Role" for rule in one["rules"]]
+        names = [name for rule in rules for name in rule.get("resourceNames", [])]
+        assert ("Secret" in {one["kind"] for one in documents}) is needs
+        assert any(name.endswith("-master-key") for name in names) is needs
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"uri": "vault://bao.example/mdb"}, "does not match pattern"),
+        ({"uri": "transit://me:pw@bao.example/transit/mdb"}, "does not match pattern"),
+        ({"uri": "file:///etc/mdb-operator/master-key"}, "masterKey.volume"),
+        ({"former": ["secret"]}, "names what masterKey.uri names already"),
+        ({"volume": {"csi": {}, "secret": {}}}, "masterKey"),
+        ({"env": [{"name": "MDB_OPERATOR_MONGODB_URI", "value": "x"}]}, "masterKey"),
+    ],
+)
+def test_a_master_key_that_cannot_be_reached_is_refused(
+    control_plane: Cluster,
+    namespace: str,
+    values_file: Path,
+    values: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        render(control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": values})
+
+
 def test_two_replicas_may_not_be_evicted_together_and_one_may(
     control_plane: Cluster, namespace: str, values_file: Path
 ) -> None:
@@ -158,6 +228,22 @@ def test_only_the_metrics_port_of_the_operator_can_be_reached(
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_the_api_server_takes_the_policies_of_the_documentation(control_plane: Cluster) -> None:
+    text = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    policies = [
+        one
+        for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if "kind: NetworkPolicy" in one
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        manifest = yaml.safe_load(policy)
+        manifest["metadata"]["namespace"] = "default"  # theirs need not be there
+        control_plane.kubectl(
+            "apply", "--dry-run=server", "-f", "-", manifest=yaml.safe_dump(manifest)
+        )
 
 
 def test_who_may_come_is_narrowed_and_the_pod_of_helm_test_still_may(

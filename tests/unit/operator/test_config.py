@@ -116,6 +116,22 @@ def test_every_setting_has_a_title_and_a_description() -> None:
         assert (field.description or "").endswith("."), name
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("k1:c2VjcmV0c2VjcmV0c2VjcmV0", "no key belongs here"),
+        ("transit://me:c2VjcmV0c2VjcmV0@bao/transit/mdb", "must hold no user"),
+        ("secret,", "neither a URI"),
+    ],
+)
+def test_key_managers_are_uris_and_hold_no_credentials(value: str, message: str) -> None:
+    with pytest.raises(
+        ConfigurationInvalid, match=f"MDB_OPERATOR_MASTER_KEY_URI: .*{message}"
+    ) as no:
+        load_config(mongodb_uri="mongodb://db", master_key_uri=value)
+    assert "c2VjcmV0" not in str(no.value)
+
+
 def test_the_chart_sets_known_settings_in_the_same_order() -> None:
     deployment = (CHART / "templates" / "deployment.yaml").read_text()
     names = re.findall(rf"- name: {ENV_PREFIX}(\w+)", deployment)
@@ -125,7 +141,6 @@ def test_the_chart_sets_known_settings_in_the_same_order() -> None:
     assert set(order) - set(names) == {
         "KUBECONFIG",
         "MONGODB_URI",
-        "MASTER_KEY_DIR",
         "LEADER_ELECTION",
         "HTTP_HOST",
     }
