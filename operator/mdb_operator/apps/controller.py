@@ -104,9 +104,14 @@ class Controller:
         self._relist.shown(resource.uid, resource.resource_version)
         if not self._ownership.admits(resource) or not self.cache.update(resource):
             return
-        # What somebody changes is what somebody waits for; new apps come in their hundreds.
-        urgent = known is not None and not known.asks_the_same_as(resource)
-        self._queue.wake(resource.key, urgent=urgent)
+        # What somebody changes is what somebody waits for; new apps come in their hundreds, and so
+        # does at a start what has not changed since its status was written.
+        if known is None:
+            self._queue.wake(resource.key, urgent=resource.changed_since_its_status)
+        else:
+            asked = not known.asks_the_same_as(resource)
+            # Else it is the status or the finalizers: the echo of a write of ours, mostly.
+            self._queue.wake(resource.key, urgent=asked, routine=not asked)
 
     def _forget(self, app: MdbAppResource) -> None:
         """Take in that an MdbApp is gone, and have its traces looked for."""
