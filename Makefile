@@ -91,6 +91,12 @@ minimums: setup ## Unit tests of the library on the lowest versions that it decl
 .PHONY: bench
 bench: setup ## What the library costs an operation, as a ratio against the driver alone
 	@$(RUN) python tests/bench/scope_overhead.py
+	@$(MAKE) --no-print-directory bench-operator
+
+APPS ?= 100 1000
+.PHONY: bench-operator
+bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000"); figures in build/
+	@PYTHONPATH=tests $(RUN) python tests/bench/operator_scale.py $(APPS)
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
