@@ -107,7 +107,7 @@ class Controller:
         # What somebody changes is what somebody waits for; new apps come in their hundreds, and so
         # does at a start what has not changed since its status was written.
         if known is None:
-            self._queue.wake(resource.key, urgent=resource.changed_since_its_status)
+            self._queue.wake(resource.key, urgent=resource.changed_since_its_status, last=True)
         else:
             asked = not known.asks_the_same_as(resource)
             # Else it is the status or the finalizers: the echo of a write of ours, mostly.
@@ -219,7 +219,7 @@ class Controller:
 
     def _wake_all(self) -> None:
         for app in self.cache:
-            self._queue.wake(app.key)
+            self._queue.wake(app.key, last=True)
 
     async def _report(self) -> None:
         while True:

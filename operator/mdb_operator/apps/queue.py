@@ -4,8 +4,9 @@ Handlers, the Secret watch, a change of another app and a due rotation all only 
 app again*. A set that coalesces is enough for that and loses nothing, because reconciling is
 level-based: it never asks what happened, only what is. Nothing is written to an app to wake it.
 
-There are two lanes. What a person asked for and what withdraws something is urgent and never waits
-behind a resync, a burst of new apps or a fight with another writer.
+There are three lanes. What a person asked for and what withdraws something is urgent and never
+waits behind a resync, a burst of new apps or a fight with another writer. What comes in thousands
+(new apps, a start, a resync) goes last, so that a repair does not wait behind it either.
 
 A wake-up is a routine one where nothing is known to have happened: a resync, or the echo of one's
 own write. Whoever takes an app that only such ones woke may see first whether anything changed.
@@ -14,6 +15,7 @@ own write. Whoever takes an app that only such ones woke may see first whether a
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import NamedTuple
 
 from mdb_operator.kubernetes.resources import AppKey
@@ -33,9 +35,10 @@ class _Lane(NamedTuple):
 
     urgent: bool
     routine: bool
+    last: bool
 
 
-_LANES = [_Lane(urgent, routine) for urgent in (False, True) for routine in (False, True)]
+_LANES = [_Lane(*flags) for flags in itertools.product((False, True), repeat=3)]
 
 
 class WakeUps:
@@ -53,6 +56,7 @@ class WakeUps:
     def __init__(self) -> None:
         self._urgent: dict[AppKey, None] = {}
         self._ready: dict[AppKey, None] = {}
+        self._last: dict[AppKey, None] = {}
         self._working: dict[AppKey, bool] = {}
         self._doubted: set[AppKey] = set()
         self._routine: set[AppKey] = set()
@@ -62,26 +66,33 @@ class WakeUps:
         self._notices: set[asyncio.Event] = set()
 
     def __len__(self) -> int:
-        return len(self._urgent.keys() | self._ready.keys())
+        return len(self._urgent.keys() | self._ready.keys() | self._last.keys())
 
     def wake(
-        self, key: AppKey, *, after: float = 0, urgent: bool = False, routine: bool = False
+        self,
+        key: AppKey,
+        *,
+        after: float = 0,
+        urgent: bool = False,
+        routine: bool = False,
+        last: bool = False,
     ) -> None:
         """Have the app looked at, at once or in some seconds.
 
         Of several delayed wake-ups of one app in one lane the earliest counts, and an immediate one
         does not cancel them: a rotation stays due. An urgent one may overtake the others, and what
-        `hold` holds back. With ``routine`` nothing is known to have happened.
+        `hold` holds back. With ``routine`` nothing is known to have happened, which comes last.
         """
         if after <= 0:
             after = self._pause(key, urgent=urgent)
         if after <= 0:
-            (self._urgent if urgent else self._ready)[key] = None
+            behind = self._last if last or routine else self._ready
+            (self._urgent if urgent else behind)[key] = None
             if not routine:
                 self._doubted.add(key)
             self._notify()
             return
-        loop, lane = asyncio.get_running_loop(), _Lane(urgent, routine)
+        loop, lane = asyncio.get_running_loop(), _Lane(urgent, routine, last)
         pending = self._timers.get((key, lane))
         if pending is not None:
             if pending.when() <= loop.time() + after:
@@ -100,6 +111,7 @@ class WakeUps:
         """Drop every wake-up of an app that is gone."""
         self._urgent.pop(key, None)
         self._ready.pop(key, None)
+        self._last.pop(key, None)
         self._held_until.pop(key, None)
         self._spent.pop(key, None)
         self._doubted.discard(key)
@@ -113,17 +125,18 @@ class WakeUps:
 
         ``only_urgent`` leaves the other lane to others, so that somebody is free whatever it holds.
         """
-        lanes = (self._urgent,) if only_urgent else (self._urgent, self._ready)
+        lanes = (self._urgent,) if only_urgent else (self._urgent, self._ready, self._last)
         notice = asyncio.Event()
         self._notices.add(notice)
         try:
             while True:
                 for key in (key for lane in lanes for key in lane):
                     if key not in self._working:
-                        # One look answers both lanes.
+                        # One look answers all lanes.
                         self._working[key] = key in self._urgent
                         self._urgent.pop(key, None)
                         self._ready.pop(key, None)
+                        self._last.pop(key, None)
                         if key in self._doubted:
                             self._doubted.discard(key)
                         else:
@@ -146,7 +159,7 @@ class WakeUps:
         """Say that the app is no longer worked on; return whether that was urgent."""
         urgent = self._working.pop(key, False)
         self._routine.discard(key)
-        if key in self._ready or key in self._urgent:
+        if key in self._ready or key in self._urgent or key in self._last:
             self._notify()
         return urgent
 
@@ -158,7 +171,7 @@ class WakeUps:
 
     def _due(self, key: AppKey, lane: _Lane) -> None:
         self._timers.pop((key, lane), None)
-        self.wake(key, urgent=lane.urgent, routine=lane.routine)
+        self.wake(key, urgent=lane.urgent, routine=lane.routine, last=lane.last)
 
     def _pause(self, key: AppKey, *, urgent: bool) -> float:
         """Return for how long a wake-up has to wait."""
