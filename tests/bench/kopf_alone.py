@@ -15,14 +15,24 @@ from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.resources import SECRETS
 
 
-@kopf.on.startup()
+REGISTRY = kopf.OperatorRegistry()
+"""Not the default one, in which the operator's handlers are from the import on."""
+
+
+@kopf.on.startup(registry=REGISTRY)
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
     """Set what the operator sets."""
     configure(settings)
     memo.kube = await KubeClient.connect(kubeconfig=Path(os.environ["KUBECONFIG"]))
 
 
-@kopf.on.create(GROUP, VERSION, PLURAL)
+@kopf.on.login(registry=REGISTRY)
+def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """Log in as an administrator."""
+    return kopf.login_with_kubeconfig(**kwargs)
+
+
+@kopf.on.create(GROUP, VERSION, PLURAL, registry=REGISTRY)
 async def create(
     name: str, namespace: str | None, patch: kopf.Patch, memo: kopf.Memo, **_: Any
 ) -> None:
@@ -43,4 +53,6 @@ async def create(
 
 
 if __name__ == "__main__":
-    asyncio.run(kopf.operator(namespaces=[os.environ["WATCHED"]], standalone=True))
+    asyncio.run(
+        kopf.operator(registry=REGISTRY, namespaces=[os.environ["WATCHED"]], standalone=True)
+    )

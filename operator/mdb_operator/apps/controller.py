@@ -26,7 +26,8 @@ from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
 from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
-from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
+from mdb_operator.kubernetes.secret_watch import SecretChange
+from mdb_operator.kubernetes.secrets import SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
