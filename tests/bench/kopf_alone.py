@@ -14,7 +14,6 @@ from mdb_operator.handlers.operator import configure
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.resources import SECRETS
 
-
 REGISTRY = kopf.OperatorRegistry()
 """Not the default one, in which the operator's handlers are from the import on."""
 
