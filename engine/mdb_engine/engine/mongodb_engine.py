@@ -404,7 +404,10 @@ class MongoDBEngine(EarlierNames):
         return sessions
 
     def read_scopes(self, slug: str) -> frozenset[str]:
-        """Return the slugs that an app may read at this moment; empty if it is not registered."""
+        """Return the slugs that an app may read at this moment; empty if it is not registered.
+
+        A pod knows them of its own app and of those that it reads, and of no others.
+        """
         runtime, _ = self._running()
         grant = runtime.cache.grant(slug)
         return frozenset() if grant is None else grant.read_scopes
