@@ -148,6 +148,12 @@ bench: setup ## What the library costs an operation, against a plain client, in 
 bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
 	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
 	@PYTHONPATH=docs $(RUN) python -m generator
+	@$(MAKE) --no-print-directory bench-operator
+
+APPS ?= 100 1000
+.PHONY: bench-operator
+bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000"); figures in build/
+	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(APPS)
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left

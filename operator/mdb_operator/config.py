@@ -190,7 +190,10 @@ class Config(BaseSettings):
         ge=1,
         le=86400,
         title="Resync",
-        description="Seconds after which an app is looked at although nothing happened.",
+        description=(
+            "Seconds after which is looked, although nothing happened, if anything differs: by "
+            "one command an app, and in full once a day."
+        ),
     )
     relist_seconds: float = Field(
         default=300.0,
@@ -214,6 +217,14 @@ class Config(BaseSettings):
         le=256,
         title="Concurrency",
         description="How many apps are reconciled at once.",
+    )
+    app_metrics: bool = Field(
+        default=True,
+        title="Metrics of apps",
+        description=(
+            "Show metrics of each app: two series where all is well, one more for each condition "
+            "that is not true. Those of all apps together are always shown."
+        ),
     )
     leader_election: bool = Field(
         default=True,

@@ -26,7 +26,8 @@ from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
 from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
-from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
+from mdb_operator.kubernetes.secret_watch import SecretChange
+from mdb_operator.kubernetes.secrets import SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
@@ -104,9 +105,14 @@ class Controller:
         self._relist.shown(resource.uid, resource.resource_version)
         if not self._ownership.admits(resource) or not self.cache.update(resource):
             return
-        # What somebody changes is what somebody waits for; new apps come in their hundreds.
-        urgent = known is not None and not known.asks_the_same_as(resource)
-        self._queue.wake(resource.key, urgent=urgent)
+        # What somebody changes is what somebody waits for; new apps come in their hundreds, and so
+        # does at a start what has not changed since its status was written.
+        if known is None:
+            self._queue.wake(resource.key, urgent=resource.changed_since_its_status, last=True)
+        else:
+            asked = not known.asks_the_same_as(resource)
+            # Else it is the status or the finalizers: the echo of a write of ours, mostly.
+            self._queue.wake(resource.key, urgent=asked, routine=not asked)
 
     def _forget(self, app: MdbAppResource) -> None:
         """Take in that an MdbApp is gone, and have its traces looked for."""
@@ -214,7 +220,7 @@ class Controller:
 
     def _wake_all(self) -> None:
         for app in self.cache:
-            self._queue.wake(app.key)
+            self._queue.wake(app.key, last=True)
 
     async def _report(self) -> None:
         while True:

@@ -22,7 +22,7 @@ import structlog
 
 from mdb_engine.core.secret import SecretRecord
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
-from mdb_engine.registry.models.app import GrantOutcome
+from mdb_engine.registry.models.app import AppRecord, GrantOutcome
 from mdb_operator.apps.conditions import (
     Condition,
     ConditionStatus,
@@ -36,7 +36,7 @@ from mdb_operator.apps.failures import Failure, failure_for, sentence
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.exceptions import Forbidden, KubernetesError
 
-__all__ = ["Report", "Step", "StepObserver", "describe"]
+__all__ = ["Report", "Step", "StepObserver", "describe", "tells_of_grants"]
 
 _NEEDED = (
     ConditionType.REGISTERED,
@@ -136,6 +136,7 @@ class Report:
     unsettled: dict[ConditionType, Exception] = field(default_factory=dict)
     # What the app was granted, None where that was not found out.
     grants: GrantOutcome | None = None
+    record: AppRecord | None = None  # the registration as it is now, None as above
     # Sealed, as they are now; None where that was not found out.
     secrets: SecretRecord | None = None
     binding: str | None = None  # the Secret that holds the app's values, or None
@@ -144,10 +145,20 @@ class Report:
     waiting_until: datetime | None = None
     # Why a rotation that is due waits for a key manager, empty where none does.
     key_manager_problem: str = ""
+    told: Mapping[str, Any] | None = None  # the status that was made of it
     events: list[tuple[str, str]] = field(default_factory=list)  # reason and note
     wrote: bool = False
     on_step: StepObserver | None = None
     _database_down: DatabaseUnavailable | None = None
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every line was run, and found or made everything as it has to be."""
+        return (
+            not (self.suspended or self.app.deleting or self.failures or self.unsettled)
+            and self.grants is not None
+            and self.holding.keys() >= set(_NEEDED)
+        )
 
     def line(self, condition: ConditionType) -> _Line:
         """Return a context in which a line of the reconcile fails alone.
@@ -318,6 +329,25 @@ def _kept(kind: ConditionType, old: Mapping[str, Any] | None) -> Condition | Non
     )
 
 
+def tells_of_grants(status: Mapping[str, Any], grants: GrantOutcome) -> bool:
+    """Whether a status says what an app was granted; that it says nothing yet counts as well."""
+    if not status.get("conditions"):
+        return True  # its own first run will
+    said = {row["type"]: row["message"] for row in status["conditions"]}
+    wanted = _grants(grants, 0).message
+    facts = _scopes(grants)
+    return said.get(ConditionType.GRANTS_RESOLVED) == wanted and all(
+        status.get(name) == value for name, value in facts.items()
+    )
+
+
+def _scopes(grants: GrantOutcome) -> dict[str, Any]:
+    return {
+        "grantedScopes": list(grants.granted),
+        "deniedScopes": [{"slug": scope.slug, "reason": scope.reason} for scope in grants.denied],
+    }
+
+
 def _grants(grants: GrantOutcome, generation: int) -> Condition:
     kind, denied = ConditionType.GRANTS_RESOLVED, grants.denied
     if not denied:
@@ -376,10 +406,7 @@ def _facts(report: Report, current: Mapping[str, Any]) -> dict[str, Any]:
     elif "secret" in current:
         facts["secret"] = current["secret"]
     if report.grants is not None:
-        facts["grantedScopes"] = list(report.grants.granted)
-        facts["deniedScopes"] = [
-            {"slug": scope.slug, "reason": scope.reason} for scope in report.grants.denied
-        ]
+        facts |= _scopes(report.grants)
     else:
         facts |= {key: current[key] for key in ("grantedScopes", "deniedScopes") if key in current}
     return facts

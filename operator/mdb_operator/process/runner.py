@@ -82,7 +82,7 @@ async def lead(config: Config, background: Background) -> AsyncIterator[Factory]
     ConfigurationInvalid
         If the process cannot work with its settings.
     """
-    metrics = Metrics()
+    metrics = Metrics(each_app=config.app_metrics)
     heartbeat = Heartbeat(config.heartbeat_limit_seconds)
     readiness = Readiness(READY_KUBERNETES, READY_MASTER_KEY, READY_CONTROLLER)
     server = ProbeServer(

@@ -28,8 +28,8 @@ from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.leases import LeaseRecord, LeaseStore
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import LEASES, NAMESPACES, SECRETS, Resource
-from mdb_operator.kubernetes.secret_watch import OwnWrites, SecretWatch
-from mdb_operator.kubernetes.secrets import Projection, SecretStore
+from mdb_operator.kubernetes.secret_watch import SecretWatch
+from mdb_operator.kubernetes.secrets import OwnWrites, Projection, SecretStore
 from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
 from mdb_operator.mongodb.installation import identify
 
