@@ -362,7 +362,7 @@ class MongoDBEngine:
             gate.record("get_scoped_db", "", "", error)
             raise
         held = self._limits if limits is None else limits
-        return ScopedDatabase(gate, runtime.connections.database, self._driver, held)
+        return ScopedDatabase(gate, runtime.connections.current, self._driver, held)
 
     def transaction(self) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.
@@ -374,7 +374,7 @@ class MongoDBEngine:
         """
         runtime, _ = self._running()
         seconds = self._limits.max_time_ms / 1000
-        return Transaction(self._driver, runtime.connections.database, seconds=seconds)
+        return Transaction(self._driver, runtime.connections.current, seconds=seconds)
 
     async def rotate_app_secret(self, slug: str) -> SecretStr:
         """Rotate an app's secret; the old one works on for the overlap.
@@ -538,8 +538,8 @@ class MongoDBEngine:
         connections = Connections(self._driver)
 
         async def insert(documents: Sequence[Mapping[str, Any]], seconds: float) -> None:
-            with pymongo.timeout(seconds):
-                await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
+            with pymongo.timeout(seconds), connections.current().lease() as database:
+                await database[AUDIT_COLLECTION].insert_many(documents, ordered=False)
 
         return Runtime(
             settings=settings,

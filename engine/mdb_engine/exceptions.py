@@ -1,5 +1,32 @@
 """The errors of the domain, one class per mistake that a user can make.
 
+::
+
+    MdbEngineError
+    ├── TokenRequired                 no secret was presented
+    │   └── SessionRequired           ... no session of a user
+    ├── InvalidToken                  the secret is not one of the app's
+    │   └── SessionInvalid            ... the session is not valid
+    ├── ScopeDenied                   the collection is another app's, and not granted
+    ├── QueryRefused                  something in a query could leave its scope
+    │   ├── OptionRefused             ... an option, or its value (a TypeError)
+    │   └── AttributeRefused          ... a name that is not offered (an AttributeError)
+    ├── LimitExceeded                 larger, deeper or longer than a limit
+    │   └── ServerLimitExceeded       ... which MongoDB has found
+    ├── PathRefused                   a request's path can be read in two ways
+    ├── ManifestInvalid               a manifest breaks the schema
+    ├── SlugTaken                     the slug is another owner's
+    ├── CollectionTaken               the collection's name is another app's
+    ├── NotRegistered                 there is no such app
+    ├── VersionConflict               somebody else wrote first
+    │   └── OutdatedGeneration        ... a later generation of the resource
+    ├── MasterKeyError                a master key is missing or wrong (a ValueError)
+    ├── NotInitialized                the engine does not run
+    └── DatabaseUnavailable           MongoDB cannot be reached, or not be relied on
+        ├── DatabaseForbidden         ... it refuses the user
+        ├── RowDamaged                ... a document of the engine's own is damaged
+        └── GrantMalformed            ... the app's grant cannot be understood
+
 They know nothing of HTTP, kopf or a driver: ``mdb_engine.web.errors`` maps them to responses and
 the operator maps them to conditions, each in one table. A message says what is wrong and what to
 do, and never holds a secret: everything that is put into one is a name, a path or a number.
@@ -15,6 +42,7 @@ from typing import ClassVar
 from mdb_engine.owner import Owner
 
 __all__ = [
+    "AttributeRefused",
     "CollectionTaken",
     "DatabaseForbidden",
     "DatabaseUnavailable",
@@ -27,6 +55,8 @@ __all__ = [
     "MdbEngineError",
     "NotInitialized",
     "NotRegistered",
+    "OptionRefused",
+    "OutdatedGeneration",
     "PathRefused",
     "QueryRefused",
     "RowDamaged",
@@ -112,6 +142,14 @@ class QueryRefused(MdbEngineError):
     """A filter, update, document or pipeline holds something that could leave its scope."""
 
     code = "query_refused"
+
+
+class OptionRefused(QueryRefused, TypeError):
+    """A keyword that the operation does not take, or a value of the wrong kind."""
+
+
+class AttributeRefused(QueryRefused, AttributeError):
+    """A name that a scoped object does not offer; `hasattr` is False for it, as it should be."""
 
 
 class LimitExceeded(MdbEngineError):

@@ -11,15 +11,8 @@ from typing import Any
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.models.access import Target
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.errors import OptionRefused
-from mdb_engine.scoped.filters import (
-    exactly,
-    scope_array_filters,
-    scope_filter,
-    scope_upsert_filter,
-)
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import (
     DeleteOptions,
@@ -28,8 +21,14 @@ from mdb_engine.scoped.options import (
     UpdateOptions,
     accept,
 )
-from mdb_engine.scoped.updates import scope_update
-from mdb_engine.scoped.values import members
+from mdb_engine.scoped.rewrite.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
+from mdb_engine.scoped.rewrite.values import members
 
 __all__ = ["Request", "scope_requests"]
 

@@ -7,12 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from mdb_engine.driver import RawCollection, RawCursor, RawSession
-from mdb_engine.scoped.change_stream import ScopedChangeStream
-from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
-from mdb_engine.scoped.filters import exactly, scope_filter
-from mdb_engine.scoped.iteration import Document
-from mdb_engine.scoped.operation import Handle, Purpose
-from mdb_engine.scoped.option_values import field_name
+from mdb_engine.scoped.context import Handle, Purpose
+from mdb_engine.scoped.cursor import Document, ScopedChangeStream, ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.options import (
     AggregateOptions,
     CountOptions,
@@ -20,9 +16,10 @@ from mdb_engine.scoped.options import (
     EstimateOptions,
     FindOptions,
     WatchOptions,
+    field_name,
 )
-from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
-from mdb_engine.scoped.projections import scope_projection
+from mdb_engine.scoped.rewrite.filters import exactly, scope_filter, scope_projection
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline, scope_pipeline
 
 __all__ = ["Filter", "Pipeline", "Reads"]
 
@@ -68,7 +65,7 @@ class Reads(Handle):
             If one of them is too large or too deep.
         """
         with self._begin("find", Purpose.READ) as operation:
-            limits, target = operation.seam.limits, operation.target
+            limits, target = operation.limits, operation.target
             query = scope_filter(filter, target, limits)
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find", options, FindOptions)
@@ -92,7 +89,7 @@ class Reads(Handle):
             As `find`.
         """
         with self._begin("find_one", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             wanted = filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
             query = scope_filter(wanted, operation.target, limits)
             fields = None if projection is None else scope_projection(projection, limits)
@@ -125,24 +122,26 @@ class Reads(Handle):
             If it is too large, too deep or too long.
         """
         with self._begin("aggregate", Purpose.READ) as operation:
-            seam = operation.seam
+            context = operation.context
             settings = {
-                "maxTimeMS": seam.limits.max_time_ms,
+                "maxTimeMS": context.limits.max_time_ms,
                 **self._options("aggregate", options, AggregateOptions),
             }
             stages = scope_pipeline(
                 pipeline,
                 operation.target,
                 operation.access,
-                seam.limits,
+                context.limits,
                 collated="collation" in settings,
             )
             transaction = settings.pop("session", None)
 
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
             if session is not None:
-                return await seam.driver.aggregate(collection, stages, session=session, **settings)
-            return await seam.driver.aggregate(collection, stages, **settings)
+                return await context.driver.aggregate(
+                    collection, stages, session=session, **settings
+                )
+            return await context.driver.aggregate(collection, stages, **settings)
 
         return ScopedCommandCursor(operation, start, transaction)
 
@@ -157,7 +156,7 @@ class Reads(Handle):
             See `CountOptions`.
         """
         with self._begin("count_documents", Purpose.READ) as operation:
-            query = scope_filter(filter, operation.target, operation.seam.limits)
+            query = scope_filter(filter, operation.target, operation.limits)
             settings = self._options("count_documents", options, CountOptions)
             query = exactly(query, operation.target, settings)
         counted: int = await operation.run("count_documents", query, **settings)
@@ -177,7 +176,7 @@ class Reads(Handle):
         what the app can read as soon as one of them lacks the stamp, so it is not used.
         """
         with self._begin("estimated_document_count", Purpose.READ) as operation:
-            query = scope_filter(None, operation.target, operation.seam.limits)
+            query = scope_filter(None, operation.target, operation.limits)
             settings = self._options("estimated_document_count", options, EstimateOptions)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
@@ -197,7 +196,7 @@ class Reads(Handle):
             See `DistinctOptions`.
         """
         with self._begin("distinct", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             field = field_name(key, limits, "key")
             query = scope_filter(filter, operation.target, limits)
             settings = self._options("distinct", options, DistinctOptions)
@@ -225,7 +224,7 @@ class Reads(Handle):
             If a stage or an option is refused.
         """
         with self._begin("watch", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             settings = self._options("watch", options, WatchOptions)
             asked = settings.get("full_document", "default") != "default"
             stages = scope_change_stream_pipeline(

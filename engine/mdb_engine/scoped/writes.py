@@ -14,17 +14,10 @@ from pymongo.results import (
     UpdateResult,
 )
 
+from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.bulk import Request, scope_requests
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.errors import OptionRefused
-from mdb_engine.scoped.filters import (
-    exactly,
-    scope_array_filters,
-    scope_filter,
-    scope_upsert_filter,
-)
-from mdb_engine.scoped.iteration import Document
-from mdb_engine.scoped.operation import Handle, Operation, Purpose
+from mdb_engine.scoped.context import Handle, Operation, Purpose
+from mdb_engine.scoped.cursor import Document
 from mdb_engine.scoped.options import (
     BulkOptions,
     CommonOptions,
@@ -38,8 +31,14 @@ from mdb_engine.scoped.options import (
     UpdateOptions,
 )
 from mdb_engine.scoped.reads import Filter
-from mdb_engine.scoped.updates import scope_update
-from mdb_engine.scoped.values import members
+from mdb_engine.scoped.rewrite.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
+from mdb_engine.scoped.rewrite.values import members
 
 __all__ = ["Update", "Writes"]
 
@@ -75,7 +74,7 @@ class Writes(Handle):
             If the document is too large or too deep.
         """
         with self._begin("insert_one", Purpose.WRITE) as operation:
-            stamped = stamp_document(document, operation.target, operation.seam.limits)
+            stamped = stamp_document(document, operation.target, operation.limits)
             settings = self._options("insert_one", options, CommonOptions)
         _return_id(document, stamped)
         inserted: InsertOneResult = await operation.run("insert_one", stamped, **settings)
@@ -148,7 +147,7 @@ class Writes(Handle):
         with self._begin("replace_one", Purpose.WRITE) as operation:
             settings = self._options("replace_one", options, ReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
+            stamped = stamp_replacement(replacement, operation.target, operation.limits)
         replaced: UpdateResult = await operation.run("replace_one", query, stamped, **settings)
         return replaced
 
@@ -183,7 +182,7 @@ class Writes(Handle):
         with self._begin("find_one_and_update", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.seam.limits)
+            changes = scope_update(update, operation.target, operation.limits)
             _scope_array_filters(settings, operation)
         found: Document | None = await operation.run(
             "find_one_and_update", query, changes, **settings
@@ -208,7 +207,7 @@ class Writes(Handle):
         with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
+            stamped = stamp_replacement(replacement, operation.target, operation.limits)
         found: Document | None = await operation.run(
             "find_one_and_replace", query, stamped, **settings
         )
@@ -253,7 +252,7 @@ class Writes(Handle):
             If one of them is refused; then none is sent.
         """
         with self._begin("bulk_write", Purpose.WRITE) as operation:
-            scoped = scope_requests(requests, operation.target, operation.seam.limits)
+            scoped = scope_requests(requests, operation.target, operation.limits)
             settings = self._options("bulk_write", options, BulkOptions)
         written: BulkWriteResult = await operation.run("bulk_write", scoped, **settings)
         return written
@@ -264,7 +263,7 @@ class Writes(Handle):
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, allowed)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.seam.limits)
+            changes = scope_update(update, operation.target, operation.limits)
             _scope_array_filters(settings, operation)
         updated: UpdateResult = await operation.run(name, query, changes, **settings)
         return updated
@@ -286,21 +285,19 @@ def _write_filter(
             f"{operation.name} needs a filter; {{}} for all documents", path="filter"
         )
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
-    query = scope(filter, operation.target, operation.seam.limits)
+    query = scope(filter, operation.target, operation.limits)
     return exactly(query, operation.target, settings)
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:
     if "array_filters" in settings:
-        settings["array_filters"] = scope_array_filters(
-            settings["array_filters"], operation.seam.limits
-        )
+        settings["array_filters"] = scope_array_filters(settings["array_filters"], operation.limits)
 
 
 def _stamp_all(
     documents: Iterable[Mapping[str, Any]], operation: Operation
 ) -> list[dict[str, Any]]:
-    limits = operation.seam.limits
+    limits = operation.limits
     stamped = []
     for index, document in enumerate(members(documents, "documents")):
         path = f"documents[{index}]"

@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from mdb_engine.authz.authorizer import AuthorizerUnavailable
 from mdb_engine.binding import BindingError
 from mdb_engine.exceptions import (
+    AttributeRefused,
     CollectionTaken,
     DatabaseUnavailable,
     InvalidToken,
@@ -30,6 +31,7 @@ from mdb_engine.exceptions import (
     MdbEngineError,
     NotInitialized,
     NotRegistered,
+    OptionRefused,
     PathRefused,
     QueryRefused,
     ScopeDenied,
@@ -40,7 +42,6 @@ from mdb_engine.exceptions import (
     TokenRequired,
     VersionConflict,
 )
-from mdb_engine.scoped.errors import AttributeRefused, OptionRefused
 
 __all__ = ["STATUS", "add_error_handlers", "request_id", "status_of"]
 

@@ -16,7 +16,6 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, ExecutionTimeout, W
 
 from mdb_engine import exceptions
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
-from mdb_engine.scoped import errors as scoped_errors
 from mdb_engine.web import MdbJSONResponse, MdbRoute, MdbRouter, plain
 from mdb_engine.web.errors import STATUS, add_error_handlers
 
@@ -102,7 +101,7 @@ def failure(name: str) -> Exception:
         return InvalidDocument("cannot encode object: internal")
     if name == "bug":
         return RuntimeError("internal")
-    kind = getattr(exceptions, name, None) or getattr(scoped_errors, name)
+    kind = getattr(exceptions, name)
     if kind is ManifestInvalid:
         return ManifestInvalid([Fault("slug", "is wrong")])
     error: Exception = kind(SAID, path="pipeline[2].$lookup")

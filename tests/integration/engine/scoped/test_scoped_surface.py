@@ -182,10 +182,10 @@ async def test_no_object_leads_to_one_of_the_drivers(world: World) -> None:
 async def test_the_walk_would_find_a_driver_object(world: World) -> None:
     class Leaky:
         def __init__(self) -> None:
-            self._hidden = {"deep": [world.database()]}
+            self._hidden = {"deep": [world.connection.database]}
 
     assert any(is_a_drivers(reached) for _, reached in reachable(Leaky()))
-    assert any(is_a_drivers(reached) for _, reached in reachable(world.database))
+    assert any(is_a_drivers(reached) for _, reached in reachable(world.current))
 
 
 @pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, pickle.dumps])
@@ -223,7 +223,7 @@ async def test_options_of_a_collection_are_kept_and_checked(world: World) -> Non
     for bad in (
         {"codec_options": CodecOptions(document_class=RawBSONDocument)},
         {"codec_options": {"tz_aware": True}},
-        {"database": world.database()},
+        {"database": world.connection.database},
     ):
         with pytest.raises(QueryRefused):
             db.orders.with_options(**bad)

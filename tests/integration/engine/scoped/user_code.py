@@ -14,7 +14,7 @@ from mdb_engine.scoped import (
     ScopedDatabase,
     Transaction,
 )
-from mdb_engine.scoped.iteration import Document
+from mdb_engine.scoped.cursor import Document
 
 
 async def typed(db: ScopedDatabase, tx: Transaction) -> None:

@@ -29,10 +29,10 @@ from hypothesis import strategies as st
 from unit.engine.scoped.apps import LIMITS, ORDERS
 
 from mdb_engine.exceptions import LimitExceeded, QueryRefused
-from mdb_engine.scoped.filters import scope_filter
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.values import _FIXED_SIZES as KEPT
-from mdb_engine.scoped.values import plain_document, plain_value
+from mdb_engine.scoped.rewrite.filters import scope_filter
+from mdb_engine.scoped.rewrite.values import _FIXED_SIZES as KEPT
+from mdb_engine.scoped.rewrite.values import plain_document, plain_value
 
 
 class Changing(Mapping[str, Any]):

@@ -1,31 +1,25 @@
-"""Pipelines: what an app may compute, over the documents that it may read.
-
-The walk itself is in the ``walk`` modules, one a kind of stage; what is allowed is in the
-``operators`` tables. Here they are put together.
-"""
+"""Pipelines: what an app may compute, over the documents that it may read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.models.access import Access, Target
-from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.operators import known
-from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES
-from mdb_engine.scoped.refusals import refused, shown
-from mdb_engine.scoped.values import plain_value
-from mdb_engine.scoped.walk import Handler, Spot, Stage, Walk, stage_parts
-from mdb_engine.scoped.walk_filters import check_filter
-from mdb_engine.scoped.walk_joins import JOINS
-from mdb_engine.scoped.walk_shapes import BODIES, check_stage_body, refuse_stamping
-from mdb_engine.scoped.walk_sources import SOURCES
-from mdb_engine.scoped.walk_writes import WRITES
+from mdb_engine.scoped.rewrite.filters import check_filter, narrow
+from mdb_engine.scoped.rewrite.operators import known
+from mdb_engine.scoped.rewrite.refusals import Position, refused, written
+from mdb_engine.scoped.rewrite.stages import (
+    CHANGE_STREAM_STAGES,
+    Walk,
+    check_stage_body,
+    stage_parts,
+)
+from mdb_engine.scoped.rewrite.values import plain_value
 
-__all__ = ["HANDLERS", "scope_change_stream_pipeline", "scope_pipeline", "writes"]
+__all__ = ["scope_change_stream_pipeline", "scope_pipeline", "writes"]
 
 
 def scope_pipeline(
@@ -34,7 +28,7 @@ def scope_pipeline(
     access: Access,
     limits: Limits,
     *,
-    path: str = "pipeline",
+    path: Position = "pipeline",
     collated: bool = False,
 ) -> list[dict[str, Any]]:
     """Rewrite a pipeline so that it sees and writes only what the app may.
@@ -70,9 +64,7 @@ def scope_pipeline(
         If it is too large, too deep or too long.
     """
     plain = plain_value(pipeline, limits, path)
-    walk = Walk(
-        access=access, limits=limits, handlers=HANDLERS, writes=writes(plain), collated=collated
-    )
+    walk = Walk(access=access, limits=limits, writes=writes(plain), collated=collated)
     return walk.collection(plain, target, path, top=True)
 
 
@@ -87,7 +79,7 @@ def scope_change_stream_pipeline(
     target: Target,
     limits: Limits,
     *,
-    path: str = "pipeline",
+    path: Position = "pipeline",
     collated: bool = False,
     full_document: bool = False,
 ) -> list[dict[str, Any]]:
@@ -121,10 +113,10 @@ def scope_change_stream_pipeline(
     if not isinstance(stages, list):
         raise refused("pipeline", "a pipeline is a list of stages", path)
     if len(stages) > limits.max_stages:
-        raise limits.exceeded("max_stages", f"{path} has {len(stages)} stages", path)
+        raise limits.exceeded("max_stages", f"{written(path)} has {len(stages)} stages", path)
     for index, stage in enumerate(stages):
-        name, body = stage_parts(stage, f"{path}[{index}]")
-        below = f"{path}[{index}].{shown(name)}"
+        name, body = stage_parts(stage, (path, index))
+        below = ((path, index), name)
         known(name, CHANGE_STREAM_STAGES, "stage of a change stream", below)
         if name == "$match":
             check_filter(body, below, text=False)
@@ -139,7 +131,7 @@ def scope_change_stream_pipeline(
     return [scope, _as_asked(full_document=full_document), *stages]
 
 
-def _event_scope(owner: str, *, collated: bool) -> Stage:
+def _event_scope(owner: str, *, collated: bool) -> dict[str, Any]:
     (stamp,) = narrow({}, owner, collated=collated).values()
     carried = {f"fullDocument.{APP_ID_FIELD}": stamp}
     bare = {"operationType": {"$nin": ["insert", "replace"]}, "fullDocument": None}
@@ -154,7 +146,7 @@ def _event_scope(owner: str, *, collated: bool) -> Stage:
     }
 
 
-def _as_asked(*, full_document: bool) -> Stage:
+def _as_asked(*, full_document: bool) -> dict[str, Any]:
     """Make the stage that takes back what was looked up for the scope's sake alone."""
     update = {"$eq": ["$operationType", "update"]}
     unknown = {"$and": [update, {"$eq": [{"$ifNull": ["$fullDocument", None]}, None]}]}
@@ -162,15 +154,3 @@ def _as_asked(*, full_document: bool) -> Stage:
     if not full_document:
         shape["fullDocument"] = {"$cond": [update, "$$REMOVE", "$fullDocument"]}
     return {"$set": shape}
-
-
-def _reshape(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
-    refuse_stamping(name, body, spot.path, writes=walk.writes)
-    check_stage_body(name, body, spot.path)
-    return [{name: body}]
-
-
-HANDLERS: Mapping[str, Handler] = MappingProxyType(
-    {**dict.fromkeys(BODIES, _reshape), **SOURCES, **JOINS, **WRITES}
-)
-"""By name, what rewrites each allowed stage."""
