@@ -91,8 +91,8 @@ class Context:
         self, gate: Gate, source: Callable[[], Connection], driver: Driver, limits: Limits
     ) -> None:
         # Behind a call, as both lead to the driver's objects.
-        self.gate = lambda: gate
-        self.source = lambda: source
+        self.gate: Callable[[], Gate] = lambda: gate
+        self.source: Callable[[], Callable[[], Connection]] = lambda: source
         self.driver = driver
         self.limits = limits
         self.references: dict[tuple[str | None, str], Reference] = {}

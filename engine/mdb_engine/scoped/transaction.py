@@ -72,7 +72,8 @@ class Transaction:
         self, driver: Driver, source: Callable[[], Connection], *, seconds: float = 30.0
     ) -> None:
         self._driver = driver
-        self._source = lambda: source  # behind a call, as it leads to the driver's objects
+        # Behind a call, as it leads to the driver's objects.
+        self._source: Callable[[], Callable[[], Connection]] = lambda: source
         self._seconds = seconds
         self._gates: list[Callable[[], Gate]] = []
         self._session: Callable[[], RawSession] | None = None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from mdb_engine.config import secret_variable
 from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
@@ -64,7 +64,8 @@ def accepting_verifier(
     return accepting
 
 
-class _Admitted(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Admitted:
     """What was verified last. It is replaced as a whole, as handles may be used on threads."""
 
     token: PresentedToken | None

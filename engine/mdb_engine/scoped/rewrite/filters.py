@@ -123,7 +123,7 @@ def scope_array_filters(
         return None
     plain = plain_value(filters, limits, path)
     if not isinstance(plain, list):
-        raise refused(path, "it has to be a list of filters", path)
+        raise refused(written(path), "it has to be a list of filters", path)
     for index, item in enumerate(plain):
         check_filter(item, (path, index), text=False)
     return plain
@@ -207,7 +207,7 @@ def check_pull(condition: Any, path: Position) -> None:
         _check_element_filter(condition, path)
 
 
-def app_id_conditions(query: dict[str, Any], path: Position) -> Iterator[str]:
+def app_id_conditions(query: dict[str, Any], path: Position) -> Iterator[Position]:
     """Yield the paths at which a checked filter names the stamp of the document itself."""
     for key, value in query.items():
         below = (path, key)
