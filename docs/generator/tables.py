@@ -21,6 +21,7 @@ from generator.values import chart_values
 from kubectl_mdb import cli as kubectl_mdb
 from mdb_engine import exceptions
 from mdb_engine.config import EngineSettings
+from mdb_engine.fastapi.errors import STATUS
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import ScopedCollection, limits
 from mdb_engine.scoped.limits import DEFAULT_LIMITS
@@ -39,7 +40,6 @@ from mdb_engine.scoped.rewrite.operators import (
     Rule,
 )
 from mdb_engine.scoped.rewrite.stages import CHANGE_STREAM_STAGES, STAGES, UPDATE_STAGES
-from mdb_engine.web.errors import STATUS
 from mdb_operator import constants
 from mdb_operator.cli import main as cli
 from mdb_operator.config import ENV_PREFIX, Config

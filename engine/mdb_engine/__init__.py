@@ -28,7 +28,7 @@ from mdb_engine.exceptions import (
 from mdb_engine.models.manifest import Manifest
 
 if TYPE_CHECKING:
-    from mdb_engine.engine import MongoDBEngine
+    from mdb_engine.engine.mongodb_engine import MongoDBEngine
     from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Transaction
 
 __all__ = [
@@ -54,7 +54,7 @@ __all__ = [
 ]
 
 _ON_DEMAND: Final = {
-    "MongoDBEngine": "mdb_engine.engine",
+    "MongoDBEngine": "mdb_engine.engine.mongodb_engine",
     "ScopedCollection": "mdb_engine.scoped",
     "ScopedDatabase": "mdb_engine.scoped",
     "Transaction": "mdb_engine.scoped",

@@ -1,35 +1,38 @@
 """The errors of the domain, one class per mistake that a user can make.
 
-::
+Their tree::
 
     MdbEngineError
-    ├── TokenRequired                 no secret was presented
-    │   └── SessionRequired           ... no session of a user
-    ├── InvalidToken                  the secret is not one of the app's
-    │   └── SessionInvalid            ... the session is not valid
-    ├── ScopeDenied                   the collection is another app's, and not granted
-    ├── QueryRefused                  something in a query could leave its scope
-    │   ├── OptionRefused             ... an option, or its value (a TypeError)
-    │   └── AttributeRefused          ... a name that is not offered (an AttributeError)
-    ├── LimitExceeded                 larger, deeper or longer than a limit
-    │   └── ServerLimitExceeded       ... which MongoDB has found
-    ├── PathRefused                   a request's path can be read in two ways
-    ├── ManifestInvalid               a manifest breaks the schema
-    ├── SlugTaken                     the slug is another owner's
-    ├── CollectionTaken               the collection's name is another app's
-    ├── NotRegistered                 there is no such app
-    ├── VersionConflict               somebody else wrote first
-    │   └── OutdatedGeneration        ... a later generation of the resource
-    ├── MasterKeyError                a master key is missing or wrong (a ValueError)
-    ├── NotInitialized                the engine does not run
-    └── DatabaseUnavailable           MongoDB cannot be reached, or not be relied on
-        ├── DatabaseForbidden         ... it refuses the user
-        ├── RowDamaged                ... a document of the engine's own is damaged
-        └── GrantMalformed            ... the app's grant cannot be understood
+        TokenRequired
+            SessionRequired
+        InvalidToken
+            SessionInvalid
+        PathRefused
+        ScopeDenied
+            PolicyDenied
+        QueryRefused
+            OptionRefused
+            AttributeRefused
+        LimitExceeded
+            ServerLimitExceeded
+        ManifestInvalid
+        SlugTaken
+        CollectionTaken
+        NotRegistered
+        VersionConflict
+            OutdatedGeneration
+        MasterKeyError
+        NotInitialized
+        BindingError
+        AuthorizerUnavailable
+        DatabaseUnavailable
+            DatabaseForbidden
+            RowDamaged
+            GrantMalformed
 
-They know nothing of HTTP, kopf or a driver: ``mdb_engine.web.errors`` maps them to responses and
-the operator maps them to conditions, each in one table. A message says what is wrong and what to
-do, and never holds a secret: everything that is put into one is a name, a path or a number.
+They know nothing of HTTP, kopf or a driver: `mdb_engine.fastapi.errors` maps them to responses
+and the operator maps them to conditions, each in one table. A message says what is wrong and what
+to do, and never holds a secret: everything that is put into one is a name, a path or a number.
 """
 
 from __future__ import annotations
@@ -43,6 +46,8 @@ from mdb_engine.owner import Owner
 
 __all__ = [
     "AttributeRefused",
+    "AuthorizerUnavailable",
+    "BindingError",
     "CollectionTaken",
     "DatabaseForbidden",
     "DatabaseUnavailable",
@@ -56,8 +61,8 @@ __all__ = [
     "NotInitialized",
     "NotRegistered",
     "OptionRefused",
-    "OutdatedGeneration",
     "PathRefused",
+    "PolicyDenied",
     "QueryRefused",
     "RowDamaged",
     "ScopeDenied",
@@ -136,6 +141,12 @@ class ScopeDenied(MdbEngineError):
     """The collection belongs to an app that has not granted this one access to it."""
 
     code = "scope_denied"
+
+
+class PolicyDenied(ScopeDenied):
+    """The app's policy does not let this user do that."""
+
+    code = "policy_denied"
 
 
 class QueryRefused(MdbEngineError):
@@ -251,6 +262,20 @@ class NotInitialized(MdbEngineError):
 
     code = "not_initialized"
     summary = "the app has not started yet, or is shutting down"
+
+
+class BindingError(MdbEngineError):
+    """A binding is mounted, but it is incomplete, malformed or not the one that is meant."""
+
+    code = "binding_invalid"
+    summary = "the credentials of the app are incomplete"
+
+
+class AuthorizerUnavailable(MdbEngineError):
+    """The authoriser could not answer, so the answer is no."""
+
+    code = "authorizer_unavailable"
+    summary = "it could not be decided whether this is allowed, so it is not"
 
 
 class DatabaseUnavailable(MdbEngineError):

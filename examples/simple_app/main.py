@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.routing import Route
 
 from mdb_engine import MongoDBEngine, ScopedDatabase
-from mdb_engine.dependencies import get_scoped_db
+from mdb_engine.fastapi import get_scoped_db
 
 HERE = Path(__file__).parent
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mdb_engine.models.installation import Installation
+from mdb_engine.registry.models.installation import Installation
 
 __all__ = [
     "AlreadyExists",

@@ -15,8 +15,8 @@ from typing import Any
 from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import MongoDBEngine
 from mdb_engine.config import EngineSettings
+from mdb_engine.connection.driver import DriverName
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import DriverName
 
 ROUNDS = 400
 """Pairs of each operation: enough for a median that two runs agree on within a few percent."""

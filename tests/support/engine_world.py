@@ -12,13 +12,13 @@ from pydantic import SecretStr
 
 from mdb_engine import MongoDBEngine
 from mdb_engine.config import EngineSettings
+from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import DriverName, get_driver
-from mdb_engine.models.app import AppRecord, Owner
-from mdb_engine.models.secret import RevealedSecrets
+from mdb_engine.core.secret import RevealedSecrets
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.database_users import DatabaseUserService
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.database_users import DatabaseUserService
+from mdb_engine.registry.models.app import AppRecord, Owner
+from mdb_engine.registry.registry import Registry
 from support import leakscan
 from support.binding import MountedSecret
 from support.mongo import Database

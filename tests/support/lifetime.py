@@ -20,8 +20,8 @@ from pymongo import AsyncMongoClient, MongoClient
 
 from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import MongoDBEngine
-from mdb_engine.connection import Connections
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
+from mdb_engine.connection.pool import Connections
 from support.engine_world import manifest, standalone_engine
 from support.mongo import Client, Database
 from support.waiting import DeadlineExceededError, wait_until_async

@@ -21,7 +21,7 @@ from pymongo import MongoClient
 
 from mdb_engine import MongoDBEngine
 from mdb_engine.config import EngineSettings
-from mdb_engine.hosting.pod import PodHosting
+from mdb_engine.engine.pod import PodHosting
 from support.isolation import node_program
 
 __all__ = ["Counts", "LoadClient", "under_load"]

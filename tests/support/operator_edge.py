@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import SECRET_KEYS
 from mdb_operator.kubernetes.secrets import DesiredSecret
 from mdb_operator.process.metrics import WRITE_VERBS

@@ -15,6 +15,7 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
+from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.constants import (
     APPS_COLLECTION,
     ENGINE_COLLECTIONS,
@@ -23,10 +24,9 @@ from mdb_engine.constants import (
 )
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
-from mdb_engine.driver import DriverName, get_driver
-from mdb_engine.models.app import Owner
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.models.app import Owner
+from mdb_engine.registry.registry import Registry
 from support.mongo import Database
 
 __all__ = ["KEYS", "Registries", "Writes", "owner", "spec"]

@@ -13,12 +13,12 @@ from pymongo.monitoring import (
     CommandSucceededEvent,
 )
 
-from mdb_engine.connection import Connection
-from mdb_engine.driver import Driver, DriverName, get_driver
+from mdb_engine.access.granted import GrantedAccess, NameIndex
+from mdb_engine.access.model import Access, Grant
+from mdb_engine.connection.driver import Driver, DriverName, get_driver
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import InvalidToken, MdbEngineError
-from mdb_engine.models.access import Access, Grant
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
-from mdb_engine.services.access import GrantedAccess, NameIndex
 from support.mongo import Database
 
 

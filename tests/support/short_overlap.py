@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from mdb_engine.services.secrets import SecretService
+from mdb_engine.registry.secrets import SecretService
 from mdb_operator.cli.main import main
 
 OVERLAP_SECONDS = 6

@@ -5,24 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Protocol, runtime_checkable
 
-from mdb_engine.exceptions import MdbEngineError, ScopeDenied
+from mdb_engine.exceptions import (
+    AuthorizerUnavailable,
+    MdbEngineError,
+    PolicyDenied,
+)
 
-__all__ = ["Authorizer", "AuthorizerUnavailable", "PolicyDenied", "authorize"]
+__all__ = ["Authorizer", "authorize"]
 
 _logger = logging.getLogger("mdb_engine.authz")
-
-
-class PolicyDenied(ScopeDenied):
-    """The app's policy does not let this user do that."""
-
-    code = "policy_denied"
-
-
-class AuthorizerUnavailable(MdbEngineError):
-    """The authoriser could not answer, so the answer is no."""
-
-    code = "authorizer_unavailable"
-    summary = "it could not be decided whether this is allowed, so it is not"
 
 
 @runtime_checkable

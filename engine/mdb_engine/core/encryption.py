@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
+from mdb_engine.core.secret import Envelope, Purpose
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.models.secret import Envelope, Purpose
 
 __all__ = ["EnvelopeEncryptionService"]
 

@@ -1,1 +1,1 @@
-"""Plain data: pydantic models and frozen dataclasses, no I/O."""
+"""What manifests and MdbApps say: pydantic models, no I/O and no driver."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
+from mdb_engine.access.model import Target
 from mdb_engine.exceptions import OptionRefused
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import (
     DeleteOptions,

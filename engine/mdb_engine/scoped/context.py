@@ -23,10 +23,10 @@ import pymongo
 from bson.codec_options import CodecOptions
 from pymongo.errors import PyMongoError
 
-from mdb_engine.connection import Connection
-from mdb_engine.driver import Driver, RawCollection, RawSession
+from mdb_engine.access.model import Access, Gate, Target
+from mdb_engine.connection.driver import Driver, RawCollection, RawSession
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
-from mdb_engine.models.access import Access, Gate, Target
 from mdb_engine.scoped.errors import raise_translated, too_slow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import NO_OPTIONS, accept

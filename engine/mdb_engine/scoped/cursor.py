@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
 import pymongo
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from mdb_engine.connection import Connection
-from mdb_engine.driver import RawChangeStream, RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawChangeStream, RawCollection, RawCursor, RawSession
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import AttributeRefused, MdbEngineError
 from mdb_engine.scoped.context import Operation, Purpose
 from mdb_engine.scoped.errors import translating

@@ -8,8 +8,10 @@ from typing import Any, NoReturn, TypedDict, Unpack
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure
 
-from mdb_engine.connection import Connection
-from mdb_engine.driver import Driver
+from mdb_engine.access.model import Access, Gate
+from mdb_engine.connection.driver import Driver
+from mdb_engine.connection.pool import Connection
+from mdb_engine.core.stamp import stamped_validator
 from mdb_engine.exceptions import (
     AttributeRefused,
     MdbEngineError,
@@ -17,8 +19,6 @@ from mdb_engine.exceptions import (
     QueryRefused,
     ScopeDenied,
 )
-from mdb_engine.models.access import Access, Gate
-from mdb_engine.models.layout import stamped_validator
 from mdb_engine.scoped.collection import ScopedCollection
 from mdb_engine.scoped.context import Context, Operation, Purpose, Reference
 from mdb_engine.scoped.errors import translating

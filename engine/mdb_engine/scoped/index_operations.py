@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from pymongo import IndexModel
 from pymongo.operations import SearchIndexModel
 
-from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.context import Handle, Operation, Purpose
 from mdb_engine.scoped.cursor import ScopedCommandCursor

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-from mdb_engine.driver import RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.scoped.context import Handle, Purpose
 from mdb_engine.scoped.cursor import Document, ScopedChangeStream, ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.options import (

@@ -15,10 +15,10 @@ from typing import Any, Self, TypeVar
 import pymongo
 from pymongo.errors import PyMongoError
 
-from mdb_engine.connection import Connection
-from mdb_engine.driver import Driver, RawSession
+from mdb_engine.access.model import Gate
+from mdb_engine.connection.driver import Driver, RawSession
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import DatabaseUnavailable, OptionRefused, QueryRefused
-from mdb_engine.models.access import Gate
 from mdb_engine.scoped.errors import translating
 
 __all__ = ["Transaction", "join"]

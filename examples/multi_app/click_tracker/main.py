@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from mdb_engine import MongoDBEngine
-from mdb_engine.dependencies import get_scoped_db
+from mdb_engine.fastapi import get_scoped_db
 from mdb_engine.scoped import ScopedDatabase
 
 HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ from fastapi import Depends, Query, Request
 from fastapi.responses import HTMLResponse
 
 from mdb_engine import MongoDBEngine
-from mdb_engine.dependencies import get_scoped_db
+from mdb_engine.fastapi import get_scoped_db
 from mdb_engine.scoped import ScopedDatabase
 
 HERE = Path(__file__).parent

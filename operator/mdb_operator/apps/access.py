@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from mdb_engine.core.secret import RevealedSecrets, RotationResult, SecretRecord
 from mdb_engine.exceptions import CollectionTaken, OutdatedGeneration, SlugTaken
-from mdb_engine.models.app import AppRecord, AppState
-from mdb_engine.models.secret import RevealedSecrets, RotationResult, SecretRecord
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.requests import asked_revocation, due_rotation

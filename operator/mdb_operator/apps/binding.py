@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mdb_engine.models.app import AppRecord
-from mdb_engine.models.secret import RevealedSecrets, SecretRecord
+from mdb_engine.core.secret import RevealedSecrets, SecretRecord
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.models.app import AppRecord
 from mdb_operator.apps.conditions import ConditionType, Reason, format_time
 from mdb_operator.apps.contention import Contention
 from mdb_operator.apps.database import SharedDatabase

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from mdb_engine.models.app import AppRecord
-from mdb_engine.models.layout import LayoutConflict
+from mdb_engine.registry.models.app import AppRecord
+from mdb_engine.registry.models.layout import LayoutConflict
 from mdb_operator.kubernetes.resources import AppKey
 
 __all__ = ["Builds", "Built"]

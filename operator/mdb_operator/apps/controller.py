@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.models.app import AppState
+from mdb_engine.registry.models.app import AppState
 from mdb_operator.apps.binding import Binding
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.ownership import Ownership

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import structlog
 
-from mdb_engine.models.app import AppRecord, AppState
-from mdb_engine.services.database_users import DatabaseUserService
+from mdb_engine.registry.database_users import DatabaseUserService
+from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.queue import WakeUps

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from mdb_engine.exceptions import DatabaseUnavailable
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.apps.cache import MdbAppCache
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.kubernetes.events import EventRecorder

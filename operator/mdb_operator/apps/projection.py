@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from pydantic import SecretStr
 
-from mdb_engine.models.secret import RevealedSecrets
+from mdb_engine.core.secret import RevealedSecrets
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.constants import MANAGER
 from mdb_operator.mongodb.certificates import Certificates

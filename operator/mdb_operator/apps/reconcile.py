@@ -20,10 +20,10 @@ from typing import Any, TypeGuard
 
 import structlog
 
+from mdb_engine.core.secret import RevealedSecrets
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
-from mdb_engine.models.app import AppRecord, AppState
-from mdb_engine.models.secret import RevealedSecrets
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.access import Access
 from mdb_operator.apps.binding import Binding
 from mdb_operator.apps.conditions import (

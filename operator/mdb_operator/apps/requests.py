@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from mdb_engine.models.secret import SecretRecord
-from mdb_engine.services.secrets import REVOKE_PREVIOUS, ROTATE
+from mdb_engine.core.secret import SecretRecord
+from mdb_engine.registry.secrets import REVOKE_PREVIOUS, ROTATE
 from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
 
 __all__ = ["Rotation", "asked_revocation", "due_rotation", "next_due", "requests"]

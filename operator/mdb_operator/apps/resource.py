@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mdb_engine.models.app import Owner
 from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import FINALIZER, GROUP
 from mdb_operator.kubernetes.resources import AppKey
 

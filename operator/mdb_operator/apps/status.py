@@ -19,9 +19,9 @@ from typing import Any, Literal
 
 import structlog
 
+from mdb_engine.core.secret import SecretRecord
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
-from mdb_engine.models.app import GrantOutcome
-from mdb_engine.models.secret import SecretRecord
+from mdb_engine.registry.models.app import GrantOutcome
 from mdb_operator.apps.conditions import (
     Condition,
     ConditionStatus,

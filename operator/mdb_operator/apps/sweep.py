@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 import structlog
 
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.models.app import AppRecord, AppState
+from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.backoff import Backoff
 from mdb_operator.exceptions import Forbidden, KubernetesError

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 from bson.codec_options import CodecOptions, DatetimeConversion
 
+from mdb_engine.access.audit import LONGEST_TEXT
+from mdb_engine.connection.control import control_view, translated
 from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.text import printable
-from mdb_engine.services.audit import LONGEST_TEXT
-from mdb_engine.storage.base import control_view, translated
 
 __all__ = ["DENIED", "event_line", "read_events"]
 

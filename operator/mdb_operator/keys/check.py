@@ -10,7 +10,7 @@ from __future__ import annotations
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
 from mdb_engine.exceptions import MasterKeyError, RowDamaged
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.registry import Registry
 
 __all__ = ["KeyCheck"]
 

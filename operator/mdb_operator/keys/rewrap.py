@@ -12,7 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.registry import Registry
 from mdb_operator.backoff import Backoff
 
 __all__ = ["Rewrapper"]

@@ -12,7 +12,7 @@ from typing import Literal
 
 import structlog
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import API_VERSION, KIND
 from mdb_operator.exceptions import KubernetesError
 from mdb_operator.kubernetes.client import KubeClient

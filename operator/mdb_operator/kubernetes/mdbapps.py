@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.exceptions import Conflict, Forbidden, Invalid, NotFound
 from mdb_operator.kubernetes.client import (
     JSON_PATCH,

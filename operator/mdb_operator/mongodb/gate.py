@@ -19,10 +19,10 @@ from typing import Any
 import pymongo
 import structlog
 
+from mdb_engine.connection.control import translated
 from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
-from mdb_engine.storage.base import translated
 from mdb_operator.exceptions import DatabaseHeld, OperatorError
 
 __all__ = ["DatabaseClock", "DatabaseGate"]

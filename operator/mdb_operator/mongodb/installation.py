@@ -20,8 +20,8 @@ import structlog
 
 from mdb_engine.core.clock import utcnow
 from mdb_engine.exceptions import DatabaseUnavailable
-from mdb_engine.models.installation import Installation
-from mdb_engine.storage.installation import InstallationStore
+from mdb_engine.registry.models.installation import Installation
+from mdb_engine.registry.storage.installation import InstallationStore
 from mdb_operator.exceptions import (
     DatabaseHeld,
     Forbidden,

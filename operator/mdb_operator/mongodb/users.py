@@ -11,10 +11,10 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from mdb_engine.core.secret import RevealedSecrets
 from mdb_engine.exceptions import DatabaseForbidden
-from mdb_engine.models.app import AppRecord, GrantOutcome
-from mdb_engine.models.secret import RevealedSecrets
-from mdb_engine.services.database_users import DatabaseUserService
+from mdb_engine.registry.database_users import DatabaseUserService
+from mdb_engine.registry.models.app import AppRecord, GrantOutcome
 
 __all__ = ["DatabaseUsers", "RetiringUsers"]
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pymongo.errors import PyMongoError
 
-from mdb_engine.driver import Driver, get_driver
+from mdb_engine.connection.driver import Driver, get_driver
 from mdb_operator.config import Config
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import (

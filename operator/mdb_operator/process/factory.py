@@ -9,10 +9,10 @@ import secrets
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from mdb_engine.connection.control import control_view
 from mdb_engine.core.clock import Clock, utcnow
-from mdb_engine.services.registry import Registry
-from mdb_engine.storage.base import control_view
-from mdb_engine.storage.installation import InstallationStore
+from mdb_engine.registry.registry import Registry
+from mdb_engine.registry.storage.installation import InstallationStore
 from mdb_operator.constants import MANAGER
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import SecretKeySource

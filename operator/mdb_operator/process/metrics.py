@@ -23,7 +23,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from mdb_engine.models.installation import Installation
+from mdb_engine.registry.models.installation import Installation
 from mdb_operator.kubernetes.resources import AppKey
 
 __all__ = ["AppSnapshot", "Metrics"]

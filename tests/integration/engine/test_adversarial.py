@@ -18,8 +18,8 @@ from pymongo import IndexModel
 from support.mongo import Database
 from support.scoped_world import World, connected_world
 
+from mdb_engine.connection.driver import DriverName
 from mdb_engine.constants import ENGINE_COLLECTIONS
-from mdb_engine.driver import DriverName
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.scoped import ScopedDatabase
 

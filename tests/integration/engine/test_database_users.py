@@ -13,15 +13,15 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 from support.mongo import Database
 
+from mdb_engine.connection.driver import get_driver
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import get_driver
+from mdb_engine.core.secret import Credentials
 from mdb_engine.exceptions import DatabaseUnavailable
-from mdb_engine.models.app import AppRecord, Owner
-from mdb_engine.models.secret import Credentials
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.database_users import DatabaseUserService
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.database_users import DatabaseUserService
+from mdb_engine.registry.models.app import AppRecord, Owner
+from mdb_engine.registry.registry import Registry
 from mdb_operator.mongodb.rights import OPERATOR_ROLE, create_role_command
 
 UNAUTHORIZED = 13

@@ -15,7 +15,7 @@ from pymongo.errors import DuplicateKeyError, OperationFailure
 from support.mongo import Database
 from support.scoped_world import World, connected_world
 
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 
 Documents = list[dict[str, Any]]
 

@@ -13,7 +13,7 @@ from support.load import under_load
 from support.mongo import Database
 from support.waiting import wait_until_async
 
-from mdb_engine.models.secret import RotationResult
+from mdb_engine.core.secret import RotationResult
 
 ROTATIONS = 20
 

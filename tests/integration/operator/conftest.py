@@ -14,7 +14,7 @@ from support.installation import Installation, installed
 from support.mongo import Server
 from support.operator_edge import Process
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.mdbapps import app_ref
 

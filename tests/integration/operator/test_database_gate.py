@@ -9,7 +9,7 @@ import pytest
 from pymongo import AsyncMongoClient
 from support.mongo import Database
 
-from mdb_engine.driver import get_driver
+from mdb_engine.connection.driver import get_driver
 from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_operator.apps.failures import failure_for
 from mdb_operator.config import load_config

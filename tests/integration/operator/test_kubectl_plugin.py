@@ -11,7 +11,7 @@ import yaml
 from support.clusters import Cluster
 from support.distributions import Environment, install
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
 
 MANIFESTS = sorted((Path(__file__).parents[3] / "examples").rglob("manifest.json"))

@@ -19,7 +19,7 @@ from support.installed_operator import (
 )
 from support.operator_edge import desired_secret
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Forbidden, KubernetesError
 from mdb_operator.keys.source import SecretKeySource

@@ -10,7 +10,7 @@ import pytest
 from support.clusters import Cluster
 from support.operator_edge import desired_secret, writes
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS, SECRET_TYPE
 from mdb_operator.exceptions import AlreadyExists, Conflict, Invalid
 from mdb_operator.kubernetes.client import KubeClient

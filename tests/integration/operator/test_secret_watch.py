@@ -13,7 +13,7 @@ from support.clusters import Cluster
 from support.operator_edge import desired_secret
 from support.waiting import wait_until_async
 
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, KubernetesUnavailable
 from mdb_operator.kubernetes.client import PAGE_BYTES, KubeClient, KubeObject

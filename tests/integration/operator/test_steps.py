@@ -15,7 +15,7 @@ from support.operator_edge import Request, writes
 
 from mdb_engine.constants import MAX_SECRET_VERSIONS
 from mdb_engine.exceptions import VersionConflict
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.apps.binding import SECRET_CONFLICT_RETRY_SECONDS
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller

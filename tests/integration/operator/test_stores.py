@@ -13,7 +13,7 @@ from support.operator_edge import writes
 
 from mdb_engine.core.keyring import generate_master_key
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import FINALIZER
 from mdb_operator.exceptions import Conflict, NotFound
 from mdb_operator.keys.source import SecretKeySource

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from mdb_engine.access.granted import GrantedAccess, NameIndex
+from mdb_engine.access.model import Grant, Target
 from mdb_engine.constants import ENGINE_COLLECTIONS
 from mdb_engine.exceptions import MdbEngineError, QueryRefused, ScopeDenied
-from mdb_engine.models.access import Grant, Target
-from mdb_engine.services.access import GrantedAccess, NameIndex
 
 
 def grant(slug: str, *collections: str, reads: tuple[str, ...] = ()) -> Grant:

@@ -21,12 +21,11 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from mdb_engine import MongoDBEngine, ScopedDatabase
+from mdb_engine.access.readiness import Check, Note, Readiness
+from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.config import EngineSettings
-from mdb_engine.dependencies import current_user, get_engine, get_scoped_db
 from mdb_engine.exceptions import InvalidToken, MdbEngineError
-from mdb_engine.readiness import Check, Note, Readiness
-from mdb_engine.sessions import SessionKeys
-from mdb_engine.web import MdbJSONResponse, MdbRouter
+from mdb_engine.fastapi import MdbJSONResponse, MdbRouter, current_user, get_engine, get_scoped_db
 
 OID = ObjectId("0123456789abcdef01234567")
 NAIVE = datetime(2026, 1, 2, 3, 4, 5, 678000)  # noqa: DTZ001 - as PyMongo returns them

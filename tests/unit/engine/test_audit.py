@@ -11,8 +11,8 @@ import bson
 import pytest
 from support.waiting import wait_until_async
 
+from mdb_engine.access.audit import LONGEST_TEXT, AuditTrail
 from mdb_engine.exceptions import InvalidToken, LimitExceeded, QueryRefused, ScopeDenied
-from mdb_engine.services.audit import LONGEST_TEXT, AuditTrail
 
 
 class Sink:
@@ -114,8 +114,8 @@ async def test_it_writes_by_itself_and_once_more_at_the_end(sink: Sink) -> None:
 async def test_stopping_does_not_wait_for_a_database_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("mdb_engine.services.audit.CLOSE_TIMEOUT_SECONDS", 0.05)
-    monkeypatch.setattr("mdb_engine.services.audit.BACKSTOP_SECONDS", 0.05)
+    monkeypatch.setattr("mdb_engine.access.audit.CLOSE_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr("mdb_engine.access.audit.BACKSTOP_SECONDS", 0.05)
 
     async def hang(_documents: Sequence[dict[str, Any]], _seconds: float) -> None:
         await asyncio.Event().wait()
@@ -159,7 +159,7 @@ async def test_refusals_are_counted_and_leave_every_real_denial_in_the_trail(
     sink: Sink, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client whose dictionary reaches a filter, a million times, each time another one."""
-    monkeypatch.setattr("mdb_engine.services.audit.REFUSALS_SECONDS", 0)
+    monkeypatch.setattr("mdb_engine.access.audit.REFUSALS_SECONDS", 0)
     audit = trail(sink, queue_size=1_000)
     flushes = 0
     with caplog.at_level(logging.WARNING, "mdb_engine.audit"):

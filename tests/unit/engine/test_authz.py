@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from mdb_engine.authz import (
-    Authorizer,
-    AuthorizerUnavailable,
-    PolicyDenied,
-    make_authorizer,
-)
+from mdb_engine.authz import Authorizer, make_authorizer
 from mdb_engine.authz.authorizer import authorize
-from mdb_engine.exceptions import ManifestInvalid, ScopeDenied
+from mdb_engine.exceptions import (
+    AuthorizerUnavailable,
+    ManifestInvalid,
+    PolicyDenied,
+    ScopeDenied,
+)
 from mdb_engine.models.manifest import Manifest, Policy
 
 CASBIN = {

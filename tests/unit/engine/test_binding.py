@@ -8,9 +8,12 @@ import pytest
 from support import leakscan
 from support.binding import MountedSecret
 
-from mdb_engine import binding as binding_module
-from mdb_engine.binding import BindingError, find_binding, fingerprint, read_binding
-from mdb_engine.exceptions import InvalidToken
+from mdb_engine.connection import binding as binding_module
+from mdb_engine.connection.binding import find_binding, fingerprint, read_binding
+from mdb_engine.exceptions import (
+    BindingError,
+    InvalidToken,
+)
 
 
 def entries(version: int = 1, slug: str = "shop", **others: str) -> dict[str, str]:

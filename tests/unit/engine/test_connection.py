@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mdb_engine.connection import Connections, ConnectionSettings
-from mdb_engine.driver import DriverName, get_driver
+from mdb_engine.connection.driver import DriverName, get_driver
+from mdb_engine.connection.pool import Connections, ConnectionSettings
 
 HOST = "mongodb://127.0.0.1:9/"
 

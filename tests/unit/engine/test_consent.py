@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.spec import DataAccess, MdbAppSpec, Reader
-from mdb_engine.services.consent import resolve
+from mdb_engine.registry.consent import resolve
+from mdb_engine.registry.models.app import AppRecord, AppState, Owner
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

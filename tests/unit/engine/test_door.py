@@ -24,11 +24,10 @@ from support.waiting import wait_until_async
 from unit.docs.pages import read
 
 from mdb_engine import MongoDBEngine
+from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.config import EngineSettings
-from mdb_engine.dependencies import current_user
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError, ScopeDenied
-from mdb_engine.sessions import SessionKeys
-from mdb_engine.web import MdbRouter
+from mdb_engine.fastapi import MdbRouter, current_user
 
 MANIFEST = {
     "slug": "shop",

@@ -9,7 +9,7 @@ from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 from support.sockets import sockets_swept
 
-from mdb_engine.driver import Driver, DriverName, get_driver
+from mdb_engine.connection.driver import Driver, DriverName, get_driver
 
 __all__ = ["sockets_swept"]
 

@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
+from mdb_engine.core.secret import Envelope, Purpose
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.models.secret import Envelope, Purpose
 
 RING = Keyring({"k1": bytes(32), "k2": bytes([1]) * 32}, active="k1")
 SERVICE = EnvelopeEncryptionService(RING)

@@ -16,6 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.waiting import wait_until_async
 
+from mdb_engine.access.audit import AuditTrail
+from mdb_engine.access.gate import PresentedToken, TokenGate, accepted_version
+from mdb_engine.access.grant_cache import (
+    Change,
+    GrantCache,
+    Row,
+    Rows,
+    WatchUnsupportedError,
+)
+from mdb_engine.access.model import Grant, Verifier
+from mdb_engine.access.rows import grant_from_document
 from mdb_engine.exceptions import (
     DatabaseUnavailable,
     GrantMalformed,
@@ -23,18 +34,7 @@ from mdb_engine.exceptions import (
     NotRegistered,
     TokenRequired,
 )
-from mdb_engine.models.access import Grant, Verifier
 from mdb_engine.models.naming import app_key
-from mdb_engine.services.audit import AuditTrail
-from mdb_engine.services.gate import PresentedToken, TokenGate, accepted_version
-from mdb_engine.services.grant_cache import (
-    Change,
-    GrantCache,
-    Row,
-    Rows,
-    WatchUnsupportedError,
-)
-from mdb_engine.storage.grants import grant_from_document
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -15,7 +15,7 @@ FAILING = """
     from fastapi import FastAPI
     from pymongo.errors import OperationFailure
     from mdb_engine.authz.authorizer import authorize
-    from mdb_engine.web.errors import add_error_handlers
+    from mdb_engine.fastapi.errors import add_error_handlers
 
     {configure}
 
@@ -87,7 +87,7 @@ def test_the_library_brings_no_logging_of_its_own() -> None:
     done = run(
         """
         import logging, sys
-        import mdb_engine, mdb_engine.dependencies, mdb_engine.web.app
+        import mdb_engine, mdb_engine.fastapi.dependencies, mdb_engine.fastapi.app
         assert "structlog" not in sys.modules
         ours = [one for one in logging.root.manager.loggerDict if one.startswith("mdb_engine")]
         assert ours, "it logs nothing at all"

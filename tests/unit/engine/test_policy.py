@@ -10,9 +10,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from mdb_engine import MongoDBEngine
+from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.config import EngineSettings
-from mdb_engine.sessions import SessionKeys
-from mdb_engine.web.policy import resource_of
+from mdb_engine.fastapi.policy import resource_of
 
 MANIFEST = {
     "schema_version": "2.0",

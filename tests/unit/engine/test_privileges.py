@@ -1,7 +1,7 @@
 """What an app may do in MongoDB itself."""
 
-from mdb_engine.models.access import Grant
-from mdb_engine.models.privileges import (
+from mdb_engine.access.model import Grant
+from mdb_engine.registry.models.privileges import (
     OWN_ACTIONS,
     Privileges,
     app_privileges,

@@ -7,14 +7,14 @@ import jwt
 import pytest
 from support import leakscan
 
-from mdb_engine.exceptions import InvalidToken, SessionInvalid, SessionRequired, TokenRequired
-from mdb_engine.sessions import (
+from mdb_engine.access.sessions import (
     PUBLICATION_SECONDS,
     SessionKeys,
     Sessions,
     cookie_name,
     derive_session_key,
 )
+from mdb_engine.exceptions import InvalidToken, SessionInvalid, SessionRequired, TokenRequired
 
 OLD, NEW = b"o" * 32, b"n" * 32
 

@@ -16,8 +16,9 @@ from pymongo.errors import AutoReconnect, DuplicateKeyError, ExecutionTimeout, W
 
 from mdb_engine import exceptions
 from mdb_engine.exceptions import Fault, ManifestInvalid, MdbEngineError
-from mdb_engine.web import MdbJSONResponse, MdbRoute, MdbRouter, plain
-from mdb_engine.web.errors import STATUS, add_error_handlers
+from mdb_engine.fastapi import MdbJSONResponse, MdbRoute, MdbRouter, plain
+from mdb_engine.fastapi.errors import STATUS, add_error_handlers
+from mdb_engine.scoped import errors as scoped_errors
 
 OID = ObjectId("0123456789abcdef01234567")
 DOCUMENT: dict[str, Any] = {
@@ -101,7 +102,7 @@ def failure(name: str) -> Exception:
         return InvalidDocument("cannot encode object: internal")
     if name == "bug":
         return RuntimeError("internal")
-    kind = getattr(exceptions, name)
+    kind = getattr(exceptions, name, None) or getattr(scoped_errors, name)
     if kind is ManifestInvalid:
         return ManifestInvalid([Fault("slug", "is wrong")])
     error: Exception = kind(SAID, path="pipeline[2].$lookup")

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.models.app import AppRecord, AppState, Owner
 from mdb_operator.apps import builds as module
 from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.kubernetes.resources import AppKey

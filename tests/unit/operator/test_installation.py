@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mdb_engine.exceptions import DatabaseUnavailable, VersionConflict
-from mdb_engine.models.installation import Installation
+from mdb_engine.registry.models.installation import Installation
 from mdb_operator.exceptions import (
     DatabaseHeld,
     Forbidden,

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from mdb_engine.core.keyring import Keyring, generate_master_key
+from mdb_engine.core.secret import Purpose
 from mdb_engine.exceptions import MasterKeyError
-from mdb_engine.models.secret import Purpose
 from mdb_operator.exceptions import KubernetesUnavailable
 from mdb_operator.keys.source import DirectoryKeySource, MasterKeys
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mdb_engine.driver import get_driver
+from mdb_engine.connection.driver import get_driver
 from mdb_operator.config import load_config
 from mdb_operator.process.context import connect_mongodb
 

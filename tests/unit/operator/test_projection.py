@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 from pymongo.uri_parser import parse_uri
 
-from mdb_engine.models.secret import Credentials, RevealedSecrets
+from mdb_engine.core.secret import Credentials, RevealedSecrets
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.projection import Address, projected_data
 from mdb_operator.constants import SECRET_KEYS

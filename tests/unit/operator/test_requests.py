@@ -7,7 +7,7 @@ from hashlib import sha256
 
 import pytest
 
-from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
+from mdb_engine.core.secret import Envelope, SealedVersion, SecretRecord
 from mdb_operator.apps.requests import (
     Rotation,
     asked_revocation,

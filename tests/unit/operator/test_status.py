@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mdb_engine.core.secret import Envelope, SealedVersion, SecretRecord
 from mdb_engine.exceptions import (
     CollectionTaken,
     DatabaseUnavailable,
@@ -17,8 +18,7 @@ from mdb_engine.exceptions import (
     SlugTaken,
     VersionConflict,
 )
-from mdb_engine.models.app import DeniedScope, GrantOutcome, Owner
-from mdb_engine.models.secret import Envelope, SealedVersion, SecretRecord
+from mdb_engine.registry.models.app import DeniedScope, GrantOutcome, Owner
 from mdb_operator.apps.conditions import ConditionType, Reason
 from mdb_operator.apps.failures import failure_for
 from mdb_operator.apps.resource import MdbAppResource

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mdb_engine.constants import SLUG_PATTERN
-from mdb_engine.models.app import Owner
+from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
 from mdb_operator.kubernetes.errors import stream_error

@@ -10,12 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.expressions import check_expression
 from mdb_engine.scoped.rewrite.operators import FIELD_OPERATORS, FILTER_OPERATORS, known
-from mdb_engine.scoped.rewrite.refusals import Position, names_app_id, refuse_app_id, refused
+from mdb_engine.scoped.rewrite.refusals import (
+    Position,
+    names_app_id,
+    refuse_app_id,
+    refused,
+    written,
+)
 from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
 
 __all__ = [

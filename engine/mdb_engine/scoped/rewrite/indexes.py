@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mdb_engine.access.model import Target
 from mdb_engine.exceptions import ScopeDenied
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.filters import check_filter
 from mdb_engine.scoped.rewrite.refusals import Position, refused

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mdb_engine.access.model import Access, Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.access import Access, Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.filters import check_filter, narrow
 from mdb_engine.scoped.rewrite.operators import known

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from mdb_engine.access.model import Access, Target
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.exceptions import ScopeDenied
-from mdb_engine.models.access import Access, Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite import bodies
 from mdb_engine.scoped.rewrite.bodies import Body, options, refuse_stamping

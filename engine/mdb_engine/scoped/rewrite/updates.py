@@ -12,9 +12,9 @@ from typing import Any
 
 from bson.objectid import ObjectId
 
+from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
 from mdb_engine.exceptions import QueryRefused
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.filters import check_pull
 from mdb_engine.scoped.rewrite.operators import ARRAY_MODIFIERS, UPDATE_OPERATORS, known

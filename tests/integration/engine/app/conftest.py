@@ -9,7 +9,7 @@ import pytest
 from support.engine_world import OperatorHand
 from support.mongo import Database
 
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 
 
 @pytest.fixture(params=["motor", "pymongo"])

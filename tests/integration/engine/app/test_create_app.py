@@ -20,8 +20,10 @@ from mdb_engine import (
     MongoDBEngine,
     ScopedDatabase,
 )
+from mdb_engine.access.sessions import cookie_name
 from mdb_engine.config import EngineSettings
-from mdb_engine.dependencies import (
+from mdb_engine.connection.driver import DriverName
+from mdb_engine.fastapi import (
     current_user,
     end_session,
     get_engine,
@@ -29,8 +31,6 @@ from mdb_engine.dependencies import (
     require,
     start_session,
 )
-from mdb_engine.driver import DriverName
-from mdb_engine.sessions import cookie_name
 
 Db = Annotated[ScopedDatabase, Depends(get_scoped_db)]
 

@@ -13,10 +13,10 @@ from support.engine_world import OperatorHand, manifest
 from support.waiting import wait_until_async
 
 from mdb_engine import InvalidToken, MdbEngineError, MongoDBEngine, ScopeDenied
-from mdb_engine.connection import Connections
+from mdb_engine.connection.pool import Connections
+from mdb_engine.core.tasks import end
+from mdb_engine.engine.pod import PodHosting
 from mdb_engine.exceptions import GrantMalformed
-from mdb_engine.hosting.pod import PodHosting
-from mdb_engine.tasks import end
 
 GRANT_TTL = 0.5
 SLACK = 0.3

@@ -21,11 +21,13 @@ from mdb_engine import (
     ScopeDenied,
     TokenRequired,
 )
-from mdb_engine.binding import BindingError
 from mdb_engine.config import EngineSettings
-from mdb_engine.driver import DriverName
-from mdb_engine.exceptions import LimitExceeded
-from mdb_engine.hosting.standalone import StandaloneHosting
+from mdb_engine.connection.driver import DriverName
+from mdb_engine.engine.standalone import StandaloneHosting
+from mdb_engine.exceptions import (
+    BindingError,
+    LimitExceeded,
+)
 from mdb_engine.scoped import Limits
 
 CLICKS = manifest("click_tracker", "clicks")

@@ -16,7 +16,7 @@ from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import DatabaseUnavailable
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 
 MAX_AGE = 0.8
 

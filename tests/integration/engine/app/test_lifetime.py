@@ -20,9 +20,9 @@ from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
 from mdb_engine import DatabaseUnavailable, NotInitialized
-from mdb_engine.connection import Connections, ConnectionSettings
-from mdb_engine.driver import DriverName, get_driver
-from mdb_engine.tasks import finish
+from mdb_engine.connection.driver import DriverName, get_driver
+from mdb_engine.connection.pool import Connections, ConnectionSettings
+from mdb_engine.core.tasks import finish
 
 SELECTION_SECONDS = 2.0
 

@@ -20,8 +20,8 @@ from support.engine_world import OperatorHand
 from support.mongo import Database
 from support.waiting import wait_until
 
+from mdb_engine.connection.driver import DriverName
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import DriverName
 
 APP = """
     import json, os, socket
@@ -29,7 +29,7 @@ APP = """
     import uvicorn
     from fastapi import Depends
     from mdb_engine import MongoDBEngine, ScopedDatabase
-    from mdb_engine.dependencies import get_scoped_db
+    from mdb_engine.fastapi import get_scoped_db
 
     engine = MongoDBEngine.from_environment()
     app = engine.create_app(slug=os.environ["APP"], manifest=json.loads(os.environ["MANIFEST"]))

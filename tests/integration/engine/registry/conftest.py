@@ -8,8 +8,8 @@ import pytest
 from support.mongo import Database
 from support.registry import Registries, Writes
 
-from mdb_engine.driver import DriverName
-from mdb_engine.services.registry import Registry
+from mdb_engine.connection.driver import DriverName
+from mdb_engine.registry.registry import Registry
 
 
 @pytest.fixture(params=["motor", "pymongo"])

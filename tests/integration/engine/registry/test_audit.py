@@ -8,10 +8,10 @@ from typing import Any
 import bson
 from support.registry import Registries
 
+from mdb_engine.connection.driver import get_driver
 from mdb_engine.constants import AUDIT_COLLECTION
-from mdb_engine.driver import get_driver
-from mdb_engine.services.registry import Registry
-from mdb_engine.storage.audit import AuditStore
+from mdb_engine.registry.registry import Registry
+from mdb_engine.registry.storage.audit import AuditStore
 
 NOW = dt.datetime.now(dt.UTC)
 

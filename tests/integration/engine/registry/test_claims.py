@@ -9,9 +9,9 @@ from support.registry import Registries, owner, spec
 
 from mdb_engine.constants import APPS_COLLECTION, SECRETS_COLLECTION
 from mdb_engine.exceptions import CollectionTaken, ManifestInvalid, SlugTaken, VersionConflict
-from mdb_engine.models.app import AppRecord, AppState, Owner
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.services.registry import Registration, Registry
+from mdb_engine.registry.models.app import AppRecord, AppState, Owner
+from mdb_engine.registry.registry import Registration, Registry
 
 
 async def test_twenty_registrations_at_once_end_with_one_secret(registries: Registries) -> None:

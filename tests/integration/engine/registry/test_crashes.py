@@ -16,7 +16,7 @@ from mdb_engine.constants import GRANTS_COLLECTION, SECRETS_COLLECTION
 from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.registry import Registry
 
 MAX_WRITES = 16
 

@@ -9,7 +9,7 @@ from support.registry import KEYS, Registries, spec
 
 from mdb_engine.constants import APPS_COLLECTION, GRANTS_COLLECTION, SECRETS_COLLECTION
 from mdb_engine.exceptions import MasterKeyError, RowDamaged
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.registry import Registry
 
 READER = {"readScopes": ["reader", "owner"]}
 

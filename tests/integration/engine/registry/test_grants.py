@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from support.registry import Registries, owner, spec
 
+from mdb_engine.access.model import Grant
 from mdb_engine.constants import GRANTS_COLLECTION
 from mdb_engine.exceptions import DatabaseUnavailable, NotRegistered
-from mdb_engine.models.access import Grant
-from mdb_engine.models.app import Owner
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.models.app import Owner
+from mdb_engine.registry.registry import Registry
 
 READER = spec("bi", readScopes=["bi", "hr"])
 

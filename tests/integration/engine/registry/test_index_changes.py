@@ -11,11 +11,11 @@ from pymongo.errors import DuplicateKeyError
 from support.registry import Registries, spec
 
 from mdb_engine.exceptions import CollectionTaken, DatabaseUnavailable, VersionConflict
-from mdb_engine.models.app import Owner
-from mdb_engine.models.layout import IndexAction, LayoutConflict
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.models.app import Owner
+from mdb_engine.registry.models.layout import IndexAction, LayoutConflict
+from mdb_engine.registry.registry import Registry
 
 PLAIN: dict[str, Any] = {"name": "i", "keys": {"x": 1}}
 UNIQUE: dict[str, Any] = {**PLAIN, "unique": True}

@@ -10,10 +10,10 @@ from support.registry import Registries
 
 from mdb_engine.constants import APPS_COLLECTION, AUDIT_COLLECTION
 from mdb_engine.exceptions import NotRegistered
-from mdb_engine.models.layout import fingerprint
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.models.layout import fingerprint
+from mdb_engine.registry.registry import Registry
 
 ALL_TYPES: list[dict[str, Any]] = [
     {"name": "plain", "keys": {"a": 1, "b.c": -1}, "unique": True},

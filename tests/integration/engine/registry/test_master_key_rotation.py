@@ -10,8 +10,8 @@ from support.registry import KEYS, Registries, spec
 from mdb_engine.constants import SECRETS_COLLECTION
 from mdb_engine.core.keyring import Keyring
 from mdb_engine.exceptions import DatabaseUnavailable, MasterKeyError
-from mdb_engine.services.master_key import RewrapReport
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.master_key import RewrapReport
+from mdb_engine.registry.registry import Registry
 
 NEW = KEYS.with_active("k2")
 ONLY_NEW = Keyring({"k2": KEYS.key("k2")}, active="k2")

@@ -7,9 +7,9 @@ from support.registry import Registries, owner, spec
 
 from mdb_engine.constants import APPS_COLLECTION, GRANTS_COLLECTION, SECRETS_COLLECTION
 from mdb_engine.exceptions import DatabaseUnavailable, NotRegistered, SlugTaken, VersionConflict
-from mdb_engine.models.app import AppState, Owner
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.models.app import AppState, Owner
+from mdb_engine.registry.registry import Registry
 
 MINE = owner("a")
 AGAIN = owner("a", uid="2")

@@ -10,10 +10,10 @@ from support.registry import Registries, owner, spec
 
 from mdb_engine.constants import MAX_SECRET_VERSIONS, SECRETS_COLLECTION
 from mdb_engine.core.clock import utcnow
+from mdb_engine.core.secret import RevealedSecrets, RotationOutcome, RotationResult
 from mdb_engine.exceptions import MasterKeyError, NotRegistered, VersionConflict
-from mdb_engine.models.secret import RevealedSecrets, RotationOutcome, RotationResult
-from mdb_engine.services.registry import Registry
-from mdb_engine.services.secrets import REVOKE_PREVIOUS, ROTATE, verifier_of
+from mdb_engine.registry.registry import Registry
+from mdb_engine.registry.secrets import REVOKE_PREVIOUS, ROTATE, verifier_of
 
 ROTATED, DONE, WAITING = RotationResult.ROTATED, RotationResult.ALREADY_DONE, RotationResult.WAITING
 

@@ -6,10 +6,10 @@ import pytest
 from support.mongo import Database
 from support.registry import KEYS, Registries, spec
 
+from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.driver import DriverName, get_driver
 from mdb_engine.exceptions import DatabaseUnavailable
-from mdb_engine.services.registry import Registry
+from mdb_engine.registry.registry import Registry
 
 PASSWORD = "hunter2-hunter2"
 

@@ -11,7 +11,7 @@ from support.sockets import sockets_swept
 
 __all__ = ["driver_name", "sockets_swept", "world"]
 
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 
 
 @pytest.fixture(params=["motor", "pymongo"])

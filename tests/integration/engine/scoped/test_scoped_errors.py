@@ -10,7 +10,7 @@ from pymongo import errors
 from support.mongo import Database
 from support.scoped_world import MemoryGate, World, connected_world
 
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import (
     DatabaseUnavailable,
     LimitExceeded,

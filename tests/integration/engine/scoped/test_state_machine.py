@@ -24,7 +24,7 @@ from pymongo.errors import BulkWriteError, DuplicateKeyError
 from support.mongo import Database
 from support.scoped_world import World, connected_world
 
-from mdb_engine.driver import DriverName
+from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 from mdb_engine.scoped import ScopedCollection, ScopedDatabase
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mdb_engine.models.access import Grant, Target
+from mdb_engine.access.granted import GrantedAccess, NameIndex
+from mdb_engine.access.model import Grant, Target
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.services.access import GrantedAccess, NameIndex
 
 LIMITS = Limits()
 

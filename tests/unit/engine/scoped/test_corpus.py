@@ -9,8 +9,8 @@ import pytest
 from integration.engine.adversarial.corpus import Attack, load
 from unit.engine.scoped.apps import LIMITS, access
 
+from mdb_engine.access.model import Target
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.bulk import scope_requests
 from mdb_engine.scoped.rewrite.expressions import scope_let
 from mdb_engine.scoped.rewrite.filters import (

@@ -8,8 +8,8 @@ import pytest
 from bson.objectid import ObjectId
 from unit.engine.scoped.apps import ITEMS, LIMITS, ORDERS
 
+from mdb_engine.access.model import Target
 from mdb_engine.exceptions import LimitExceeded, QueryRefused, ScopeDenied
-from mdb_engine.models.access import Target
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.indexes import scope_index
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement

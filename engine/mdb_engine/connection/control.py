@@ -1,0 +1,89 @@
+"""How the engine's own collections are read and written, and what the driver's errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from bson.codec_options import CodecOptions
+from pymongo import ReadPreference, WriteConcern
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.read_concern import ReadConcern
+
+from mdb_engine.connection.driver import RawDatabase
+from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
+
+__all__ = ["control_view", "translated"]
+
+WRITE_TIMEOUT_MS = 10_000
+"""How long a write waits for a majority; then it counts as failed, and is observed anew."""
+
+_DENIED = {
+    13: "the user lacks the right",
+    18: "the login failed, so the user or its password is wrong",
+    8000: "the login failed, so the user or its password is wrong",
+}
+"""What codes of MongoDB and Atlas mean: Unauthorized, AuthenticationFailed, AtlasError."""
+
+
+def control_view(database: RawDatabase) -> RawDatabase:
+    """Return the database as the registry needs it: majority writes, own writes read, aware dates.
+
+    A secret that was handed out and then rolled back by a failover would be lost for good.
+    """
+    return database.with_options(
+        codec_options=CodecOptions(tz_aware=True),
+        read_preference=ReadPreference.PRIMARY,
+        write_concern=WriteConcern("majority", wtimeout=WRITE_TIMEOUT_MS),
+        read_concern=ReadConcern("local"),
+    )
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn the driver's errors into `DatabaseUnavailable`, but for a duplicate key.
+
+    Parameters
+    ----------
+    action
+        What is being done, for the message: "read the registration of app 'x'".
+
+    Notes
+    -----
+    The driver's own message is left out, and the chain is cut: it may quote the URI or a document.
+    """
+    try:
+        yield
+    except DuplicateKeyError:
+        raise
+    except OperationFailure as error:
+        if error.code in _DENIED:
+            raise DatabaseForbidden(
+                f"MongoDB refused to {action}: {_DENIED[error.code]} (code {error.code})"
+            ) from None
+        name = _code_name(error)
+        raise DatabaseUnavailable(
+            f"MongoDB failed to {action}: {name} (code {error.code})"
+        ) from None
+    except ConnectionFailure as error:
+        raise DatabaseUnavailable(
+            f"MongoDB cannot be reached to {action} ({type(error).__name__})"
+        ) from None
+    except ConfigurationError:
+        raise DatabaseUnavailable(
+            f"MongoDB cannot be reached to {action}: the URI or an option is malformed"
+        ) from None
+    except PyMongoError as error:
+        raise DatabaseUnavailable(f"Failed to {action} ({type(error).__name__})") from None
+
+
+def _code_name(error: OperationFailure) -> str:
+    details: Any = error.details or {}
+    return str(details.get("codeName", "error"))

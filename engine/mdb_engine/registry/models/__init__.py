@@ -1,0 +1,1 @@
+"""What the registry knows of an app: frozen dataclasses and pure functions, no I/O."""

@@ -1,0 +1,278 @@
+"""Collections, validators and indexes: looking at them, making, changing and dropping them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pymongo
+from pymongo.errors import ExecutionTimeout, OperationFailure
+
+from mdb_engine.connection.control import translated
+from mdb_engine.connection.driver import Driver, RawDatabase
+from mdb_engine.constants import APP_ID_FIELD
+
+__all__ = ["FoundCollection", "IndexRefusedError", "LayoutStore"]
+
+_NAMESPACE_NOT_FOUND: Final = 26
+_INDEX_NOT_FOUND: Final = 27
+_NAMESPACE_EXISTS: Final = 48
+_UNBUILDABLE: Final = frozenset(
+    {2, 67, 72, 85, 86, 171, 197, 359, 11000, 16755, 17262, 17264, 40415}
+)
+"""BadValue, CannotCreateIndex, InvalidOptions, IndexOptionsConflict, IndexKeySpecsConflict,
+CannotIndexParallelArrays, InvalidIndexSpecificationOption, CannotConvertIndexToUnique,
+DuplicateKey; a document that is no place, a language of a text index that is unknown, and a change
+in place that came with a later MongoDB."""
+
+
+class IndexRefusedError(Exception):
+    """The data, or another index of the collection, does not allow an index.
+
+    Parameters
+    ----------
+    reason
+        MongoDB's name of the error.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class FoundCollection:
+    """A collection that there is.
+
+    Parameters
+    ----------
+    type
+        ``collection``, ``view`` or ``timeseries``.
+    validator
+        Its validator; empty where it has none.
+    enforced
+        Whether the validator holds for every write: level ``strict``, action ``error``.
+    collated
+        Whether it compares strings by a collation, and so takes different ones for equal.
+    """
+
+    type: str
+    validator: Mapping[str, Any] = field(repr=False)
+    enforced: bool
+    collated: bool
+
+
+class LayoutStore:
+    """Changes the layout of one database.
+
+    Parameters
+    ----------
+    database
+        The driver's database.
+    driver
+        The driver that it is of.
+    """
+
+    def __init__(self, database: RawDatabase, driver: Driver) -> None:
+        self._database = database
+        self._driver = driver
+
+    async def collections(self, names: Collection[str]) -> dict[str, FoundCollection]:
+        """Return those of these collections that there are.
+
+        Names are asked for exactly: MongoDB then looks these up instead of walking all.
+        """
+        if not names:
+            return {}
+        with translated("list the collections"):
+            found = await self._listed({"name": {"$in": sorted(names)}})
+        return {one["name"]: _found(one) for one in found}
+
+    async def names(self, prefix: str) -> set[str]:
+        """Return the names of all collections that begin with a prefix."""
+        with translated("list the collections"):
+            found = await self._listed({"name": {"$regex": f"^{re.escape(prefix)}"}}, nameOnly=True)
+        return {one["name"] for one in found}
+
+    async def create(self, physical: str, validator: Mapping[str, Any] | None = None) -> bool:
+        """Create a collection; False if there is one of that name already."""
+        rule = {"validator": validator, "validationLevel": "strict", "validationAction": "error"}
+        with translated(f"create the collection {physical!r}"):
+            try:
+                await self._database.command({"create": physical, **(rule if validator else {})})
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_EXISTS:
+                    raise
+                return False
+        return True
+
+    async def validate(self, physical: str, validator: Mapping[str, Any]) -> None:
+        """Give a collection its validator, which holds for every write from then on."""
+        command = {
+            "collMod": physical,
+            "validator": validator,
+            "validationLevel": "strict",
+            "validationAction": "error",
+        }
+        with translated(f"put the validator of {physical!r}"):
+            await self._database.command(command)
+
+    async def holds_other_stamps(
+        self, physical: str, slug: str, *, missing: bool, seconds: float
+    ) -> bool | None:
+        """Say whether a collection holds documents that are not stamped with a slug.
+
+        Parameters
+        ----------
+        physical
+            The collection.
+        slug
+            The stamp that is expected.
+        missing
+            Whether documents without any stamp count.
+        seconds
+            For how long MongoDB may look; an index on ``app_id`` makes it quick.
+
+        Returns
+        -------
+        bool or None
+            None if it is not known, because that takes longer.
+        """
+        condition = {"$ne": slug} if missing else {"$exists": True, "$ne": slug}
+        with translated(f"look through {physical!r}"):
+            try:
+                found = await self._database[physical].find_one(
+                    {APP_ID_FIELD: condition},
+                    {"_id": 1},
+                    collation={"locale": "simple"},
+                    max_time_ms=int(seconds * 1000),
+                )
+            except ExecutionTimeout:
+                return None
+        return found is not None
+
+    async def indexes(self, physical: str) -> dict[str, Mapping[str, Any]]:
+        """Return a collection's indexes by name; none where there is no collection."""
+        with translated(f"list the indexes of {physical!r}"):
+            try:
+                cursor = await self._driver.list_indexes(self._database[physical])
+                found = [index async for index in cursor]
+            except OperationFailure as error:
+                if error.code != _NAMESPACE_NOT_FOUND:
+                    raise
+                found = []
+        return {index["name"]: index for index in found}
+
+    async def create_index(
+        self, physical: str, wanted: Mapping[str, Any], seconds: float | None = None
+    ) -> None:
+        """Build an index; one of the same name and definition that is being built is waited for.
+
+        Parameters
+        ----------
+        physical
+            The collection, which is made where there is none.
+        wanted
+            The index's specification.
+        seconds
+            For how long it may take, instead of the connection's own limits.
+
+        Raises
+        ------
+        IndexRefusedError
+            If the data or another index of the collection does not allow it.
+        """
+        command = {"createIndexes": physical, "indexes": [dict(wanted)]}
+        await self._index_command(f"build the index {wanted['name']!r}", physical, command, seconds)
+
+    async def modify_index(
+        self,
+        physical: str,
+        former: Mapping[str, Any],
+        wanted: Mapping[str, Any],
+        seconds: float | None = None,
+    ) -> None:
+        """Change in place when an index expires documents, or that it is unique.
+
+        Raises
+        ------
+        IndexRefusedError
+            If the data does not allow it; the index is then what it was.
+        """
+        name = former["name"]
+        action = f"change the index {name!r}"
+
+        async def modify(**change: Any) -> None:
+            command = {"collMod": physical, "index": {"name": name, **change}}
+            await self._index_command(action, physical, command, seconds)
+
+        expiry = wanted.get("expireAfterSeconds")
+        if former.get("expireAfterSeconds") != expiry:
+            await modify(expireAfterSeconds=expiry)
+        if former.get("unique", False) == wanted.get("unique", False):
+            if former.get("prepareUnique") and not wanted.get("unique"):
+                await modify(prepareUnique=False)
+            return
+        await modify(prepareUnique=True)
+        try:
+            await modify(unique=True)
+        except IndexRefusedError:
+            await modify(prepareUnique=False)
+            raise
+
+    async def drop_index(self, physical: str, name: str) -> None:
+        """Drop an index, if it is there."""
+        with translated(f"drop the index {name!r} of {physical!r}"):
+            try:
+                await self._database.command({"dropIndexes": physical, "index": name})
+            except OperationFailure as error:
+                if error.code not in {_NAMESPACE_NOT_FOUND, _INDEX_NOT_FOUND}:
+                    raise
+
+    async def is_empty(self, physical: Iterable[str]) -> bool:
+        """Say whether none of these collections holds a document."""
+        for name in physical:
+            with translated(f"look into the collection {name!r}"):
+                if await self._database[name].find_one({}, {"_id": 1}) is not None:
+                    return False
+        return True
+
+    async def drop(self, physical: str) -> None:
+        """Drop a collection and what is in it."""
+        with translated(f"drop the collection {physical!r}"):
+            await self._database.drop_collection(physical)
+
+    async def remove_documents(self, physical: str, slug: str) -> None:
+        """Remove an app's documents from a collection that it did not declare."""
+        with translated(f"remove the documents of app {slug!r} from {physical!r}"):
+            await self._database[physical].delete_many({APP_ID_FIELD: slug})
+
+    async def _index_command(
+        self, action: str, physical: str, command: Mapping[str, Any], seconds: float | None
+    ) -> None:
+        limit = nullcontext() if seconds is None else pymongo.timeout(seconds)
+        with translated(f"{action} of {physical!r}"), limit:
+            try:
+                await self._database.command(command)
+            except OperationFailure as error:
+                if error.code not in _UNBUILDABLE:
+                    raise
+                raise IndexRefusedError((error.details or {}).get("codeName", "refused")) from None
+
+    async def _listed(self, query: Mapping[str, Any], **options: Any) -> list[Mapping[str, Any]]:
+        cursor = await self._database.list_collections(filter=query, **options)
+        return [one async for one in cursor]
+
+
+def _found(listed: Mapping[str, Any]) -> FoundCollection:
+    options = listed.get("options", {})
+    level, action = options.get("validationLevel"), options.get("validationAction")
+    return FoundCollection(
+        type=listed.get("type", "collection"),
+        validator=options.get("validator", {}),
+        enforced=level in {None, "strict"} and action in {None, "error"},
+        collated=options.get("collation", {}).get("locale", "simple") != "simple",
+    )

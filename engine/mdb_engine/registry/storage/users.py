@@ -1,0 +1,278 @@
+"""Users and roles of the apps in MongoDB, kept in the apps' own database.
+
+In that database rather than in ``admin``, so that whoever manages them needs no right outside it,
+and dropping the database's users takes them all.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import SecretStr
+from pymongo.errors import OperationFailure
+
+from mdb_engine.connection.control import translated
+from mdb_engine.connection.driver import RawDatabase
+from mdb_engine.registry.models.privileges import ROLE_PREFIX, Privileges
+
+__all__ = ["MANAGED_BY", "DatabaseRole", "DatabaseUser", "UserStore", "matches_password"]
+
+MANAGED_BY: Final = "mdb-engine"
+"""The value of ``customData.managedBy`` by which a user is known as ours."""
+
+MECHANISM: Final = "SCRAM-SHA-256"
+"""The only mechanism: SCRAM-SHA-1 would keep an MD5 of the password beside it."""
+
+_USER_EXISTS: Final = 51003
+_ROLE_EXISTS: Final = 51002
+_USER_NOT_FOUND: Final = 11
+_ROLE_NOT_FOUND: Final = 31
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUser:
+    """A user of ours, as MongoDB has it.
+
+    Parameters
+    ----------
+    name
+        Its name, ``<slug>.v<version>``.
+    slug
+        The app that it is of, by its custom data.
+    roles
+        Names of its roles, as (database, role).
+    custom_data
+        Its custom data.
+    mechanisms
+        The mechanisms that it can log in by.
+    credential
+        What MongoDB keeps to check its password by: iterations, salt and keys in base64.
+    """
+
+    name: str
+    slug: str
+    roles: frozenset[tuple[str, str]]
+    custom_data: Mapping[str, Any]
+    mechanisms: frozenset[str]
+    credential: Mapping[str, Any] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseRole:
+    """A role of ours, as MongoDB has it.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    privileges
+        What it allows by itself.
+    inherits
+        Names of the roles that it takes privileges from, of the same database; ours have none.
+    """
+
+    name: str
+    privileges: Privileges
+    inherits: frozenset[str]
+
+
+class UserStore:
+    """Reads and writes users and roles of one database.
+
+    Parameters
+    ----------
+    database
+        The driver's database.
+    """
+
+    def __init__(self, database: RawDatabase) -> None:
+        self._database = database
+
+    @property
+    def database_name(self) -> str:
+        """The database in which users, roles and data are."""
+        return str(self._database.name)
+
+    async def users(self, slug: str) -> list[DatabaseUser]:
+        """Return the users of one app, with what their passwords are checked by."""
+        query = {"customData.managedBy": MANAGED_BY, "customData.slug": slug}
+        return await self._users_info({"usersInfo": 1, "filter": query})
+
+    async def names(self) -> list[tuple[str, str]]:
+        """Return the names of all users of ours, each with the slug of its app."""
+        with translated("list the apps' database users"):
+            reply = await self._database.command(
+                {"usersInfo": 1, "filter": {"customData.managedBy": MANAGED_BY}}
+            )
+        return [
+            (str(document["user"]), str(document["customData"].get("slug", "")))
+            for document in reply["users"]
+        ]
+
+    async def user(self, name: str) -> DatabaseUser | None:
+        """Return the user of a name, ours or not, or None."""
+        found = await self._users_info({"usersInfo": name})
+        return found[0] if found else None
+
+    async def role(self, name: str) -> DatabaseRole | None:
+        """Return a role, or None."""
+        with translated("read an app's database role"):
+            reply = await self._database.command(
+                {"rolesInfo": name, "showPrivileges": True},
+            )
+        for document in reply["roles"]:
+            return self._role(document)
+        return None
+
+    async def role_names(self) -> list[str]:
+        """Return the names of all roles of ours."""
+        with translated("read the apps' database roles"):
+            reply = await self._database.command({"rolesInfo": 1})
+        names = (str(document["role"]) for document in reply["roles"])
+        return sorted(name for name in names if name.startswith(ROLE_PREFIX))
+
+    async def create_role(self, name: str, privileges: Privileges) -> bool:
+        """Create a role; False if there is one of that name already."""
+        command = {
+            "createRole": name,
+            "privileges": privileges.documents(self.database_name),
+            "roles": [],
+        }
+        return await self._run(f"create database role {name!r}", command, unless=_ROLE_EXISTS)
+
+    async def change_role(self, role: DatabaseRole, wanted: Privileges) -> None:
+        """Bring a role to what it has to be: first take away, then add; what stays is not touched.
+
+        ``updateRole`` would do it at once, but demands the right to revoke in all databases.
+        """
+        if role.inherits:
+            await self._role_command("revokeRolesFromRole", role.name, roles=sorted(role.inherits))
+        if surplus := role.privileges.without(wanted).documents(self.database_name):
+            await self._role_command("revokePrivilegesFromRole", role.name, privileges=surplus)
+        if missing := wanted.without(role.privileges).documents(self.database_name):
+            await self._role_command("grantPrivilegesToRole", role.name, privileges=missing)
+
+    async def drop_role(self, name: str) -> bool:
+        """Drop a role, also from every user that has it; False if it is gone."""
+        command = {"dropRole": name}
+        return await self._run(f"drop database role {name!r}", command, unless=_ROLE_NOT_FOUND)
+
+    async def create_user(
+        self, name: str, password: SecretStr, role: str, custom_data: Mapping[str, Any]
+    ) -> bool:
+        """Create a user; False if there is one of that name already, ours or not."""
+        command = {"createUser": name, **_definition(password, role, custom_data)}
+        return await self._run(f"create database user {name!r}", command, unless=_USER_EXISTS)
+
+    async def update_user(
+        self, name: str, password: SecretStr, role: str, custom_data: Mapping[str, Any]
+    ) -> bool:
+        """Give a user its role, password and custom data; its other roles stay.
+
+        Returns
+        -------
+        bool
+            False if it is gone.
+        """
+        what = f"repair database user {name!r}"
+        granting = {"grantRolesToUser": name, "roles": [role]}
+        if not await self._run(what, granting, unless=_USER_NOT_FOUND):
+            return False
+        definition = _definition(password, role, custom_data)
+        del definition["roles"]  # which would demand the right to revoke in all databases
+        return await self._run(what, {"updateUser": name, **definition}, unless=_USER_NOT_FOUND)
+
+    async def mark_user(self, name: str, custom_data: Mapping[str, Any]) -> bool:
+        """Replace the custom data of a user alone; False if it is gone."""
+        command = {"updateUser": name, "customData": dict(custom_data)}
+        return await self._run(f"mark database user {name!r}", command, unless=_USER_NOT_FOUND)
+
+    async def drop_user(self, name: str) -> bool:
+        """Drop a user, which ends its connections' rights at once; False if it is gone."""
+        command = {"dropUser": name}
+        return await self._run(f"drop database user {name!r}", command, unless=_USER_NOT_FOUND)
+
+    async def _users_info(self, command: Mapping[str, Any]) -> list[DatabaseUser]:
+        with translated("read the apps' database users"):
+            reply = await self._database.command(
+                {**command, "showCredentials": True},
+                codec_options=self._database.codec_options,  # which a command does not inherit
+            )
+        return [_user(document) for document in reply["users"]]
+
+    async def _role_command(self, command: str, name: str, **arguments: Any) -> None:
+        # A role that is gone meanwhile is made anew by whoever looks next.
+        action = f"change database role {name!r}"
+        await self._run(action, {command: name, **arguments}, unless=_ROLE_NOT_FOUND)
+
+    async def _run(self, action: str, command: Mapping[str, Any], *, unless: int) -> bool:
+        document = {**command, "writeConcern": {"w": "majority", "wtimeout": 10_000}}
+        with translated(action):
+            try:
+                await self._database.command(document)
+            except OperationFailure as error:
+                if error.code == unless:
+                    return False
+                raise
+        return True
+
+    def _role(self, document: Mapping[str, Any]) -> DatabaseRole:
+        return DatabaseRole(
+            name=document["role"],
+            privileges=Privileges.from_documents(document["privileges"]),
+            inherits=frozenset(role["role"] for role in document["roles"]),
+        )
+
+
+def _definition(password: SecretStr, role: str, custom_data: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "pwd": password.get_secret_value(),
+        "roles": [role],
+        "customData": dict(custom_data),
+        "mechanisms": [MECHANISM],
+        "authenticationRestrictions": [],
+    }
+
+
+def _user(document: Mapping[str, Any]) -> DatabaseUser:
+    custom_data = document.get("customData", {})
+    return DatabaseUser(
+        name=document["user"],
+        slug=str(custom_data.get("slug", "")),
+        roles=frozenset((role["db"], role["role"]) for role in document["roles"]),
+        custom_data=custom_data,
+        mechanisms=frozenset(document.get("mechanisms", ())),
+        credential=document.get("credentials", {}).get(MECHANISM, {}),
+    )
+
+
+def matches_password(credential: Mapping[str, Any], password: SecretStr) -> bool:
+    """Say whether a SCRAM-SHA-256 credential was made from a password.
+
+    Parameters
+    ----------
+    credential
+        `DatabaseUser.credential`.
+    password
+        ASCII, as ours are: SASLprep then changes nothing.
+
+    Notes
+    -----
+    RFC 5802: ``StoredKey := H(HMAC(SaltedPassword, "Client Key"))``, where ``SaltedPassword`` is
+    PBKDF2. It takes some milliseconds, on purpose; call it in a thread.
+    """
+    try:
+        salt = base64.b64decode(credential["salt"])
+        stored = base64.b64decode(credential["storedKey"])
+        iterations = int(credential["iterationCount"])
+    except (KeyError, ValueError, TypeError):
+        return False
+    secret = password.get_secret_value().encode("ascii")
+    salted = hashlib.pbkdf2_hmac("sha256", secret, salt, iterations)
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    return hmac.compare_digest(hashlib.sha256(client_key).digest(), stored)

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import mdb_engine
+
+DEPENDENCIES = (
+    "current_user",
+    "end_session",
+    "get_engine",
+    "get_scoped_db",
+    "require",
+    "start_session",
+)
+
+
+def loaded(program: str) -> set[str]:
+    """Return the modules that a process has after a program."""
+    command = [sys.executable, "-c", f"{program}\nimport sys\nprint(*sys.modules, sep='\\n')"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", mdb_engine.__all__)
+def test_whatever_the_package_names_is_there(name: str) -> None:
+    assert getattr(mdb_engine, name).__name__ == name
+
+
+@pytest.mark.parametrize("name", DEPENDENCIES)
+def test_paths_of_earlier_documents_lead_to_the_same_objects(name: str) -> None:
+    new, old = map(importlib.import_module, ("mdb_engine.fastapi", "mdb_engine.dependencies"))
+    assert getattr(new, name) is getattr(old, name)
+
+
+def test_encryption_is_where_documents_say() -> None:
+    core = importlib.import_module("mdb_engine.core.encryption")
+    assert core.EnvelopeEncryptionService.generate_master_key()
+
+
+def test_what_a_pod_runs_loads_nothing_that_registers_apps() -> None:
+    modules = loaded(
+        "import mdb_engine.engine.pod, mdb_engine.fastapi.app, mdb_engine.scoped\n"
+        "from mdb_engine import MongoDBEngine"
+    )
+    assert "mdb_engine.scoped.database" in modules
+    registering = (
+        "mdb_engine.registry",
+        "mdb_engine.engine.standalone",
+        "mdb_engine.core.encryption",
+    )
+    assert not [module for module in modules if module.startswith(registering)]
+
+
+def test_models_alone_load_neither_driver_nor_fastapi() -> None:
+    modules = loaded("from mdb_engine import Manifest, SlugTaken")
+    assert not modules & {"pymongo", "bson", "fastapi", "cryptography"}
