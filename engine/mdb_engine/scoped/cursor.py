@@ -14,11 +14,11 @@ run for days: at least once in every wait for the server, whether or not anythin
 from __future__ import annotations
 
 import abc
-import time
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, Unpack
 
 import pymongo
 from pymongo.errors import InvalidOperation, PyMongoError
@@ -64,8 +64,8 @@ that a revocation can take to end an idle stream, beyond the time it takes to be
 
 Opener = Callable[[RawCollection, RawSession | None], Awaitable[RawCursor]]
 
-Raw = tuple[RawCursor, Callable[[], Awaitable[Document]], Connection]
-"""The driver's cursor, its ``next``, and the connection that it is on."""
+Raw = tuple[RawCursor, Connection]
+"""The driver's cursor, and the connection that it is on."""
 
 
 class Iteration(abc.ABC):
@@ -129,6 +129,7 @@ class ServerCursor(Iteration):
     __slots__ = (
         "_bounded",
         "_closed",
+        "_following",
         "_opener",
         "_operation",
         "_raw",
@@ -151,8 +152,10 @@ class ServerCursor(Iteration):
         self._operation = operation
         self._opener = opener
         self._session = session
-        self._raw: Callable[[], Raw] | None = None  # behind a call, as it leads to the driver
-        self._recheck_at = time.monotonic() + RECHECK_SECONDS
+        # Behind calls, as they lead to the driver: its cursor, and that cursor's next document.
+        self._raw: Callable[[], Raw] | None = None
+        self._following: Callable[[], Awaitable[Document]] | None = None
+        self._recheck_at = monotonic() + RECHECK_SECONDS
         self._closed = False
         self._retrieved = 0
 
@@ -191,23 +194,13 @@ class ServerCursor(Iteration):
         return await self.__anext__()
 
     async def __anext__(self) -> Document:
-        held = self._raw
-        if held is None or time.monotonic() > self._recheck_at:
-            held = await self._ready()
-        raw, following, connection = held()
+        following = self._following
+        if following is None or monotonic() > self._recheck_at:
+            following = await self._begun()
         try:
-            if self._bounded:
-                with pymongo.timeout(self._operation.context.seconds):
-                    document = await following()
-            else:
-                document = await following()
-        except StopAsyncIteration:
-            connection.holders.discard(self)
-            raise
+            document = await following()
         except BaseException as error:  # noqa: BLE001 - raised again, or another
-            if not raw.alive:
-                connection.holders.discard(self)
-            self._operation.denied(error, self._recheck_at - RECHECK_SECONDS)
+            self._ended(error)
         self._retrieved += 1
         return document
 
@@ -252,8 +245,8 @@ class ServerCursor(Iteration):
         """Let the server forget the cursor; it returns nothing any more."""
         self._closed = True
         if self._raw is not None:
-            raw, _, connection = self._raw()
-            self._raw = None
+            raw, connection = self._raw()
+            self._raw = self._following = None
             try:
                 with translating("close", self._operation.context.seconds):
                     await raw.close()
@@ -263,24 +256,24 @@ class ServerCursor(Iteration):
     def _rewind(self) -> None:
         """Forget what was read; for `ScopedCursor.rewind`."""
         if self._raw is not None:
-            self._raw()[2].holders.discard(self)
-        self._raw = None
+            self._raw()[1].holders.discard(self)
+        self._raw = self._following = None
         self._closed = False
         self._retrieved = 0
 
     async def _opened(self) -> Self:
         """Ask the server, if it was not asked yet; for `ScopedCommandCursor`."""
         if self.alive:
-            raw, _, _ = (await self._ready())()
+            raw, _ = (await self._ready())()
             driver = self._operation.context.driver
             await self._ask(lambda: driver.begin(raw))
         return self
 
     async def _batch(self, wanted: int) -> list[Document]:
         held = self._raw
-        if held is None or time.monotonic() > self._recheck_at:
+        if held is None or monotonic() > self._recheck_at:
             held = await self._ready()
-        raw, _, connection = held()
+        raw, connection = held()
         documents: list[Document] = await self._ask(lambda: raw.to_list(wanted))
         if not raw.alive:
             connection.holders.discard(self)
@@ -288,7 +281,7 @@ class ServerCursor(Iteration):
 
     async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Await what a call to the driver returns; record it only if MongoDB denies it."""
-        began = time.monotonic()
+        began = monotonic()
         try:
             if self._bounded:
                 with pymongo.timeout(self._operation.context.seconds):
@@ -297,11 +290,29 @@ class ServerCursor(Iteration):
         except BaseException as error:  # noqa: BLE001 - as above
             self._operation.denied(error, began)
 
+    async def _begun(self) -> Callable[[], Awaitable[Document]]:
+        """Return what awaits the next document, for an app that is still admitted."""
+        raw, _ = (await self._ready())()
+        following = self._following
+        if following is None:
+            # A bound method would show whose it is.
+            following = (lambda: self._ask(raw.next)) if self._bounded else (lambda: raw.next())  # noqa: PLW0108
+            self._following = following
+        return following
+
+    def _ended(self, error: BaseException) -> NoReturn:
+        """Raise what asking for the next document has ended in."""
+        if self._raw is not None:
+            raw, connection = self._raw()
+            if isinstance(error, StopAsyncIteration) or not raw.alive:
+                connection.holders.discard(self)
+        self._operation.denied(error, self._recheck_at - RECHECK_SECONDS)
+
     async def _ready(self) -> Callable[[], Raw]:
         """Return the driver's cursor, made if need be, for an app that is still admitted."""
         if self._closed:
             raise StopAsyncIteration
-        if time.monotonic() > self._recheck_at:
+        if monotonic() > self._recheck_at:
             await self._recheck()
         if self._raw is None:
             operation = self._operation
@@ -309,8 +320,7 @@ class ServerCursor(Iteration):
             raw = await operation.send(
                 lambda: self._opener(collection, session), connection, bounded=self._bounded
             )
-            held: Raw = (raw, raw.next, connection)
-            self._raw = lambda: held
+            self._raw = lambda: (raw, connection)
             connection.holders.add(self)
         return self._raw
 
@@ -321,7 +331,7 @@ class ServerCursor(Iteration):
             with suppress(MdbEngineError, PyMongoError):  # the denial is what has to be heard of
                 await self.close()
             raise
-        self._recheck_at = time.monotonic() + RECHECK_SECONDS
+        self._recheck_at = monotonic() + RECHECK_SECONDS
 
 
 class ScopedCommandCursor(ServerCursor):
@@ -533,7 +543,7 @@ class ScopedChangeStream(Iteration):
         self._pipeline = pipeline
         self._options = {"max_await_time_ms": WAIT_MS, **options}
         self._raw: Callable[[], tuple[RawChangeStream, Connection]] | None = None
-        self._checked = time.monotonic()
+        self._checked = monotonic()
         self._closed = False
 
     def __repr__(self) -> str:
@@ -576,7 +586,7 @@ class ScopedChangeStream(Iteration):
     async def try_next(self) -> Document | None:
         """Return the next change, or None if there is none for ``max_await_time_ms``."""
         raw = await self._ready()
-        began = time.monotonic()
+        began = monotonic()
         try:
             change: Document | None = await raw.try_next()
         except BaseException as error:  # noqa: BLE001 - as above
@@ -597,7 +607,7 @@ class ScopedChangeStream(Iteration):
                 connection.holders.discard(self)
 
     async def _ready(self) -> RawChangeStream:
-        if time.monotonic() - self._checked > RECHECK_SECONDS:
+        if monotonic() - self._checked > RECHECK_SECONDS:
             await self._recheck()
         if self._raw is None:
             await self._open()
@@ -629,7 +639,7 @@ class ScopedChangeStream(Iteration):
             with suppress(MdbEngineError, PyMongoError):  # the denial is what has to be heard of
                 await self.close()
             raise
-        self._checked = time.monotonic()
+        self._checked = monotonic()
 
     async def _move(self, old: RawChangeStream, connection: Connection) -> None:
         """Go on where the stream is on a new connection, because credentials were rotated."""

@@ -18,8 +18,8 @@ from mdb_engine.scoped.options import (
     WatchOptions,
     field_name,
 )
-from mdb_engine.scoped.rewrite.filters import exactly, scope_filter, scope_projection
-from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline, scope_pipeline
+from mdb_engine.scoped.rewrite.filters import exactly, scope_projection, scope_read_filter
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
 
 __all__ = ["Filter", "Pipeline", "Reads"]
 
@@ -66,7 +66,7 @@ class Reads(Handle):
         """
         with self._begin("find", Purpose.READ) as operation:
             limits, target = operation.limits, operation.target
-            query = scope_filter(filter, target, limits)
+            query = scope_read_filter(filter, target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find", options, FindOptions)
         return ScopedCursor(operation, query, fields, settings)
@@ -91,7 +91,7 @@ class Reads(Handle):
         with self._begin("find_one", Purpose.READ) as operation:
             limits = operation.limits
             wanted = filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
-            query = scope_filter(wanted, operation.target, limits)
+            query = scope_read_filter(wanted, operation.target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find_one", options, FindOptions)
             settings.pop("limit", None)
@@ -127,13 +127,7 @@ class Reads(Handle):
                 "maxTimeMS": context.limits.max_time_ms,
                 **self._options("aggregate", options, AggregateOptions),
             }
-            stages = scope_pipeline(
-                pipeline,
-                operation.target,
-                operation.access,
-                context.limits,
-                collated="collation" in settings,
-            )
+            stages = operation.pipeline(pipeline, collated="collation" in settings)
             transaction = settings.pop("session", None)
 
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
@@ -156,14 +150,16 @@ class Reads(Handle):
             See `CountOptions`.
         """
         with self._begin("count_documents", Purpose.READ) as operation:
-            query = scope_filter(filter, operation.target, operation.limits)
+            query = scope_read_filter(
+                filter, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("count_documents", options, CountOptions)
             query = exactly(query, operation.target, settings)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
     async def estimated_document_count(self, **options: Unpack[EstimateOptions]) -> int:
-        """Count the documents in scope; exact, and as slow as ``count_documents({})``.
+        """Count the documents in scope.
 
         Parameters
         ----------
@@ -172,13 +168,17 @@ class Reads(Handle):
 
         Notes
         -----
-        The server's own estimate counts all documents of the collection. That would differ from
-        what the app can read as soon as one of them lacks the stamp, so it is not used.
+        The server's own estimate counts all documents of the collection. It is used where MongoDB
+        holds the stamp in a collection of the app's own, so that there are no others; elsewhere,
+        and in a transaction, this is exact, and as slow as ``count_documents({})``.
         """
         with self._begin("estimated_document_count", Purpose.READ) as operation:
-            query = scope_filter(None, operation.target, operation.limits)
             settings = self._options("estimated_document_count", options, EstimateOptions)
-        counted: int = await operation.run("count_documents", query, **settings)
+            query = scope_read_filter(None, operation.target, operation.limits)
+        if operation.target.implied and "session" not in settings:
+            counted: int = await operation.run("estimated_document_count", **settings)
+        else:
+            counted = await operation.run("count_documents", query, **settings)
         return counted
 
     async def distinct(
@@ -198,7 +198,7 @@ class Reads(Handle):
         with self._begin("distinct", Purpose.READ) as operation:
             limits = operation.limits
             field = field_name(key, limits, "key")
-            query = scope_filter(filter, operation.target, limits)
+            query = scope_read_filter(filter, operation.target, limits, codecs=operation.codecs)
             settings = self._options("distinct", options, DistinctOptions)
             query = exactly(query, operation.target, settings)
         found: list[Any] = await operation.run("distinct", field, query, **settings)
@@ -233,6 +233,7 @@ class Reads(Handle):
                 limits,
                 collated="collation" in settings,
                 full_document=asked,
+                codecs=operation.codecs,
             )
             if not asked and not operation.target.stamped:
                 settings["full_document"] = "updateLookup"

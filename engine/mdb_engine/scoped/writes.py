@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Unpack
 
+from bson.regex import Regex
 from pymongo.results import (
     BulkWriteResult,
     DeleteResult,
@@ -37,10 +40,14 @@ from mdb_engine.scoped.rewrite.filters import (
     scope_filter,
     scope_upsert_filter,
 )
+from mdb_engine.scoped.rewrite.refusals import Position
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 from mdb_engine.scoped.rewrite.values import members
 
 __all__ = ["Update", "Writes"]
+
+DOCUMENTS_AT_ONCE = 250
+"""How many documents ``insert_many`` copies before other tasks may run: about a millisecond's."""
 
 Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """An update: operators, or the stages of a pipeline."""
@@ -74,10 +81,14 @@ class Writes(Handle):
             If the document is too large or too deep.
         """
         with self._begin("insert_one", Purpose.WRITE) as operation:
-            stamped = stamp_document(document, operation.target, operation.limits)
+            stamped = stamp_document(
+                document, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("insert_one", options, CommonOptions)
         _return_id(document, stamped)
-        inserted: InsertOneResult = await operation.run("insert_one", stamped, **settings)
+        inserted: InsertOneResult = await operation.run(
+            "insert_one", stamped, by_id=True, **settings
+        )
         return inserted
 
     async def insert_many(
@@ -98,7 +109,7 @@ class Writes(Handle):
             If one of them could not be inserted.
         """
         with self._begin("insert_many", Purpose.WRITE) as operation:
-            stamped = _stamp_all(documents, operation)
+            stamped = await _stamp_all(documents, operation)
             settings = self._options("insert_many", options, InsertManyOptions)
         inserted: InsertManyResult = await operation.run("insert_many", stamped, **settings)
         return inserted
@@ -147,8 +158,12 @@ class Writes(Handle):
         with self._begin("replace_one", Purpose.WRITE) as operation:
             settings = self._options("replace_one", options, ReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.limits)
-        replaced: UpdateResult = await operation.run("replace_one", query, stamped, **settings)
+            stamped = stamp_replacement(
+                replacement, operation.target, operation.limits, codecs=operation.codecs
+            )
+        replaced: UpdateResult = await operation.run(
+            "replace_one", query, stamped, by_id=_is_by_id(query), **settings
+        )
         return replaced
 
     async def delete_one(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
@@ -182,7 +197,9 @@ class Writes(Handle):
         with self._begin("find_one_and_update", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.limits)
+            changes = scope_update(
+                update, operation.target, operation.limits, codecs=operation.codecs
+            )
             _scope_array_filters(settings, operation)
         found: Document | None = await operation.run(
             "find_one_and_update", query, changes, **settings
@@ -207,7 +224,9 @@ class Writes(Handle):
         with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.limits)
+            stamped = stamp_replacement(
+                replacement, operation.target, operation.limits, codecs=operation.codecs
+            )
         found: Document | None = await operation.run(
             "find_one_and_replace", query, stamped, **settings
         )
@@ -252,7 +271,9 @@ class Writes(Handle):
             If one of them is refused; then none is sent.
         """
         with self._begin("bulk_write", Purpose.WRITE) as operation:
-            scoped = scope_requests(requests, operation.target, operation.limits)
+            scoped = scope_requests(
+                requests, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("bulk_write", options, BulkOptions)
         written: BulkWriteResult = await operation.run("bulk_write", scoped, **settings)
         return written
@@ -263,16 +284,20 @@ class Writes(Handle):
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, allowed)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.limits)
+            changes = scope_update(
+                update, operation.target, operation.limits, codecs=operation.codecs
+            )
             _scope_array_filters(settings, operation)
-        updated: UpdateResult = await operation.run(name, query, changes, **settings)
+        updated: UpdateResult = await operation.run(
+            name, query, changes, by_id=_is_by_id(query), **settings
+        )
         return updated
 
     async def _delete(self, name: str, filter: Filter, options: Mapping[str, Any]) -> DeleteResult:
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, DeleteOptions)
             query = _write_filter(filter, operation, settings)
-        deleted: DeleteResult = await operation.run(name, query, **settings)
+        deleted: DeleteResult = await operation.run(name, query, by_id=_is_by_id(query), **settings)
         return deleted
 
 
@@ -285,8 +310,13 @@ def _write_filter(
             f"{operation.name} needs a filter; {{}} for all documents", path="filter"
         )
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
-    query = scope(filter, operation.target, operation.limits)
+    query = scope(filter, operation.target, operation.limits, codecs=operation.codecs)
     return exactly(query, operation.target, settings)
+
+
+def _is_by_id(query: Mapping[str, Any]) -> bool:
+    """Say whether a filter is met by one document at most, which its index finds."""
+    return "_id" in query and not isinstance(query["_id"], dict | list | Regex | re.Pattern)
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:
@@ -294,23 +324,30 @@ def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None
         settings["array_filters"] = scope_array_filters(settings["array_filters"], operation.limits)
 
 
-def _stamp_all(
+async def _stamp_all(
     documents: Iterable[Mapping[str, Any]], operation: Operation
 ) -> list[dict[str, Any]]:
-    limits = operation.limits
+    """Stamp documents, and let other tasks run now and then; the app is then admitted again."""
+    limits, target, codecs = operation.limits, operation.target, operation.codecs
+    given = members(documents, "documents")
     stamped = []
-    for index, document in enumerate(members(documents, "documents")):
-        path = f"documents[{index}]"
+    for index, document in enumerate(tuple(given) if isinstance(given, list) else given):
+        path: Position = ("documents", index)
         if index >= limits.max_bulk_operations:
             raise limits.exceeded("max_bulk_operations", "insert_many has more documents", path)
-        stamped.append(stamp_document(document, operation.target, limits, path=path))
-        _return_id(document, stamped[-1])
+        if index % DOCUMENTS_AT_ONCE == DOCUMENTS_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        one = stamp_document(document, target, limits, path=path, codecs=codecs)
+        _return_id(document, one)
+        stamped.append(one)
     if not stamped:
         raise OptionRefused("documents has to hold at least one document", path="documents")
+    if len(stamped) >= DOCUMENTS_AT_ONCE:
+        operation.recheck()
     return stamped
 
 
 def _return_id(document: Mapping[str, Any], stamped: Mapping[str, Any]) -> None:
     """Let the caller's document have the ``_id`` that was made for it, as the drivers do."""
-    if isinstance(document, MutableMapping) and "_id" not in document:
+    if (type(document) is dict or isinstance(document, MutableMapping)) and "_id" not in document:
         document["_id"] = stamped["_id"]

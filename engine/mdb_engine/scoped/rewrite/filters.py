@@ -22,7 +22,7 @@ from mdb_engine.scoped.rewrite.refusals import (
     refused,
     written,
 )
-from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_mapping, plain_value
 
 __all__ = [
     "check_condition",
@@ -33,12 +33,18 @@ __all__ = [
     "scope_array_filters",
     "scope_filter",
     "scope_projection",
+    "scope_read_filter",
     "scope_upsert_filter",
 ]
 
 
 def scope_filter(
-    query: Mapping[str, Any] | None, target: Target, limits: Limits, *, path: Position = "filter"
+    query: Mapping[str, Any] | None,
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "filter",
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, Any]:
     """Narrow a filter to the documents of the collection's owner.
 
@@ -52,6 +58,8 @@ def scope_filter(
         The limits of size and depth.
     path
         How errors name the filter.
+    codecs
+        The app's own type codecs.
 
     Returns
     -------
@@ -65,13 +73,38 @@ def scope_filter(
     LimitExceeded
         If it is too large or too deep.
     """
-    plain = plain_mapping({} if query is None else query, limits, path)
-    check_filter(plain, path)
-    return narrow(plain, target.owner)
+    return narrow(_checked(query, limits, path, codecs), target.owner)
+
+
+def scope_read_filter(
+    query: Mapping[str, Any] | None,
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "filter",
+    codecs: Codecs = NO_CODECS,
+) -> dict[str, Any]:
+    """Narrow a filter that documents are read by, unless there is nothing to narrow.
+
+    Where MongoDB holds the app's own stamp in a collection, the predicate would only cost: the
+    server finds no document by its ``_id`` alone any more, and no count by an index alone.
+
+    Raises
+    ------
+    QueryRefused, LimitExceeded
+        As `scope_filter`.
+    """
+    plain = _checked(query, limits, path, codecs)
+    return plain if target.implied else narrow(plain, target.owner)
 
 
 def scope_upsert_filter(
-    query: Mapping[str, Any] | None, target: Target, limits: Limits, *, path: Position = "filter"
+    query: Mapping[str, Any] | None,
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "filter",
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, Any]:
     """Narrow a filter whose equalities may become a new document.
 
@@ -83,11 +116,20 @@ def scope_upsert_filter(
     QueryRefused, LimitExceeded
         As `scope_filter`, and if the filter names ``app_id``.
     """
-    plain = plain_mapping({} if query is None else query, limits, path)
-    check_filter(plain, path)
+    plain = _checked(query, limits, path, codecs)
     for found in app_id_conditions(plain, path):
         refuse_app_id("app_id in an upsert's filter", APP_ID_FIELD, found)
     return narrow(plain, target.owner)
+
+
+def _checked(
+    query: Mapping[str, Any] | None, limits: Limits, path: Position, codecs: Codecs
+) -> dict[str, Any]:
+    if query is None:
+        return {}
+    plain = plain_mapping(query, limits, path, codecs)
+    check_filter(plain, path)
+    return plain
 
 
 def narrow(query: dict[str, Any], owner: str, *, collated: bool = False) -> dict[str, Any]:
@@ -104,9 +146,9 @@ def narrow(query: dict[str, Any], owner: str, *, collated: bool = False) -> dict
         regular expression knows none. The equality stays, for an index and for an upsert.
     """
     scope: Any = owner if not collated else {"$eq": owner, "$regex": rf"^{owner}\z"}
+    if APP_ID_FIELD not in query:
+        return {APP_ID_FIELD: scope, **query}
     rest = dict(query)
-    if APP_ID_FIELD not in rest:
-        return {APP_ID_FIELD: scope, **rest}
     own = {APP_ID_FIELD: rest.pop(APP_ID_FIELD)}
     if own[APP_ID_FIELD] == owner:
         return {APP_ID_FIELD: scope, **rest}
@@ -161,10 +203,11 @@ def check_filter(query: Any, path: Position, *, text: bool = True) -> None:
     if not isinstance(query, dict):
         raise refused(type(query).__name__, "a filter is a mapping", path)
     for key, value in query.items():
-        below = (path, key)
         if not key.startswith("$"):
-            check_condition(value, below)
+            if isinstance(value, dict):
+                check_condition(value, (path, key))
             continue
+        below = (path, key)
         known(key, FILTER_OPERATORS, "query operator", below)
         if key in _LOGICAL:
             _check_all(value, key, below, text=text)

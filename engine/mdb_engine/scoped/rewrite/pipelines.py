@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
+
+import bson
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON, InvalidDocument
 
 from mdb_engine.access.model import Access, Target
 from mdb_engine.constants import APP_ID_FIELD
@@ -17,9 +22,23 @@ from mdb_engine.scoped.rewrite.stages import (
     check_stage_body,
     stage_parts,
 )
-from mdb_engine.scoped.rewrite.values import plain_value
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
 
-__all__ = ["scope_change_stream_pipeline", "scope_pipeline", "writes"]
+__all__ = [
+    "pipeline_key",
+    "rewrite_pipeline",
+    "scope_change_stream_pipeline",
+    "scope_pipeline",
+    "writes",
+]
+
+LARGEST_KEY_BYTES: Final = 8192
+"""The largest pipeline (as BSON) whose rewriting is remembered. People write smaller ones; one with
+a long list of values is sent once."""
+
+_KEY_OPTIONS: Final[CodecOptions[Any]] = CodecOptions(
+    uuid_representation=UuidRepresentation.UNSPECIFIED
+)
 
 
 def scope_pipeline(
@@ -30,6 +49,7 @@ def scope_pipeline(
     *,
     path: Position = "pipeline",
     collated: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> list[dict[str, Any]]:
     """Rewrite a pipeline so that it sees and writes only what the app may.
 
@@ -47,6 +67,8 @@ def scope_pipeline(
         How errors name the pipeline.
     collated
         Whether it compares strings by a collation.
+    codecs
+        The app's own type codecs.
 
     Returns
     -------
@@ -63,9 +85,38 @@ def scope_pipeline(
     LimitExceeded
         If it is too large, too deep or too long.
     """
-    plain = plain_value(pipeline, limits, path)
+    plain = plain_value(pipeline, limits, path, codecs=codecs)
+    return rewrite_pipeline(plain, target, access, limits, path=path, collated=collated)
+
+
+def rewrite_pipeline(
+    plain: Any,
+    target: Target,
+    access: Access,
+    limits: Limits,
+    *,
+    path: Position = "pipeline",
+    collated: bool = False,
+) -> list[dict[str, Any]]:
+    """Rewrite a pipeline that is the engine's own copy already; as `scope_pipeline`."""
     walk = Walk(access=access, limits=limits, writes=writes(plain), collated=collated)
     return walk.collection(plain, target, path, top=True)
+
+
+def pipeline_key(plain: Any, *, collated: bool) -> bytes | None:
+    """Return what tells a copied pipeline from all that are sent otherwise: its BSON.
+
+    Returns
+    -------
+    bytes or None
+        None for one that is too large to be remembered, or whose BSON depends on the collection's
+        codec, as that of a UUID does.
+    """
+    try:
+        key = bson.encode({"collated": collated, "": plain}, codec_options=_KEY_OPTIONS)
+    except (InvalidBSON, InvalidDocument, ValueError):
+        return None
+    return key if len(key) <= LARGEST_KEY_BYTES else None
 
 
 def writes(pipeline: Any) -> bool:
@@ -82,6 +133,7 @@ def scope_change_stream_pipeline(
     path: Position = "pipeline",
     collated: bool = False,
     full_document: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> list[dict[str, Any]]:
     """Rewrite the pipeline of a change stream of one collection.
 
@@ -103,13 +155,15 @@ def scope_change_stream_pipeline(
         Whether it compares strings by a collation.
     full_document
         Whether the caller asks for the documents of updates.
+    codecs
+        The app's own type codecs.
 
     Raises
     ------
     QueryRefused, LimitExceeded
         As `scope_pipeline`.
     """
-    stages = plain_value([] if pipeline is None else pipeline, limits, path)
+    stages = plain_value([] if pipeline is None else pipeline, limits, path, codecs=codecs)
     if not isinstance(stages, list):
         raise refused("pipeline", "a pipeline is a list of stages", path)
     if len(stages) > limits.max_stages:

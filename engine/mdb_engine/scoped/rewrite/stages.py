@@ -132,12 +132,14 @@ class Walk:
         """
         checked = self._list(stages, path)
         rewritten = self._stages(checked, path, source=source, top=top)
-        if checked and STAGES[next(iter(checked[0]))].scoped:
+        if source.implied or (checked and STAGES[next(iter(checked[0]))].scoped):
             return rewritten
         return [{"$match": self.narrow({}, source)}, *rewritten]
 
     def narrow(self, query: dict[str, Any], source: Target) -> dict[str, Any]:
-        """Put the scope of a collection into a checked filter."""
+        """Put the scope of a collection into a checked filter, where it is not implied."""
+        if source.implied:
+            return query
         return narrow(query, source.owner, collated=self.collated)
 
     def constants(self, stages: Any, path: Position) -> list[Document]:
@@ -327,7 +329,7 @@ def _rematch(walk: Walk, source: Target, stage: Document) -> list[Document]:
     """Match the stamp of what a search found, unless the index's own copy may lack it."""
     if stage.get("returnStoredSource"):
         return []
-    return [{"$match": walk.narrow({}, source)}]
+    return [] if source.implied else [{"$match": walk.narrow({}, source)}]
 
 
 def _lookup(walk: Walk, name: str, body: Any, place: Place) -> list[Document]:

@@ -20,7 +20,7 @@ from mdb_engine.scoped.rewrite.filters import check_pull
 from mdb_engine.scoped.rewrite.operators import ARRAY_MODIFIERS, UPDATE_OPERATORS, known
 from mdb_engine.scoped.rewrite.refusals import Position, refuse_app_id, refused, written
 from mdb_engine.scoped.rewrite.stages import check_update_stages, stamp_stage
-from mdb_engine.scoped.rewrite.values import plain_document, plain_value
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_document, plain_value
 
 __all__ = ["scope_update", "stamp_document", "stamp_replacement"]
 
@@ -31,6 +31,7 @@ def scope_update(
     limits: Limits,
     *,
     path: Position = "update",
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, Any] | list[dict[str, Any]]:
     """Copy and check an update, which cannot move a document to another app.
 
@@ -44,6 +45,8 @@ def scope_update(
         The limits of size, depth and stages.
     path
         How errors name the update.
+    codecs
+        The app's own type codecs.
 
     Raises
     ------
@@ -52,7 +55,7 @@ def scope_update(
     LimitExceeded
         If it is too large, too deep or too long.
     """
-    plain = plain_value(update, limits, path, limit="max_document_bytes")
+    plain = plain_value(update, limits, path, limit="max_document_bytes", codecs=codecs)
     if isinstance(plain, list):
         if len(plain) > limits.max_stages:
             raise limits.exceeded("max_stages", f"{written(path)} has {len(plain)} stages", path)
@@ -103,7 +106,12 @@ def _check_modifiers(value: Any, path: Position) -> None:
 
 
 def stamp_document(
-    document: Mapping[str, Any], target: Target, limits: Limits, *, path: Position = "document"
+    document: Mapping[str, Any],
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "document",
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, Any]:
     """Copy a document that is to be inserted, with an ``_id`` and the owner's stamp.
 
@@ -118,6 +126,8 @@ def stamp_document(
         The limits of size and depth.
     path
         How errors name the document.
+    codecs
+        The app's own type codecs.
 
     Raises
     ------
@@ -126,12 +136,17 @@ def stamp_document(
     LimitExceeded
         If it is too large or too deep.
     """
-    stamped = stamp_replacement(document, target, limits, path=written(path))
+    stamped = stamp_replacement(document, target, limits, path=path, codecs=codecs)
     return stamped if "_id" in stamped else {"_id": ObjectId(), **stamped}
 
 
 def stamp_replacement(
-    document: Mapping[str, Any], target: Target, limits: Limits, *, path: Position = "replacement"
+    document: Mapping[str, Any],
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "replacement",
+    codecs: Codecs = NO_CODECS,
 ) -> dict[str, Any]:
     """Copy a document that is to take another's place; as `stamp_document`, but no ``_id`` is made.
 
@@ -140,11 +155,18 @@ def stamp_replacement(
     QueryRefused, LimitExceeded
         As `stamp_document`.
     """
-    plain = plain_document(document, limits, path)
-    for key in plain:
+    plain = plain_document(document, limits, path, codecs)
+    names = "".join(plain)
+    if "$" in names or APP_ID_FIELD in names:
+        _check_names(plain, path)
+    plain[APP_ID_FIELD] = target.owner
+    return plain
+
+
+def _check_names(document: Mapping[str, Any], path: Position) -> None:
+    for key in document:
         below = (path, key)
         if key.startswith("$"):
             raise refused(key, "a document's field names do not begin with $", below)
         if key != APP_ID_FIELD:
             refuse_app_id(key, key, below)
-    return {**plain, APP_ID_FIELD: target.owner}
