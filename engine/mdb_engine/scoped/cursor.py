@@ -288,6 +288,8 @@ class ServerCursor(Iteration):
                     return await call()
             return await call()
         except BaseException as error:  # noqa: BLE001 - as above
+            if self._raw is not None:
+                self._raw()[1].holders.discard(self)
             self._operation.denied(error, began)
 
     async def _begun(self) -> Callable[[], Awaitable[Document]]:
@@ -301,11 +303,9 @@ class ServerCursor(Iteration):
         return following
 
     def _ended(self, error: BaseException) -> NoReturn:
-        """Raise what asking for the next document has ended in."""
+        """Raise what asking for the next document has ended in: there is none, or an error."""
         if self._raw is not None:
-            raw, connection = self._raw()
-            if isinstance(error, StopAsyncIteration) or not raw.alive:
-                connection.holders.discard(self)
+            self._raw()[1].holders.discard(self)
         self._operation.denied(error, self._recheck_at - RECHECK_SECONDS)
 
     async def _ready(self) -> Callable[[], Raw]:

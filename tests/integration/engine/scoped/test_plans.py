@@ -189,6 +189,7 @@ async def test_a_connection_knows_what_is_under_way_on_it(apps: Apps) -> None:
 
 async def test_what_is_cancelled_is_under_way_no_longer(apps: Apps) -> None:
     orders = apps.db("shop").orders
+    await orders.insert_one({"_id": 1})
     for call in (lambda: orders.insert_one({}), lambda: orders.find({}).to_list()):
         task = asyncio.ensure_future(call())
         await asyncio.sleep(0)
