@@ -54,6 +54,7 @@ __all__ = [
     "FindOptions",
     "InsertManyOptions",
     "Keys",
+    "NoOptions",
     "Projection",
     "ReplaceOptions",
     "UpdateManyOptions",
@@ -74,6 +75,11 @@ Keys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 """Fields with a direction: ``"day"``, ``[("day", -1)]`` or ``{"day": -1}``."""
 
 Projection = Mapping[str, Any] | Sequence[str]
+"""The fields that a query returns: a mapping, or a list of names."""
+
+
+class NoOptions(TypedDict):
+    """What a method takes besides its parameters: nothing. What is given is refused by name."""
 
 
 class CommonOptions(TypedDict, total=False):
@@ -274,12 +280,11 @@ def accept(
     names = allowed.__annotations__
     accepted: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in names:
-            if _asks_for_nothing(name, value):
-                continue
+        if name in names:
+            if value is not None:
+                accepted[name] = READERS[name](value, limits, name)
+        elif not _asks_for_nothing(name, value):
             raise unknown_option(operation, name, names)
-        if value is not None:
-            accepted[name] = READERS[name](value, limits, name)
     return accepted
 
 
@@ -390,6 +395,8 @@ def _time(value: Any, limits: Limits, path: Position) -> int:
 
 
 def _number(value: Any, limits: Limits, path: Position) -> int:
+    if type(value) is int and abs(value) <= _LARGEST_COUNT:
+        return value
     number = plain_value(value, limits, path)
     if not isinstance(number, int) or isinstance(number, bool):
         raise _wrong_value("has to be a whole number", path)

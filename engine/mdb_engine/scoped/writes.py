@@ -1,5 +1,5 @@
 """The operations of a collection that write documents: the app's own, in its own collections."""
-# ruff: noqa: A002 - the parameters' names are the drivers'
+# ruff: noqa: A002, FBT001, FBT002, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Unpack
 
 from bson.regex import Regex
+from pymongo.collation import Collation
 from pymongo.results import (
     BulkWriteResult,
     DeleteResult,
@@ -29,6 +30,9 @@ from mdb_engine.scoped.options import (
     FindAndReplaceOptions,
     FindAndUpdateOptions,
     InsertManyOptions,
+    Keys,
+    NoOptions,
+    Projection,
     ReplaceOptions,
     UpdateManyOptions,
     UpdateOptions,
@@ -43,6 +47,7 @@ from mdb_engine.scoped.rewrite.filters import (
 from mdb_engine.scoped.rewrite.refusals import Position
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 from mdb_engine.scoped.rewrite.values import members
+from mdb_engine.scoped.transaction import Transaction
 
 __all__ = ["Update", "Writes"]
 
@@ -59,7 +64,12 @@ class Writes(Handle):
     __slots__ = ()
 
     async def insert_one(
-        self, document: Mapping[str, Any], **options: Unpack[CommonOptions]
+        self,
+        document: Mapping[str, Any],
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> InsertOneResult:
         """Insert a document.
 
@@ -68,8 +78,6 @@ class Writes(Handle):
         document
             It gets an ``_id`` if it has none, as with the drivers. The engine's stamp goes into a
             copy; an ``app_id`` of the caller's does not count.
-        **options
-            See `CommonOptions`.
 
         Raises
         ------
@@ -80,6 +88,12 @@ class Writes(Handle):
         LimitExceeded
             If the document is too large or too deep.
         """
+        options = {
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("insert_one", Purpose.WRITE) as operation:
             stamped = stamp_document(
                 document, operation.target, operation.limits, codecs=operation.codecs
@@ -92,7 +106,13 @@ class Writes(Handle):
         return inserted
 
     async def insert_many(
-        self, documents: Iterable[Mapping[str, Any]], **options: Unpack[InsertManyOptions]
+        self,
+        documents: Iterable[Mapping[str, Any]],
+        ordered: bool = True,
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> InsertManyResult:
         """Insert documents.
 
@@ -100,14 +120,19 @@ class Writes(Handle):
         ----------
         documents
             As `insert_one`; at least one, at most ``max_bulk_operations``.
-        **options
-            See `InsertManyOptions`.
 
         Raises
         ------
         pymongo.errors.BulkWriteError
             If one of them could not be inserted.
         """
+        options = {
+            "ordered": ordered,
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("insert_many", Purpose.WRITE) as operation:
             stamped = await _stamp_all(documents, operation)
             settings = self._options("insert_many", options, InsertManyOptions)
@@ -115,7 +140,19 @@ class Writes(Handle):
         return inserted
 
     async def update_one(
-        self, filter: Filter, update: Update, **options: Unpack[UpdateOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        upsert: bool = False,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        sort: Keys | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Change one document that matches.
 
@@ -125,24 +162,67 @@ class Writes(Handle):
             Which document.
         update
             Operators or a pipeline. It may not write ``app_id``.
-        **options
-            See `UpdateOptions`.
 
         Raises
         ------
         QueryRefused
             If the filter, the update or an option is refused; the message has its path.
         """
+        options = {
+            "upsert": upsert,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "array_filters": array_filters,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "sort": sort,
+            "comment": comment,
+            **unknown,
+        }
         return await self._update("update_one", filter, update, options, UpdateOptions)
 
     async def update_many(
-        self, filter: Filter, update: Update, **options: Unpack[UpdateManyOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        upsert: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Change all documents that match; as `update_one`."""
+        options = {
+            "upsert": upsert,
+            "array_filters": array_filters,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._update("update_many", filter, update, options, UpdateManyOptions)
 
     async def replace_one(
-        self, filter: Filter, replacement: Mapping[str, Any], **options: Unpack[ReplaceOptions]
+        self,
+        filter: Filter,
+        replacement: Mapping[str, Any],
+        upsert: bool = False,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        sort: Keys | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Put another document in the place of one that matches.
 
@@ -152,9 +232,18 @@ class Writes(Handle):
             Which document.
         replacement
             The new one, which is stamped as an inserted one is.
-        **options
-            See `ReplaceOptions`.
         """
+        options = {
+            "upsert": upsert,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "sort": sort,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("replace_one", Purpose.WRITE) as operation:
             settings = self._options("replace_one", options, ReplaceOptions)
             query = _write_filter(filter, operation, settings)
@@ -166,24 +255,71 @@ class Writes(Handle):
         )
         return replaced
 
-    async def delete_one(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+    async def delete_one(
+        self,
+        filter: Filter,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
+    ) -> DeleteResult:
         """Delete one document that matches.
 
         Parameters
         ----------
         filter
             Which document.
-        **options
-            See `DeleteOptions`.
         """
+        options = {
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._delete("delete_one", filter, options)
 
-    async def delete_many(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+    async def delete_many(
+        self,
+        filter: Filter,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
+    ) -> DeleteResult:
         """Delete all documents that match; as `delete_one`."""
+        options = {
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._delete("delete_many", filter, options)
 
     async def find_one_and_update(
-        self, filter: Filter, update: Update, **options: Unpack[FindAndUpdateOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        upsert: bool = False,
+        return_document: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Change one document and return it as it was, or as it is with ``return_document=True``.
 
@@ -191,9 +327,21 @@ class Writes(Handle):
         ----------
         filter, update
             As `update_one`.
-        **options
-            See `FindAndUpdateOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "upsert": upsert,
+            "return_document": return_document,
+            "array_filters": array_filters,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_update", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
             query = _write_filter(filter, operation, settings)
@@ -210,7 +358,18 @@ class Writes(Handle):
         self,
         filter: Filter,
         replacement: Mapping[str, Any],
-        **options: Unpack[FindAndReplaceOptions],
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        upsert: bool = False,
+        return_document: bool = False,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Replace one document and return it as it was, or as it is with ``return_document=True``.
 
@@ -218,9 +377,20 @@ class Writes(Handle):
         ----------
         filter, replacement
             As `replace_one`.
-        **options
-            See `FindAndReplaceOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "upsert": upsert,
+            "return_document": return_document,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
             query = _write_filter(filter, operation, settings)
@@ -233,7 +403,18 @@ class Writes(Handle):
         return found
 
     async def find_one_and_delete(
-        self, filter: Filter, **options: Unpack[FindAndModifyOptions]
+        self,
+        filter: Filter,
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Delete one document and return it.
 
@@ -241,9 +422,18 @@ class Writes(Handle):
         ----------
         filter
             Which document.
-        **options
-            See `FindAndModifyOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_delete", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_delete", options, FindAndModifyOptions)
             query = _write_filter(filter, operation, settings)
@@ -251,7 +441,14 @@ class Writes(Handle):
         return found
 
     async def bulk_write(
-        self, requests: Iterable[Request], **options: Unpack[BulkOptions]
+        self,
+        requests: Iterable[Request],
+        ordered: bool = True,
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        let: Mapping[str, Any] | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> BulkWriteResult:
         """Send several writes at once.
 
@@ -260,8 +457,6 @@ class Writes(Handle):
         requests
             The drivers' ``InsertOne``, ``UpdateOne``, ``UpdateMany``, ``ReplaceOne``,
             ``DeleteOne`` and ``DeleteMany``; each is scoped as its single operation is.
-        **options
-            See `BulkOptions`.
 
         Raises
         ------
@@ -270,6 +465,14 @@ class Writes(Handle):
         QueryRefused
             If one of them is refused; then none is sent.
         """
+        options = {
+            "ordered": ordered,
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            "let": let,
+            **unknown,
+        }
         with self._begin("bulk_write", Purpose.WRITE) as operation:
             scoped = scope_requests(
                 requests, operation.target, operation.limits, codecs=operation.codecs

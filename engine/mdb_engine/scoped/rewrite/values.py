@@ -422,6 +422,8 @@ def plain_value(
             return copy.sequence(value, limits.max_depth)
         except (_NotPlainError, TypeError, UnicodeEncodeError):
             pass  # below it is said what it is and where
+    elif kind in _FIXED_SIZES:
+        return value
     return _Copy(limits, limit, path, codecs).value(value, path, 0)
 
 
