@@ -33,7 +33,7 @@ from mdb_engine.scoped.rewrite.stages import STAGES
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 
 FUZZ = settings(
-    max_examples=500,
+    max_examples=1000,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
