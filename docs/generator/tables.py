@@ -16,6 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from generator import benchmarks
 from generator.rights import COLLECTION_COLUMNS, DATABASE_COLUMNS, rights_rows
 from generator.values import chart_values
 from kubectl_mdb import cli as kubectl_mdb
@@ -359,8 +360,43 @@ def database_rights() -> str:
     return table(["command", *DATABASE_COLUMNS.values()], rows)
 
 
+def benchmarks_mongod() -> str:
+    """Return what an operation costs on a real server."""
+    head = ["operation", "PyMongo", "ratio", "before", "Motor", "ratio", "before"]
+    return table(head, benchmarks.mongod_rows())
+
+
+def benchmarks_stub() -> str:
+    """Return the processor time that an operation costs more on a server of no time."""
+    head = ["operation", "PyMongo, µs", "before", "Motor, µs", "before"]
+    return table(head, benchmarks.stub_rows())
+
+
+def benchmarks_concurrency() -> str:
+    """Return the ratios by how many operations are under way at once."""
+    numbers = [f"{driver}, {n}" for driver in ("PyMongo", "Motor") for n in (1, 16, 64)]
+    return table(["operation", *numbers], benchmarks.concurrency_rows())
+
+
+def benchmarks_startup() -> str:
+    """Return what a process costs before it does anything."""
+    head = ["", "FastAPI and PyMongo alone", "with the library", "before"]
+    return table(head, benchmarks.startup_rows())
+
+
+def benchmarks_pods() -> str:
+    """Return what many pods cost MongoDB."""
+    return table(["", "reading every 2.5 s", "change streams"], benchmarks.pods_rows())
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "allowed-operators": allowed_operators,
+    "benchmarks-concurrency": benchmarks_concurrency,
+    "benchmarks-machine": benchmarks.machine_text,
+    "benchmarks-mongod": benchmarks_mongod,
+    "benchmarks-pods": benchmarks_pods,
+    "benchmarks-startup": benchmarks_startup,
+    "benchmarks-stub": benchmarks_stub,
     "chart-values": chart,
     "collection-rights": collection_rights,
     "database-rights": database_rights,

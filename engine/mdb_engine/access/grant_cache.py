@@ -1,25 +1,25 @@
-"""Hold all grants in memory, so that an operation is checked without asking MongoDB anything.
+"""Hold grants in memory, so that an operation is checked without asking MongoDB anything.
 
-One task keeps them fresh. Where MongoDB has a change stream for this user, a change arrives at
-once and an idle stream that answers proves that nothing changed; elsewhere all grants are read
-again every ``ttl``. When neither succeeds for ``max_age``, the cache refuses to be asked: a
-revocation that cannot be seen must not be outlived by what it revoked.
+One task reads them again and again, twice in every ``ttl``. That is asked of every pod of every
+app, so it is little: a pod reads its own row, those of the apps that it may read, and now and then
+the slugs of all others, because a name may belong to one of them. A change stream would tell of a
+change sooner, but on a server with many of them every write to any collection wakes every stream
+(docs/benchmarks.md has the figures). When reading does not succeed for ``max_age``, the cache
+refuses to be asked: a revocation that cannot be seen must not be outlived by what it revoked.
 
-What is read takes time, in which the change stream may deliver newer rows. So one reading follows
-another, a row of an older epoch never takes the place of a newer one, and a row that changed while
-it was being read is read again before anything counts as fresh. A row that cannot be understood
-costs its own app only: it has no grant, and an error that names the row.
+What is read takes time, in which a newer row may be learned elsewhere. So one reading follows
+another, a row of an older epoch never takes the place of a newer one, and a row that was learned
+while it was being read is read again before anything counts as fresh. A row that cannot be
+understood costs its own app only: it has no grant, and an error that names the row.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import random
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final, Protocol
 
 from mdb_engine.access.granted import NameIndex
@@ -29,21 +29,23 @@ from mdb_engine.core.tasks import Rest
 from mdb_engine.exceptions import DatabaseUnavailable, GrantMalformed
 from mdb_engine.models.naming import app_key
 
-__all__ = [
-    "Change",
-    "ChangeFeed",
-    "GrantCache",
-    "GrantSource",
-    "Row",
-    "Rows",
-    "WatchUnsupportedError",
-]
+__all__ = ["GrantCache", "GrantSource", "Row", "Rows"]
+
+READINGS: Final = 2
+"""Readings in every ttl: a change holds within it although one reading has just begun, or fails."""
+
+SLUGS_SECONDS: Final = 30.0
+"""How old the slugs of other apps may be.
+
+Until a new one is known, a name that begins with it is refused as one of the pod's own that is not
+declared, instead of being denied as another app's.
+"""
 
 RETRY_SECONDS: Final = 1.0
-"""How soon a failed refresh is tried again; never longer than the ttl."""
+"""How soon a failed reading is tried again; never longer than the ttl."""
 
 PATIENCE: Final = 2.0
-"""A read or a wait on the stream that takes this many times the ttl is given up and begun anew."""
+"""A reading that takes this many times the ttl is given up and begun anew."""
 
 BACKSTOP_SECONDS: Final = 1.0
 """How much longer a reading may take than its own time limit, before it is cancelled.
@@ -54,39 +56,11 @@ whose opening is cancelled.
 
 _logger = logging.getLogger("mdb_engine.grants")
 
-
-class WatchUnsupportedError(Exception):
-    """There is no change stream to be had here: no replica set, or no right to open one."""
-
-
 Row = Grant | GrantMalformed
 """What a row of the collection says, or that it cannot be understood."""
 
 Rows = Mapping[str, Row]
 """Rows by the key of their app."""
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One change of the grants collection.
-
-    Parameters
-    ----------
-    key
-        The key of the app whose row it is (`app_key`).
-    row
-        The row as it is now, or None if it is to be looked up: it may be gone.
-    """
-
-    key: str
-    row: Row | None
-
-
-class ChangeFeed(Protocol):
-    """An open change stream on the grants."""
-
-    async def next(self) -> Change | None:
-        """Return the next change, or None if there was none for the time that was agreed on."""
 
 
 class GrantSource(Protocol):
@@ -95,18 +69,12 @@ class GrantSource(Protocol):
     async def load(self, keys: Collection[str] | None, seconds: float) -> Rows:
         """Read the rows of the apps of these keys, or of all, within so many seconds."""
 
-    def changes(self, wait: float) -> AbstractAsyncContextManager[ChangeFeed]:
-        """Open a change stream whose ``next`` waits at most that many seconds.
-
-        Raises
-        ------
-        WatchUnsupportedError
-            On entering, if there can be none.
-        """
+    async def slugs(self, seconds: float) -> Mapping[str, str]:
+        """Read the slugs of all apps, by key, within so many seconds."""
 
 
 class GrantCache:
-    """All grants, as fresh as promised or not at all.
+    """Grants, as fresh as promised or not at all.
 
     Parameters
     ----------
@@ -132,7 +100,10 @@ class GrantCache:
         self._ttl = ttl
         self._max_age = max_age
         self._clock = clock
+        self._own: str | None = None
         self._named: frozenset[str] = frozenset()
+        self._slugs: Mapping[str, str] = {}  # by key; empty where all rows are held
+        self._slugs_at: float | None = None
         self._rows: dict[str, Row] = {}
         self._reading = asyncio.Lock()
         self._learned: set[str] = set()  # the keys of rows that came since the reading began
@@ -140,11 +111,13 @@ class GrantCache:
         self._refreshed_at: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._rest = Rest()
-        self._reopen = asyncio.Event()
-        self._watching = False
         self._failing = False
         self._reported: frozenset[str] = frozenset()
         self._listeners: list[Callable[[], None]] = []
+
+    def keep_only(self, slug: str) -> None:
+        """Hold what one app needs, instead of the grants of all; before anything is read."""
+        self._own = app_key(slug)
 
     @property
     def age(self) -> float | None:
@@ -153,13 +126,8 @@ class GrantCache:
             return None
         return self._clock() - self._refreshed_at
 
-    @property
-    def watching(self) -> bool:
-        """Whether changes arrive by a change stream at this moment."""
-        return self._watching
-
     def index(self) -> NameIndex:
-        """Return all grants, without I/O.  The same object until one of them changes.
+        """Return the grants, without I/O.  The same object until one of them changes.
 
         Raises
         ------
@@ -177,20 +145,24 @@ class GrantCache:
         if self._index is None:
             rows = self._rows.values()
             grants = {row.slug: row for row in rows if isinstance(row, Grant)}
-            # The names of an app whose row is malformed stay its own.
-            self._index = NameIndex(grants, self._named | self._malformed())
+            # The names of an app whose row is malformed, or not held, stay its own.
+            others = (slug for key, slug in self._slugs.items() if key not in self._rows)
+            self._index = NameIndex(grants, self._named.union(others, self._malformed()))
         return self._index
 
     def grant(self, slug: str) -> Grant | None:
-        """Return the grant of an app as it was last read, however old, or None."""
+        """Return the grant of an app as it was last read, however old, or None.
+
+        Of an app whose row this process does not need there is none, see `keep_only`.
+        """
         row = self._rows.get(app_key(slug))
         return row if isinstance(row, Grant) and row.slug == slug else None
 
     def registered(self, slug: str, physical: str = "") -> bool:
-        """Say whether a slug has a grant, and whether it has declared a collection of that name."""
+        """Say whether a slug is an app's, and whether it is known to have declared a collection."""
         grant = self.grant(slug)
         if grant is None:
-            return False
+            return not physical and self._slugs.get(app_key(slug)) == slug
         declared = physical.removeprefix(f"{slug}_")
         return not physical or (physical != declared and declared in grant.collections)
 
@@ -208,13 +180,8 @@ class GrantCache:
         """Have something called, in the loop, after each change; it must not block or raise."""
         self._listeners.append(listener)
 
-    async def refresh(self, keys: Collection[str] | None = None) -> None:
-        """Read grants now: those of some apps, or all, which makes the cache fresh.
-
-        Parameters
-        ----------
-        keys
-            The keys of the apps (`app_key`), or None for all.
+    async def refresh(self) -> None:
+        """Read the grants now, which makes the cache fresh.
 
         Raises
         ------
@@ -223,29 +190,49 @@ class GrantCache:
         """
         async with self._reading:
             started = self._clock()
-            await self._read(keys)
-            if keys is None:
-                self._fresh_as_of(started)
+            if self._own is not None:
+                await self._read_slugs(started)
+            await self._read_rows()
+            self._refreshed_at = started
 
-    async def _read(self, keys: Collection[str] | None) -> None:
-        """Read rows, and those again that changed while they were being read."""
+    async def _read_slugs(self, now: float) -> None:
+        if self._slugs_at is not None and now - self._slugs_at < SLUGS_SECONDS:
+            return
+        async with self._time_limit():
+            slugs = await self._source.slugs(self._patience)
+        self._slugs_at = now
+        if slugs != self._slugs:
+            self._slugs, self._index = slugs, None
+
+    async def _read_rows(self) -> None:
+        """Read the rows that are needed, and again if others came, or are needed, meanwhile."""
         while True:
             self._learned.clear()
-            async with asyncio.timeout(self._patience + BACKSTOP_SECONDS):
+            keys = self._needed(self._rows)
+            async with self._time_limit():
                 found = await self._source.load(keys, self._patience)
-            doubtful = set(self._learned) if keys is None else self._learned.intersection(keys)
-            merged = dict(found)
-            for key, row in self._rows.items():
-                if key in doubtful:
-                    merged[key] = _newer(row, merged.get(key))
-                elif keys is not None and key not in keys:
-                    merged[key] = row
-            if merged != self._rows:
-                self._rows = merged
+            rows = dict(found)
+            for key in self._learned:
+                rows[key] = _newer(self._rows[key], rows.get(key))
+            needed = self._needed(rows)
+            if needed is not None:
+                rows = {key: row for key, row in rows.items() if key in needed}
+            if rows != self._rows:
+                self._rows = rows
                 self._changed()
-            if not doubtful:
+            if not self._learned and (keys is None or needed is None or needed <= keys):
                 return
-            keys = doubtful
+
+    def _needed(self, rows: Rows) -> frozenset[str] | None:
+        """Return the keys of the rows that the own one says are needed, or None for all."""
+        if self._own is None:
+            return None
+        own = rows.get(self._own)
+        reads = own.read_scopes if isinstance(own, Grant) else frozenset[str]()
+        needed = {self._own, *map(app_key, reads)}
+        # `a_b_c` may be declared by `a`, as `b_c`: it must not be taken for `a_b`'s `c`.
+        shorter = {prefix for key in needed for prefix in _beginnings(key) if prefix in self._slugs}
+        return frozenset(needed | shorter)
 
     def learn(self, grant: Grant) -> None:
         """Take a row that was read elsewhere, unless a newer one is held."""
@@ -256,10 +243,6 @@ class GrantCache:
         if newer != held:
             self._rows = {**self._rows, key: newer}
             self._changed()
-
-    def reopen(self) -> None:
-        """Leave the open change stream for one on the connection that is current now."""
-        self._reopen.set()
 
     def start(self) -> None:
         """Begin to refresh; needs a running loop."""
@@ -275,73 +258,27 @@ class GrantCache:
     def _patience(self) -> float:
         return self._ttl * PATIENCE
 
+    def _time_limit(self) -> asyncio.Timeout:
+        return asyncio.timeout(self._patience + BACKSTOP_SECONDS)
+
     async def _run(self) -> None:
-        supported = True
+        interval = self._ttl / READINGS
+        # Pods that a rollout starts together do not read together.
+        pause = random.uniform(0, interval)  # noqa: S311
         while True:
-            if self._reopen.is_set():  # another connection may be another user, with more rights
-                self._reopen.clear()
-                supported = True
+            with self._rest.here():
+                await asyncio.sleep(pause)
             try:
-                if supported:
-                    await self._follow()
-                    continue
                 await self.refresh()
-                self._recovered()
-                await self._pause(self._ttl)
-            except WatchUnsupportedError as error:
-                supported = False
-                _logger.info("grants are read every %g s, as %s", self._ttl, error)
             except Exception as error:  # noqa: BLE001  # it must go on; index() tells who asks
                 self._failed(error)
-                await self._read_all_the_same()
-                await self._pause(min(RETRY_SECONDS, self._ttl))
-
-    async def _follow(self) -> None:
-        """Follow the change stream until it is to be reopened."""
-        async with self._source.changes(self._ttl / 2) as feed:
-            # Only now, so that no change falls between what is read and what is heard of.
-            await self.refresh()
-            self._recovered()
-            self._watching = True
-            try:
-                while not self._reopen.is_set():
-                    started = self._clock()
-                    async with asyncio.timeout(self._patience):
-                        with self._rest.here():
-                            change = await feed.next()
-                    if change is not None:
-                        await self._apply(change)
-                    self._fresh_as_of(started)
-            finally:
-                self._watching = False
-
-    async def _read_all_the_same(self) -> None:
-        """Read although the stream failed: it may be the stream alone that does not work."""
-        with contextlib.suppress(Exception):
-            await self.refresh()
-
-    async def _apply(self, change: Change) -> None:
-        """Take a changed row, or look it up where its event may be older than what is known.
-
-        A change stream is opened before all is read, so it begins with what is old: an event of a
-        row that is not held may be from before that row was deleted.
-        """
-        row, held = change.row, self._rows.get(change.key)
-        if isinstance(row, Grant) and isinstance(held, Grant):
-            self.learn(row)
-        else:
-            await self.refresh({change.key})
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError), self._rest.here():
-            async with asyncio.timeout(seconds):
-                await self._reopen.wait()
+                pause = min(RETRY_SECONDS, interval)
+            else:
+                self._recovered()
+                pause = interval
 
     def _malformed(self) -> frozenset[str]:
         return frozenset(key for key, row in self._rows.items() if isinstance(row, GrantMalformed))
-
-    def _fresh_as_of(self, moment: float) -> None:
-        self._refreshed_at = max(moment, self._refreshed_at or moment)
 
     def _changed(self) -> None:
         self._index = None
@@ -364,6 +301,14 @@ class GrantCache:
         if self._failing:
             self._failing = False
             _logger.info("grants are refreshed again")
+
+
+def _beginnings(key: str) -> Iterator[str]:
+    """Yield what stands before each ``_`` of a key."""
+    at = key.find("_")
+    while at > 0:
+        yield key[:at]
+        at = key.find("_", at + 1)
 
 
 def _newer(one: Row, other: Row | None) -> Row:

@@ -1,64 +1,57 @@
-"""Read grants, and their changes, from MongoDB with the rights that a pod has."""
+"""Read grants from MongoDB with the rights that a pod has."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
+import bson
 import pymongo
-from pymongo.errors import OperationFailure
-from pymongo.read_concern import ReadConcern
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
 
-from mdb_engine.access.grant_cache import Change, Row, Rows, WatchUnsupportedError
+from mdb_engine.access.grant_cache import Row, Rows
 from mdb_engine.access.rows import grant_from_document
 from mdb_engine.connection.control import control_view, translated
-from mdb_engine.connection.driver import Driver, RawChangeStream, RawDatabase
+from mdb_engine.connection.driver import Driver, RawCollection, RawDatabase
 from mdb_engine.constants import GRANTS_COLLECTION
-from mdb_engine.exceptions import DatabaseUnavailable, GrantMalformed
+from mdb_engine.exceptions import GrantMalformed
+from mdb_engine.models.naming import app_key
 
-__all__ = ["MongoGrantSource", "read_grants"]
+__all__ = ["MongoGrantSource", "read_grant"]
 
 READ_SECONDS: Final = 10.0
-"""How long one reading of the grants may take; a thousand apps take a few milliseconds."""
+"""How long a single row may take to read."""
 
-NO_STREAM: Final = {
-    13: "this user may not open a change stream",
-    40573: "MongoDB runs without a replica set",
-}
-"""The codes (Unauthorized, Location40573) that mean that there is no change stream to be had."""
+SLUGS: Final[list[Mapping[str, Any]]] = [
+    {"$sort": {"_id": 1}},
+    {"$group": {"_id": None, "slugs": {"$push": {"_id": "$_id", "slug": "$slug"}}}},
+]
+"""The slugs of all apps as one document, so that one comparison shows that none has changed."""
 
-ROW_CHANGES: Final = frozenset({"insert", "update", "replace", "delete"})
-"""The events that are about one row; any other ends the stream."""
+AWARE: Final = CodecOptions[dict[str, Any]](tz_aware=True)
+RAW: Final = CodecOptions(document_class=RawBSONDocument)
 
 
-async def read_grants(
-    database: RawDatabase, keys: Collection[str] | None, seconds: float = READ_SECONDS
-) -> Rows:
-    """Read the rows of the apps of these keys, or of all, within so many seconds.
+async def read_grant(database: RawDatabase, slug: str) -> Row | None:
+    """Read the row of an app, or None if it has none.
 
     Raises
     ------
     DatabaseUnavailable
         If MongoDB does not answer, or refuses.
     """
-    query: dict[str, Any] = {} if keys is None else {"_id": {"$in": sorted(keys)}}
     collection = control_view(database)[GRANTS_COLLECTION]
-    with translated("read the grants"), pymongo.timeout(seconds):
-        documents = await collection.find(query).to_list(None)
-    return {str(document["_id"]): _row(document) for document in documents}
-
-
-def _row(document: Mapping[str, Any]) -> Row:
-    try:
-        return grant_from_document(document)
-    except GrantMalformed as error:
-        return error
+    with translated("read the grants"), pymongo.timeout(READ_SECONDS):
+        document = await collection.find_one({"_id": app_key(slug)})
+    return None if document is None else _row(document)
 
 
 class MongoGrantSource:
     """The grants collection on whatever connection is current.
+
+    What is read again and again is compared as the bytes that MongoDB sends, and parsed only where
+    they differ: an epoch alone would not show a row that was written by hand, or restored.
 
     Parameters
     ----------
@@ -71,52 +64,62 @@ class MongoGrantSource:
     def __init__(self, database: Callable[[], RawDatabase], driver: Driver) -> None:
         self._database = database
         self._driver = driver
+        self._rows: dict[bytes, tuple[str, Row]] = {}
+        self._slugs: tuple[bytes, Mapping[str, str]] = (b"", {})
 
     async def load(self, keys: Collection[str] | None, seconds: float) -> Rows:
-        """Read the rows of the apps of these keys, or of all, within so many seconds."""
-        return await read_grants(self._database(), keys, seconds)
-
-    @asynccontextmanager
-    async def changes(self, wait: float) -> AsyncIterator[_Feed]:
-        """Open a change stream whose ``next`` waits at most that many seconds.
+        """Read the rows of the apps of these keys, or of all, within so many seconds.
 
         Raises
         ------
-        WatchUnsupportedError
-            If there can be none.
+        DatabaseUnavailable
+            If MongoDB does not answer, or refuses.
         """
-        view = control_view(self._database()).with_options(read_concern=ReadConcern("majority"))
-        try:
-            stream = await self._driver.watch(
-                view[GRANTS_COLLECTION],
-                [],
-                full_document="updateLookup",
-                max_await_time_ms=max(1, int(wait * 1000)),
-            )
-        except OperationFailure as error:
-            if error.code in NO_STREAM:
-                raise WatchUnsupportedError(NO_STREAM[error.code]) from None
-            raise
-        try:
-            yield _Feed(stream)
-        finally:
-            # Shielded, so that a cancelled wait does not leave the cursor open on the server.
-            await asyncio.shield(stream.close())
+        query: dict[str, Any] = {} if keys is None else {"_id": {"$in": sorted(keys)}}
+        with translated("read the grants"), pymongo.timeout(seconds):
+            documents = await self._collection().find(query).to_list(None)
+        known = self._rows
+        self._rows = {raw: known.get(raw) or _parsed(raw) for raw in _bytes_of(documents)}
+        return dict(self._rows.values())
+
+    async def slugs(self, seconds: float) -> Mapping[str, str]:
+        """Read the slugs of all apps, by key, within so many seconds.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            If MongoDB does not answer, or refuses.
+        """
+        with translated("read the apps' slugs"), pymongo.timeout(seconds):
+            cursor = await self._driver.aggregate(self._collection(), SLUGS)
+            documents = await cursor.to_list(None)
+        raw = b"".join(_bytes_of(documents))
+        if raw != self._slugs[0]:
+            rows = bson.decode(raw)["slugs"] if raw else ()
+            self._slugs = (raw, {str(row["_id"]): _slug(row) for row in rows})
+        return self._slugs[1]
+
+    def _collection(self) -> RawCollection:
+        return control_view(self._database())[GRANTS_COLLECTION].with_options(codec_options=RAW)
 
 
-class _Feed:
-    def __init__(self, stream: RawChangeStream) -> None:
-        self._stream = stream
+def _bytes_of(documents: Collection[RawBSONDocument]) -> list[bytes]:
+    return [bytes(document.raw) for document in documents]
 
-    async def next(self) -> Change | None:
-        """Return the next change, or None if there was none for the time that was agreed on."""
-        with translated("follow the grants"):
-            event = await self._stream.try_next()
-        if event is None:
-            if not self._stream.alive:
-                raise DatabaseUnavailable("the change stream on the grants has ended")
-            return None
-        if event["operationType"] not in ROW_CHANGES:
-            raise DatabaseUnavailable("the grants collection was dropped or renamed")
-        row = event.get("fullDocument")
-        return Change(str(event["documentKey"]["_id"]), _row(row) if row else None)
+
+def _parsed(raw: bytes) -> tuple[str, Row]:
+    document = bson.decode(raw, AWARE)
+    return str(document["_id"]), _row(document)
+
+
+def _row(document: Mapping[str, Any]) -> Row:
+    try:
+        return grant_from_document(document)
+    except GrantMalformed as error:
+        return error
+
+
+def _slug(row: Mapping[str, Any]) -> str:
+    """Return an app's slug; of a damaged row its key, so that its names stay its own."""
+    key, slug = row["_id"], row.get("slug")
+    return slug if isinstance(slug, str) and app_key(slug) == key else str(key)

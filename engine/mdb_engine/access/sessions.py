@@ -14,10 +14,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import jwt
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from mdb_engine.connection.binding import Binding
 from mdb_engine.constants import ANONYMOUS
 from mdb_engine.exceptions import InvalidToken, SessionInvalid, SessionRequired, TokenRequired
@@ -166,6 +162,8 @@ class Sessions:
         ValueError
             If it is empty or ``anonymous``, or a claim has a reserved name.
         """
+        import jwt  # noqa: PLC0415 - not every app has sessions
+
         keys = self._held()
         if not isinstance(subject, str):
             raise TypeError(f"a session's subject is a string, not {type(subject).__name__}")
@@ -199,6 +197,8 @@ class Sessions:
         SessionInvalid
             If it is malformed, expired, another app's, or signed with a key that is not accepted.
         """
+        import jwt  # noqa: PLC0415 - as above
+
         keys = self._held()
         if not token:
             raise SessionRequired("there is no session; log in first")
@@ -255,6 +255,10 @@ def derive_session_key(token: str, slug: str) -> bytes:
 
     It cannot be turned back into the secret, and is of no use as one.
     """
+    # Every binding of today's holds a session key, so that this is for earlier ones.
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF  # noqa: PLC0415
+
     kdf = HKDF(SHA256(), length=32, salt=slug.encode(), info=b"mdb-engine session key v1")
     return kdf.derive(token.encode())
 

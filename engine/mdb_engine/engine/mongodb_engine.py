@@ -26,6 +26,7 @@ from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.tasks import finish
+from mdb_engine.engine.earlier import EarlierNames
 from mdb_engine.engine.pod import PodHosting
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import (
@@ -57,7 +58,7 @@ SILENCE_SECONDS: Final = 5.0
 _logger = logging.getLogger("mdb_engine")
 
 
-class MongoDBEngine:
+class MongoDBEngine(EarlierNames):
     """Connects to MongoDB and hands out databases that see only what an app may see.
 
     In a pod, the binding that the operator has mounted says where MongoDB is and who the app is;
@@ -304,7 +305,7 @@ class MongoDBEngine:
         self,
         slug: str,
         *,
-        app_token: str | SecretStr | None = None,
+        app_token: str | SecretStr | PresentedToken | None = None,
         read_scopes: Collection[str] | None = None,
         write_scope: str | None = None,
         read_only: bool = False,
@@ -403,7 +404,10 @@ class MongoDBEngine:
         return sessions
 
     def read_scopes(self, slug: str) -> frozenset[str]:
-        """Return the slugs that an app may read at this moment; empty if it is not registered."""
+        """Return the slugs that an app may read at this moment; empty if it is not registered.
+
+        A pod knows them of its own app and of those that it reads, and of no others.
+        """
         runtime, _ = self._running()
         grant = runtime.cache.grant(slug)
         return frozenset() if grant is None else grant.read_scopes
@@ -481,10 +485,6 @@ class MongoDBEngine:
         self._slug = self._slug or slug
         return create_app(self, slug, load_manifest(slug, manifest), **options)
 
-    @property
-    def _app_secrets_manager(self) -> _SecretsManager:
-        return _SecretsManager(self)
-
     def _running(self) -> tuple[Runtime, Hosting]:
         if self._runtime is None or self._hosting is None:
             raise NotInitialized(
@@ -514,7 +514,7 @@ class MongoDBEngine:
             )
 
     def _presenting(
-        self, slug: str, app_token: str | SecretStr | None, runtime: Runtime
+        self, slug: str, app_token: str | SecretStr | PresentedToken | None, runtime: Runtime
     ) -> Callable[[], PresentedToken | None]:
         """Return what gives the token of a handle for as long as this run of the engine lasts."""
         fixed = None if app_token is None else _presented(app_token)
@@ -596,17 +596,6 @@ async def _all(*steps: Callable[[], Awaitable[None]]) -> None:
             raise outcome
 
 
-class _SecretsManager:
-    """The documented way to a rotation; `MongoDBEngine.rotate_app_secret` is the shorter one."""
-
-    def __init__(self, engine: MongoDBEngine) -> None:
-        self._engine = engine
-
-    async def rotate_app_secret(self, slug: str) -> str:
-        """Rotate an app's secret and return the new one, in the clear."""
-        return (await self._engine.rotate_app_secret(slug)).get_secret_value()
-
-
 def load_manifest(slug: str, source: ManifestSource) -> Manifest:
     """Read a manifest and hold its slug against the app's.
 
@@ -641,7 +630,9 @@ def _check_scopes(read_scopes: object) -> None:
             raise ScopeDenied(f"read_scopes= is a list of slugs; one is a {type(one).__name__}")
 
 
-def _presented(token: str | SecretStr) -> PresentedToken:
+def _presented(token: str | SecretStr | PresentedToken) -> PresentedToken:
+    if isinstance(token, PresentedToken):
+        return token
     if isinstance(token, SecretStr):
         token = token.get_secret_value()
     if not isinstance(token, str):

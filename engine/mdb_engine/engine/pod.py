@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from mdb_engine.access.gate import PresentedToken, accepted_version
-from mdb_engine.access.grant_source import read_grants
+from mdb_engine.access.grant_source import read_grant
 from mdb_engine.access.model import Grant
 from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.connection.binding import Binding, fingerprint, read_binding
@@ -32,7 +32,6 @@ from mdb_engine.exceptions import (
     ScopeDenied,
 )
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.models.naming import app_key
 
 __all__ = ["PodHosting"]
 
@@ -72,6 +71,7 @@ class PodHosting:
         self._problem: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._rest = Rest()
+        runtime.cache.keep_only(binding.slug)
 
     @property
     def slug(self) -> str:
@@ -122,6 +122,9 @@ class PodHosting:
             )
         return self._token
 
+    async def retrieve(self, slug: str) -> None:
+        """Do nothing: the token is the one that is mounted."""
+
     async def register(self, manifest: Manifest) -> None:
         """Do nothing: what is registered is the operator's business, never an image's."""
 
@@ -163,7 +166,7 @@ class PodHosting:
 
         async def verify(database: RawDatabase) -> None:
             now = datetime.now(UTC)
-            row = (await read_grants(database, {app_key(new.slug)})).get(app_key(new.slug))
+            row = await read_grant(database, new.slug)
             if isinstance(row, GrantMalformed):
                 raise row
             if (
@@ -185,7 +188,6 @@ class PodHosting:
             await connections.open(self._settings(new), verify)
         self._runtime.cache.learn(accepting[0])
         self._use(new, token)
-        self._runtime.cache.reopen()
         if new.version != old.version:
             change = f"version {old.version} to {new.version}"
             self._runtime.audit.record("token_changed", new.slug, message=change)

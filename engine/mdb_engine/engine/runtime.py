@@ -51,6 +51,9 @@ class Hosting(Protocol):
     def token(self, slug: str) -> PresentedToken | None:
         """Return what an app proves itself with at this moment, or None."""
 
+    async def retrieve(self, slug: str) -> None:
+        """Look for the token of an app in the registry, where that is the app's own business."""
+
     async def register(self, manifest: Manifest) -> None:
         """Register an app, where that is the app's own business."""
 

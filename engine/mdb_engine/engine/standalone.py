@@ -7,6 +7,7 @@ key opens. One from the database follows a rotation that another process has mad
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from datetime import UTC, datetime
 from typing import Final
@@ -127,6 +128,12 @@ class StandaloneHosting:
             if given is not None:
                 held = self._tokens[slug] = PresentedToken(given.get_secret_value())
         return held
+
+    async def retrieve(self, slug: str) -> None:
+        """Find the token of an app that another process registered, if there is one."""
+        if self.token(slug) is None:
+            with contextlib.suppress(NotRegistered):
+                await self._reveal(slug)
 
     async def register(self, manifest: Manifest) -> None:
         """Register an app, or update what it registered before, and find its token."""

@@ -55,6 +55,34 @@ def test_what_a_pod_runs_loads_nothing_that_registers_apps() -> None:
     assert not [module for module in modules if module.startswith(registering)]
 
 
+PLAIN = """
+import secrets
+from fastapi import FastAPI
+from pymongo import AsyncMongoClient
+app = FastAPI()
+"""
+
+LIBRARY = """
+from mdb_engine import MongoDBEngine
+from mdb_engine.fastapi import get_scoped_db
+engine = MongoDBEngine.from_environment()
+app = engine.create_app("shop", {"schema_version": "2.0", "slug": "shop", "name": "Shop"})
+"""
+
+MOST_MODULES = 125
+"""Of the library and its settings, in an app that neither registers nor has sessions."""
+
+
+def test_an_app_loads_little_beside_fastapi_and_its_driver() -> None:
+    """No Motor with PyMongo, and nothing of sessions, policies or cryptography before their use."""
+    beside = loaded(LIBRARY) - loaded(PLAIN)
+    unexpected = {"motor", "jwt", "casbin", "cryptography", "urllib", "uvicorn", "concurrent"}
+    roots = {module.partition(".")[0] for module in beside}
+    assert "mdb_engine" in roots
+    assert not roots & unexpected
+    assert len(beside) <= MOST_MODULES, sorted(beside)
+
+
 def test_models_alone_load_neither_driver_nor_fastapi() -> None:
     modules = loaded("from mdb_engine import Manifest, SlugTaken")
     assert not modules & {"pymongo", "bson", "fastapi", "cryptography"}

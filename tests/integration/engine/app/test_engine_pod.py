@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+from bson import ObjectId
 from support.engine_world import OperatorHand, manifest
+from support.scoped_world import Commands
 from support.waiting import wait_until_async
 
 from mdb_engine import InvalidToken, MdbEngineError, MongoDBEngine, ScopeDenied
+from mdb_engine.access import grant_source
+from mdb_engine.access.model import Grant
+from mdb_engine.access.rows import grant_from_document
 from mdb_engine.connection.pool import Connections
 from mdb_engine.core.tasks import end
 from mdb_engine.engine.pod import PodHosting
@@ -206,32 +212,63 @@ async def test_a_revoked_token_is_refused_within_the_ttl(operator: OperatorHand)
         assert {type(error) for error in seen.errors} == {InvalidToken}
 
 
-async def test_a_pod_that_may_not_watch_polls(operator: OperatorHand) -> None:
+async def test_what_a_pod_asks_and_reads_for_its_grants(
+    operator: OperatorHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One command a reading, and nothing parsed but the rows of its own that have changed."""
     await operator.register("click_tracker", "clicks")
-    database = operator.mongo.client[operator.mongo.name]
-    role = database.command("rolesInfo", 1, showPrivileges=True)["roles"][0]
-    privileges = [
-        {**one, "actions": [action for action in one["actions"] if action != "changeStream"]}
-        for one in role["privileges"]
-    ]
-    database.command("updateRole", role["role"], privileges=privileges)
-    async with operator.pod("click_tracker", binding_poll=30) as engine:
-        db = engine.get_scoped_db("click_tracker")
-        await db.clicks.find_one({})
+    await operator.register("dashboard", "reports", reads=("click_tracker",))
+    await operator.register("bank", "accounts")
+    parsed: list[str] = []
+
+    def counting(document: Mapping[str, Any]) -> Grant:
+        parsed.append(document["_id"])
+        return grant_from_document(document)
+
+    monkeypatch.setattr(grant_source, "grant_from_document", counting)
+    commands = Commands()
+    engine = operator.pod("dashboard", grant_ttl=60, binding_poll=30)
+    engine._client_options["event_listeners"] = [commands]
+    async with engine:
         assert engine._runtime is not None
-        assert not engine._runtime.cache.watching
+        cache = engine._runtime.cache
+        await cache.stop()  # it is told below when to read
+        # The slugs of all; its own row, to see what it may read; then all of those at once.
+        assert commands.names == ["ping", "aggregate", "find", "find"]
+        assert parsed == ["dashboard", "click_tracker"]
+
+        async def seen(changes: int = 3) -> tuple[list[str], list[str]]:
+            commands.clear()
+            parsed.clear()
+            for _ in range(changes):
+                await cache.refresh()
+            return commands.names, sorted(parsed)
+
+        assert await seen() == (["find"] * 3, [])
+        before = cache.index()
+        await operator.registry.rotate("bank", expected_version=1, overlap_seconds=600)
+        await operator.register("hr", "people")
+        assert await seen() == (["find"] * 3, [])
+        assert cache.index() is before
         await operator.registry.rotate("click_tracker", expected_version=1, overlap_seconds=600)
-        await operator.registry.revoke_previous("click_tracker")
-
-        async def refused() -> bool:
-            try:
-                await db.clicks.find_one({})
-            except InvalidToken:
-                return True
-            return False
-
-        await wait_until_async(refused, message="the revocation to be seen", deadline=3)
-        assert not engine._runtime.cache.watching
+        assert await seen() == (["find"] * 3, ["click_tracker"])
+        await operator.registry.rotate("dashboard", expected_version=1, overlap_seconds=600)
+        assert await seen() == (["find"] * 3, ["dashboard"])
+        await operator.register("dashboard", "reports", reads=("click_tracker", "bank"))
+        assert await seen() == (["find"] * 4, ["bank", "dashboard"])
+        rows = operator.mongo.client[operator.mongo.name]["_mdb_engine_grants"]
+        rows.insert_many([{"_id": "broken", "slug": 7}, {"_id": ObjectId()}, {"_id": "no_slug"}])
+        cache._slugs_at = None
+        assert await seen(1) == (["aggregate", "find"], [])
+        for name in ("broken_things", "no_slug_things", "hr_people"):
+            with pytest.raises(ScopeDenied):
+                await engine.get_scoped_db("dashboard")[name].find_one({})
+        rows.update_one({"_id": "dashboard"}, {"$set": {"verifiers": []}})  # and the same epoch
+        names, _ = await seen()
+        assert names.count("find") == 3
+        assert parsed == ["dashboard"]
+        with pytest.raises(InvalidToken):
+            engine.get_scoped_db("dashboard")
 
 
 async def test_a_pod_has_one_identity_and_no_master_key(operator: OperatorHand) -> None:

@@ -1,0 +1,163 @@
+"""The tables of the benchmarks, from ``docs/benchmarks.json``, which ``make bench-full`` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = [
+    "concurrency_rows",
+    "machine_text",
+    "mongod_rows",
+    "pods_rows",
+    "startup_rows",
+    "stub_rows",
+]
+
+RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks.json"
+DRIVERS: Final = ("pymongo", "motor")
+THOUSAND: Final = 1000
+SPENT: Final = ("one_pod", "ms_per_unrelated_change")
+
+Kept = Mapping[str, Any]
+
+
+def _kept() -> Kept:
+    kept: Kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return kept
+
+
+def _figures(kept: Kept, run: str, **where: Any) -> dict[str, Kept]:
+    """Return the figures of one server, driver and concurrency, by title of the operation."""
+    operations = kept.get(run, {}).get("operations", ())
+    return {
+        one["title"]: one
+        for one in operations
+        if all(one[name] == value for name, value in where.items())
+    }
+
+
+def machine_text() -> str:
+    """Say what the current run was taken on."""
+    machine = _kept()["now"]["machine"]
+    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name != "processor")
+    return f"Taken on {machine['processor']}; {versions}."
+
+
+def mongod_rows() -> list[list[str]]:
+    """Return each operation's ratio on a real server, one at a time, and what it was before."""
+    kept = _kept()
+    rows: dict[str, list[str]] = {}
+    for driver in DRIVERS:
+        where = {"server": "mongod", "driver": driver, "concurrency": 1}
+        before = _figures(kept, "before", **where)
+        for title, one in _figures(kept, "now", **where).items():
+            times = f"{one['plain_us']:,.0f} → {one['library_us']:,.0f} µs"
+            spread = f"{one['low']:.2f} to {one['high']:.2f}"
+            former = f"{before[title]['ratio']:.2f}" if title in before else ""
+            row = rows.setdefault(title, [title])
+            row += [times, f"**{one['ratio']:.2f}** ({spread})", former]
+    return list(rows.values())
+
+
+def stub_rows() -> list[list[str]]:
+    """Return the processor time that each operation costs more, where the server takes none."""
+    kept = _kept()
+    rows: dict[str, list[str]] = {}
+    for driver in DRIVERS:
+        where = {"server": "stub", "driver": driver, "concurrency": 1}
+        before = _figures(kept, "before", **where)
+        for title, one in _figures(kept, "now", **where).items():
+            more, former = one["library_cpu_us"] - one["plain_cpu_us"], ""
+            if title in before:
+                old = before[title]
+                former = f"{old['library_cpu_us'] - old['plain_cpu_us']:+,.0f}"
+            rows.setdefault(title, [title]).extend([f"**{more:+,.0f}**", former])
+    return list(rows.values())
+
+
+def concurrency_rows() -> list[list[str]]:
+    """Return the ratios on a real server by how many operations are under way at once."""
+    kept = _kept()
+    rows: dict[str, list[str]] = {}
+    for driver in DRIVERS:
+        for concurrency in (1, 16, 64):
+            where = {"server": "mongod", "driver": driver, "concurrency": concurrency}
+            found = _figures(kept, "now", **where)
+            for title in _figures(kept, "now", server="mongod", driver=driver, concurrency=1):
+                cell = f"{found[title]['ratio']:.2f}" if title in found else ""
+                rows.setdefault(title, [title]).append(cell)
+    return list(rows.values())
+
+
+def startup_rows() -> list[list[str]]:
+    """Return what an app's process costs before it does anything."""
+    kept = _kept()
+    now, before = kept["now"]["startup"], kept.get("before", {}).get("startup", {})
+    names = {
+        "import_ms": "importing the app's module, ms",
+        "modules": "modules loaded",
+        "idle_mb": "memory of an idle process, MB",
+    }
+    return [
+        [
+            text,
+            f"{now['plain'][name]:g}",
+            f"{now['library'][name]:g}",
+            f"{before['plain'][name]:g} → {before['library'][name]:g}" if before else "",
+        ]
+        for name, text in names.items()
+    ]
+
+
+def pods_rows() -> list[list[str]]:
+    """Return what pods cost MongoDB, and the other apps a pod, now and with a change stream."""
+    kept = _kept()
+    runs = [kept[name]["pods"] for name in ("now", "before") if kept.get(name, {}).get("pods")]
+    many, none = f"with_{runs[0]['pods']}", "with_0"
+
+    def row(text: str, *path: str) -> list[str]:
+        cells = []
+        for run in runs:
+            value: Any = run
+            for step in path:
+                value = value[step]
+            cells.append(f"{max(value) if isinstance(value, list) else value:g}")
+        return [text, *cells]
+
+    def derived(text: str, figure: Callable[[Kept, float], float]) -> list[str]:
+        return [text, *(f"{figure(run, THOUSAND / run['pods']):.1f}" for run in runs)]
+
+    def at_rest(run: Kept, times: float) -> float:
+        without, with_them = (run[part]["rest"]["cpu_percent"] for part in (none, many))
+        return float(without + times * (with_them - without))
+
+    def for_a_write(run: Kept, times: float) -> float:
+        without, with_them = (_ms_of_a_write(run[part]) for part in (none, many))
+        return without + times * (with_them - without)
+
+    count = runs[0]["pods"]
+    return [
+        row("processor of `mongod` at rest, no pods, % of a core", none, "rest", "cpu_percent"),
+        row(f"the same with {count} pods", many, "rest", "cpu_percent"),
+        derived("by that, with 1,000 pods", at_rest),
+        row("processor with ten writes a second, no pods, %", none, "writing", "cpu_percent"),
+        row(f"the same with {count} pods", many, "writing", "cpu_percent"),
+        derived("by that, one write with 1,000 pods, ms of a core", for_a_write),
+        row("median time of such a write, no pods, ms", none, "writing", "write_ms"),
+        row(f"the same with {count} pods", many, "writing", "write_ms"),
+        row("memory of `mongod`, no pods, MB", none, "mongod_mb"),
+        row(f"the same with {count} pods", many, "mongod_mb"),
+        row("a revocation holds in all pods after, s, at most", many, "revocation_seconds"),
+        row("a pod's processor for a change of another app's row, ms", *SPENT),
+        row("memory of one pod, MB", "one_pod", "resident_mb"),
+    ]
+
+
+def _ms_of_a_write(part: Kept) -> float:
+    """Return the processor time that a write costs, beside what is used at rest."""
+    writing = part["writing"]
+    share = (writing["cpu_percent"] - part["rest"]["cpu_percent"]) / 100
+    return float(share / writing["writes_per_second"] * 1000)

@@ -1,0 +1,83 @@
+"""Draw bars as SVG, by hand: no library draws two plain charts with less."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from typing import Final
+
+__all__ = ["bars"]
+
+COLOURS: Final = {"pymongo": "#2f6db3", "motor": "#d08a2e"}
+LEFT: Final = 400
+WIDTH: Final = 420
+RIGHT: Final = 90
+ROW: Final = 34
+BAR: Final = 12
+TOP: Final = 64
+FONT: Final = "font-family='system-ui, sans-serif'"
+
+
+def bars(title: str, figures: Mapping[str, Mapping[str, float]], *, base: float, aim: float) -> str:
+    """Return a chart of horizontal bars.
+
+    Parameters
+    ----------
+    title
+        What stands above it.
+    figures
+        The figures of each row, by driver.
+    base
+        Where bars begin: 1 for a ratio, 0 for a time.
+    aim
+        Where a dashed line stands.
+    """
+    values = [value for row in figures.values() for value in row.values()]
+    most = sorted(values)[max(0, int(len(values) * 0.9) - 1)]  # a bar that is longer is cut
+    end = max(most, base + 2 * (aim - base))
+
+    def x(value: float) -> float:
+        return LEFT + (min(max(value, base), end) - base) / (end - base) * WIDTH
+
+    height = TOP + ROW * len(figures) + 24
+    total = LEFT + WIDTH + RIGHT
+    size = f"viewBox='0 0 {total} {height}' width='{total}' height='{height}'"
+    parts = [
+        f"<svg xmlns='http://www.w3.org/2000/svg' {size} role='img' aria-label='{escape(title)}'>",
+        f"<rect width='{total}' height='{height}' fill='#ffffff'/>",
+        f"<text x='16' y='26' {FONT} font-size='16' font-weight='600'>{escape(title)}</text>",
+    ]
+    at = 16
+    for driver, colour in COLOURS.items():
+        parts.append(f"<rect x='{at}' y='38' width='12' height='12' fill='{colour}'/>")
+        parts.append(f"<text x='{at + 18}' y='49' {FONT} font-size='13'>{driver}</text>")
+        at += 90
+    for number, (name, row) in enumerate(figures.items()):
+        y = TOP + ROW * number
+        parts.append(
+            f"<text x='{LEFT - 10}' y='{y + 17}' {FONT} font-size='13' text-anchor='end'>"
+            f"{escape(name)}</text>"
+        )
+        for which, (driver, value) in enumerate(sorted(row.items(), reverse=True)):
+            top = y + which * (BAR + 1)
+            width = max(1.0, x(value) - LEFT)
+            text = f"{value:.2f}" if base else f"{value:+,.0f}"
+            text += " (cut)" if value > end else ""
+            parts.append(
+                f"<rect x='{LEFT}' y='{top}' width='{width:.1f}' height='{BAR}' "
+                f"fill='{COLOURS[driver]}'/>"
+            )
+            parts.append(
+                f"<text x='{LEFT + width + 5:.1f}' y='{top + 10}' {FONT} font-size='11'>"
+                f"{text}</text>"
+            )
+    bottom = height - 20
+    parts.append(
+        f"<line x1='{LEFT}' y1='{TOP - 6}' x2='{LEFT}' y2='{bottom}' stroke='#444444'/>"
+        f"<line x1='{x(aim):.1f}' y1='{TOP - 6}' x2='{x(aim):.1f}' y2='{bottom}' "
+        "stroke='#a02020' stroke-dasharray='4 3'/>"
+        f"<text x='{x(aim):.1f}' y='{bottom + 14}' {FONT} font-size='11' fill='#a02020' "
+        f"text-anchor='middle'>aim {aim:g}</text>"
+    )
+    parts.append("</svg>\n")
+    return "\n".join(parts)
