@@ -113,6 +113,11 @@ class TokenGate:
         self._clock = clock
         self._admitted: _Admitted | None = None
 
+    @property
+    def cache(self) -> GrantCache:
+        """The grants that it looks at."""
+        return self._cache
+
     def admit(self) -> Access:
         """Check the token against the cached verifiers, in constant time and without I/O.
 
