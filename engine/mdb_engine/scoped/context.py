@@ -17,7 +17,7 @@ import enum
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 import pymongo
 from bson.codec_options import CodecOptions
@@ -592,4 +592,11 @@ class Handle:
         return Operation(self._context, name, self._reference, purpose)
 
     def _options(self, name: str, given: Mapping[str, Any], allowed: type) -> dict[str, Any]:
-        return accept(name, given, allowed, self._context.limits) if given else {}
+        values = [*given.values()]
+        if values == _NOTHING[: len(values)]:
+            return {}
+        return accept(name, given, allowed, self._context.limits)
+
+
+_NOTHING: Final = [None] * 32
+"""The values of as many options as a method has, none of which is given."""

@@ -169,7 +169,7 @@ class Writes(Handle):
             If the filter, the update or an option is refused; the message has its path.
         """
         options = {
-            "upsert": upsert,
+            "upsert": upsert or None,
             "bypass_document_validation": bypass_document_validation,
             "collation": collation,
             "array_filters": array_filters,
@@ -198,7 +198,7 @@ class Writes(Handle):
     ) -> UpdateResult:
         """Change all documents that match; as `update_one`."""
         options = {
-            "upsert": upsert,
+            "upsert": upsert or None,
             "array_filters": array_filters,
             "bypass_document_validation": bypass_document_validation,
             "collation": collation,
@@ -234,7 +234,7 @@ class Writes(Handle):
             The new one, which is stamped as an inserted one is.
         """
         options = {
-            "upsert": upsert,
+            "upsert": upsert or None,
             "bypass_document_validation": bypass_document_validation,
             "collation": collation,
             "hint": hint,
@@ -331,8 +331,8 @@ class Writes(Handle):
         options = {
             "projection": projection,
             "sort": sort,
-            "upsert": upsert,
-            "return_document": return_document,
+            "upsert": upsert or None,
+            "return_document": return_document or None,
             "array_filters": array_filters,
             "hint": hint,
             "session": session,
@@ -381,8 +381,8 @@ class Writes(Handle):
         options = {
             "projection": projection,
             "sort": sort,
-            "upsert": upsert,
-            "return_document": return_document,
+            "upsert": upsert or None,
+            "return_document": return_document or None,
             "hint": hint,
             "session": session,
             "let": let,
