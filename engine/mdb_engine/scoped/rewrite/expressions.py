@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.operators import Rule, known
-from mdb_engine.scoped.operators_expression import (
+from mdb_engine.scoped.rewrite.operators import (
     ACCUMULATORS,
     EXPRESSIONS,
     META_KEYWORDS,
     VARIABLES,
+    Rule,
+    known,
 )
-from mdb_engine.scoped.refusals import refused, shown
-from mdb_engine.scoped.values import plain_mapping
+from mdb_engine.scoped.rewrite.refusals import Position, refused
+from mdb_engine.scoped.rewrite.values import plain_mapping
 
 __all__ = [
     "check_accumulators",
@@ -32,7 +33,7 @@ _VARIABLE = re.compile(r"[a-z\u0080-\U0010ffff][A-Za-z0-9_\u0080-\U0010ffff]*")
 """The server's rule for a variable that an expression may bind."""
 
 
-def check_expression(expression: Any, path: str) -> None:
+def check_expression(expression: Any, path: Position) -> None:
     """Walk an expression of plain values and refuse what is not on the list.
 
     Raises
@@ -44,18 +45,18 @@ def check_expression(expression: Any, path: str) -> None:
         _check_string(expression, path)
     elif isinstance(expression, list):
         for index, item in enumerate(expression):
-            check_expression(item, f"{path}[{index}]")
+            check_expression(item, (path, index))
     elif isinstance(expression, dict):
         name = next((key for key in expression if key.startswith("$")), None)
         if name is not None:
             _check_call(expression, name, path)
         else:
             for key, value in expression.items():
-                check_expression(value, f"{path}.{shown(key)}")
+                check_expression(value, (path, key))
 
 
 def check_operator(
-    expression: Any, rules: Mapping[str, Rule], kind: str, path: str
+    expression: Any, rules: Mapping[str, Rule], kind: str, path: Position
 ) -> tuple[str, Any]:
     """Check that a value is one call of an operator of a table, and return the call's parts.
 
@@ -67,47 +68,49 @@ def check_operator(
     if not isinstance(expression, dict) or len(expression) != 1:
         raise refused(type(expression).__name__, f"one {kind} in a mapping is expected", path)
     ((name, argument),) = expression.items()
-    known(name, rules, kind, f"{path}.{shown(name)}")
+    known(name, rules, kind, (path, name))
     return name, argument
 
 
-def check_accumulators(fields: Any, path: str) -> None:
+def check_accumulators(fields: Any, path: Position) -> None:
     """Check a mapping of field names to accumulators, as ``$group`` has it."""
     if not isinstance(fields, dict):
         raise refused(type(fields).__name__, "a mapping of fields is expected", path)
     for field, value in fields.items():
-        below = f"{path}.{shown(field)}"
+        below = (path, field)
         name, argument = check_operator(value, ACCUMULATORS, "accumulator", below)
-        check_expression(argument, f"{below}.{name}")
+        check_expression(argument, (below, name))
 
 
-def check_variables(variables: Any, path: str) -> None:
+def check_variables(variables: Any, path: Position) -> None:
     """Check a mapping of variable names to expressions: ``let`` and ``vars``."""
     if not isinstance(variables, dict):
         raise refused(type(variables).__name__, "a mapping of variables is expected", path)
     for name, value in variables.items():
-        below = f"{path}.{shown(name)}"
+        below = (path, name)
         if not _VARIABLE.fullmatch(name):
             raise refused(name, "a variable's name begins with a small letter", below)
         check_expression(value, below)
 
 
-def scope_let(variables: Mapping[str, Any], limits: Limits, *, path: str = "let") -> dict[str, Any]:
+def scope_let(
+    variables: Mapping[str, Any], limits: Limits, *, path: Position = "let"
+) -> dict[str, Any]:
     """Copy and check the ``let`` option of an operation."""
     plain = plain_mapping(variables, limits, path)
     check_variables(plain, path)
     return plain
 
 
-def _check_string(value: str, path: str) -> None:
+def _check_string(value: str, path: Position) -> None:
     if value.startswith("$$"):
         name = value[2:].split(".", 1)[0]
         if not _VARIABLE.fullmatch(name):
-            known(name, VARIABLES, "system variable", f"{path}.$${shown(name)}")
+            known(name, VARIABLES, "system variable", (path, f"$${name}"))
 
 
-def _check_call(expression: dict[str, Any], name: str, path: str) -> None:
-    below = f"{path}.{shown(name)}"
+def _check_call(expression: dict[str, Any], name: str, path: Position) -> None:
+    below = (path, name)
     known(name, EXPRESSIONS, "expression operator", below)
     if len(expression) != 1:
         raise refused(name, "an operator stands alone in its mapping", below)
@@ -123,8 +126,8 @@ def _check_call(expression: dict[str, Any], name: str, path: str) -> None:
         check_expression(argument, below)
 
 
-def _check_let(argument: Any, path: str) -> None:
+def _check_let(argument: Any, path: Position) -> None:
     if not isinstance(argument, dict) or argument.keys() != {"vars", "in"}:
         raise refused("$let", "it has to hold exactly vars and in", path)
-    check_variables(argument["vars"], f"{path}.vars")
-    check_expression(argument["in"], f"{path}.in")
+    check_variables(argument["vars"], (path, "vars"))
+    check_expression(argument["in"], (path, "in"))

@@ -8,9 +8,9 @@ from typing import Any
 from mdb_engine.access.model import Target
 from mdb_engine.exceptions import ScopeDenied
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.refusals import refused, shown
-from mdb_engine.scoped.values import plain_mapping, plain_value
-from mdb_engine.scoped.walk_filters import check_filter
+from mdb_engine.scoped.rewrite.filters import check_filter
+from mdb_engine.scoped.rewrite.refusals import Position, refused
+from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
 
 __all__ = ["INDEX_OPTIONS", "require_own", "scope_index"]
 
@@ -54,7 +54,12 @@ def require_own(target: Target, operation: str) -> None:
 
 
 def scope_index(
-    keys: Any, options: Mapping[str, Any], target: Target, limits: Limits, *, path: str = "index"
+    keys: Any,
+    options: Mapping[str, Any],
+    target: Target,
+    limits: Limits,
+    *,
+    path: Position = "index",
 ) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     """Copy and check an index's keys and options.
 
@@ -86,15 +91,15 @@ def scope_index(
     require_own(target, "an index")
     plain = plain_mapping(options, limits, path)
     for name, value in plain.items():
-        below = f"{path}.{shown(name)}"
+        below = (path, name)
         if name not in INDEX_OPTIONS:
             raise refused(name, "it is not on the list of index options", below)
         if name == "partialFilterExpression":
             check_filter(value, below, text=False)
-    return _pairs(plain_value(keys, limits, f"{path}.key"), f"{path}.key"), plain
+    return _pairs(plain_value(keys, limits, (path, "key")), (path, "key")), plain
 
 
-def _pairs(keys: Any, path: str) -> list[tuple[str, Any]]:
+def _pairs(keys: Any, path: Position) -> list[tuple[str, Any]]:
     if isinstance(keys, str):
         keys = [keys]
     items = list(keys.items()) if isinstance(keys, dict) else keys
@@ -103,7 +108,7 @@ def _pairs(keys: Any, path: str) -> list[tuple[str, Any]]:
     return [_pair(item, path) for item in items]
 
 
-def _pair(item: Any, path: str) -> tuple[str, Any]:
+def _pair(item: Any, path: Position) -> tuple[str, Any]:
     match item:
         case str(field):
             direction: Any = 1
@@ -111,7 +116,7 @@ def _pair(item: Any, path: str) -> tuple[str, Any]:
             pass
         case _:
             raise refused("index", "a key is a field's name, or a pair of it and a direction", path)
-    below = f"{path}.{shown(field)}"
+    below = (path, field)
     if not field or any(part.startswith("$") and part != "$**" for part in field.split(".")):
         raise refused(field, "it is no field's name", below)
     if isinstance(direction, str):

@@ -1,31 +1,44 @@
-"""Pipelines: what an app may compute, over the documents that it may read.
-
-The walk itself is in the ``walk`` modules, one a kind of stage; what is allowed is in the
-``operators`` tables. Here they are put together.
-"""
+"""Pipelines: what an app may compute, over the documents that it may read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
+
+import bson
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
+from bson.errors import InvalidBSON, InvalidDocument
 
 from mdb_engine.access.model import Access, Target
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.scoped.filters import narrow
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.operators import known
-from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES
-from mdb_engine.scoped.refusals import refused, shown
-from mdb_engine.scoped.values import plain_value
-from mdb_engine.scoped.walk import Handler, Spot, Stage, Walk, stage_parts
-from mdb_engine.scoped.walk_filters import check_filter
-from mdb_engine.scoped.walk_joins import JOINS
-from mdb_engine.scoped.walk_shapes import BODIES, check_stage_body, refuse_stamping
-from mdb_engine.scoped.walk_sources import SOURCES
-from mdb_engine.scoped.walk_writes import WRITES
+from mdb_engine.scoped.rewrite.filters import check_filter, narrow
+from mdb_engine.scoped.rewrite.operators import known
+from mdb_engine.scoped.rewrite.refusals import Position, refused, written
+from mdb_engine.scoped.rewrite.stages import (
+    CHANGE_STREAM_STAGES,
+    Walk,
+    check_stage_body,
+    stage_parts,
+)
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
 
-__all__ = ["HANDLERS", "scope_change_stream_pipeline", "scope_pipeline", "writes"]
+__all__ = [
+    "pipeline_key",
+    "rewrite_pipeline",
+    "scope_change_stream_pipeline",
+    "scope_pipeline",
+    "writes",
+]
+
+LARGEST_KEY_BYTES: Final = 8192
+"""The largest pipeline (as BSON) whose rewriting is remembered. People write smaller ones; one with
+a long list of values is sent once."""
+
+_KEY_OPTIONS: Final[CodecOptions[Any]] = CodecOptions(
+    uuid_representation=UuidRepresentation.UNSPECIFIED
+)
 
 
 def scope_pipeline(
@@ -34,8 +47,9 @@ def scope_pipeline(
     access: Access,
     limits: Limits,
     *,
-    path: str = "pipeline",
+    path: Position = "pipeline",
     collated: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> list[dict[str, Any]]:
     """Rewrite a pipeline so that it sees and writes only what the app may.
 
@@ -53,6 +67,8 @@ def scope_pipeline(
         How errors name the pipeline.
     collated
         Whether it compares strings by a collation.
+    codecs
+        The app's own type codecs.
 
     Returns
     -------
@@ -69,11 +85,38 @@ def scope_pipeline(
     LimitExceeded
         If it is too large, too deep or too long.
     """
-    plain = plain_value(pipeline, limits, path)
-    walk = Walk(
-        access=access, limits=limits, handlers=HANDLERS, writes=writes(plain), collated=collated
-    )
+    plain = plain_value(pipeline, limits, path, codecs=codecs)
+    return rewrite_pipeline(plain, target, access, limits, path=path, collated=collated)
+
+
+def rewrite_pipeline(
+    plain: Any,
+    target: Target,
+    access: Access,
+    limits: Limits,
+    *,
+    path: Position = "pipeline",
+    collated: bool = False,
+) -> list[dict[str, Any]]:
+    """Rewrite a pipeline that is the engine's own copy already; as `scope_pipeline`."""
+    walk = Walk(access=access, limits=limits, writes=writes(plain), collated=collated)
     return walk.collection(plain, target, path, top=True)
+
+
+def pipeline_key(plain: Any, *, collated: bool) -> bytes | None:
+    """Return what tells a copied pipeline from all that are sent otherwise: its BSON.
+
+    Returns
+    -------
+    bytes or None
+        None for one that is too large to be remembered, or whose BSON depends on the collection's
+        codec, as that of a UUID does.
+    """
+    try:
+        key = bson.encode({"collated": collated, "": plain}, codec_options=_KEY_OPTIONS)
+    except (InvalidBSON, InvalidDocument, ValueError):
+        return None
+    return key if len(key) <= LARGEST_KEY_BYTES else None
 
 
 def writes(pipeline: Any) -> bool:
@@ -87,9 +130,10 @@ def scope_change_stream_pipeline(
     target: Target,
     limits: Limits,
     *,
-    path: str = "pipeline",
+    path: Position = "pipeline",
     collated: bool = False,
     full_document: bool = False,
+    codecs: Codecs = NO_CODECS,
 ) -> list[dict[str, Any]]:
     """Rewrite the pipeline of a change stream of one collection.
 
@@ -111,20 +155,22 @@ def scope_change_stream_pipeline(
         Whether it compares strings by a collation.
     full_document
         Whether the caller asks for the documents of updates.
+    codecs
+        The app's own type codecs.
 
     Raises
     ------
     QueryRefused, LimitExceeded
         As `scope_pipeline`.
     """
-    stages = plain_value([] if pipeline is None else pipeline, limits, path)
+    stages = plain_value([] if pipeline is None else pipeline, limits, path, codecs=codecs)
     if not isinstance(stages, list):
         raise refused("pipeline", "a pipeline is a list of stages", path)
     if len(stages) > limits.max_stages:
-        raise limits.exceeded("max_stages", f"{path} has {len(stages)} stages", path)
+        raise limits.exceeded("max_stages", f"{written(path)} has {len(stages)} stages", path)
     for index, stage in enumerate(stages):
-        name, body = stage_parts(stage, f"{path}[{index}]")
-        below = f"{path}[{index}].{shown(name)}"
+        name, body = stage_parts(stage, (path, index))
+        below = ((path, index), name)
         known(name, CHANGE_STREAM_STAGES, "stage of a change stream", below)
         if name == "$match":
             check_filter(body, below, text=False)
@@ -139,7 +185,7 @@ def scope_change_stream_pipeline(
     return [scope, _as_asked(full_document=full_document), *stages]
 
 
-def _event_scope(owner: str, *, collated: bool) -> Stage:
+def _event_scope(owner: str, *, collated: bool) -> dict[str, Any]:
     (stamp,) = narrow({}, owner, collated=collated).values()
     carried = {f"fullDocument.{APP_ID_FIELD}": stamp}
     bare = {"operationType": {"$nin": ["insert", "replace"]}, "fullDocument": None}
@@ -154,7 +200,7 @@ def _event_scope(owner: str, *, collated: bool) -> Stage:
     }
 
 
-def _as_asked(*, full_document: bool) -> Stage:
+def _as_asked(*, full_document: bool) -> dict[str, Any]:
     """Make the stage that takes back what was looked up for the scope's sake alone."""
     update = {"$eq": ["$operationType", "update"]}
     unknown = {"$and": [update, {"$eq": [{"$ifNull": ["$fullDocument", None]}, None]}]}
@@ -162,15 +208,3 @@ def _as_asked(*, full_document: bool) -> Stage:
     if not full_document:
         shape["fullDocument"] = {"$cond": [update, "$$REMOVE", "$fullDocument"]}
     return {"$set": shape}
-
-
-def _reshape(walk: Walk, name: str, body: Any, spot: Spot) -> list[Stage]:
-    refuse_stamping(name, body, spot.path, writes=walk.writes)
-    check_stage_body(name, body, spot.path)
-    return [{name: body}]
-
-
-HANDLERS: Mapping[str, Handler] = MappingProxyType(
-    {**dict.fromkeys(BODIES, _reshape), **SOURCES, **JOINS, **WRITES}
-)
-"""By name, what rewrites each allowed stage."""
