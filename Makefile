@@ -33,7 +33,7 @@ setup: $(filter .tools/bin/uv,$(UV)) ## Install the locked dependencies into .ve
 	$(call step,Install the locked dependencies,$(UV) sync --quiet --locked --all-packages --all-groups,uv lock (if you changed a pyproject.toml) or check that the package index is reachable)
 
 .PHONY: test
-test: lint unit integration ## Lint, types, unit, integration and e2e tests: what CI runs
+test: lint unit integration ## Lint, types, unit, integration and e2e tests
 
 .PHONY: lint
 lint: setup ## Formatting, lint, types, layering
@@ -58,27 +58,30 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 
 .PHONY: integration
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
-	$(call step,Run the integration and e2e tests,$(PYTEST) tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+	$(call step,Run the integration and e2e tests,$(PYTEST) -m "not long" tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+
+.PHONY: test-long
+test-long: prepare ## The tests that `make test` leaves out, as they take long; CI runs them
+	$(call step,Run the tests that take long,$(PYTEST) -m long tests/integration tests/e2e,$(RUN) pytest -x --lf -m long tests/integration tests/e2e; and: $(RUN) devcluster status)
 
 .PHONY: test-journeys
 test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
 	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
 
 .PHONY: test-faults
-test-faults: prepare ## Let every call of the operator fail in every way (`make test`: a sample)
+test-faults: prepare ## Let every call of the operator fail in every way (`make test` and `make test-long`: a sample)
 	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
 
 .PHONY: kind
-kind: setup ## A part of the e2e tests on kind, where the machine has an engine or can have one
+kind: setup ## The e2e tests on kind, where the machine has an engine or can have one
 	@if [ -n "$${DEVCLUSTER:-}" ]; then echo "==> Nothing more on kind: DEVCLUSTER=$$DEVCLUSTER"; \
-	elif reason=$$($(RUN) devcluster engine check 2>&1); then $(MAKE) --no-print-directory KIND_TESTS=tests/e2e/test_cluster.py test-kind; \
+	elif reason=$$($(RUN) devcluster engine check 2>&1); then $(MAKE) --no-print-directory test-kind; \
 	else printf '==> NOT TESTED on kind: %s\n' "$$reason"; fi
 
-KIND_TESTS ?= tests/e2e
 .PHONY: test-kind
 test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its own where there is none)
 	@DEVCLUSTER=kind $(RUN) devcluster prepare
-	$(call step,Run the e2e tests on kind,env -u DEVCLUSTER_NAME DEVCLUSTER=kind $(PYTEST) $(KIND_TESTS),DEVCLUSTER=kind $(RUN) pytest -x --lf tests/e2e; and: DEVCLUSTER=kind $(RUN) devcluster status)
+	$(call step,Run the e2e tests on kind,env -u DEVCLUSTER_NAME DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind $(RUN) pytest -x --lf tests/e2e; and: DEVCLUSTER=kind $(RUN) devcluster status)
 
 # Of the tests' own tools the newest, so that only what the library itself declares is old.
 LOWEST := .tools/lowest

@@ -33,6 +33,8 @@ REGISTRY = "registry.example.com/mdb"
 STANDALONE = "~/.mdb/bin/pip install './engine[fastapi]'"
 """The first command for those without Kubernetes."""
 
+SIMPLE = "examples/simple_app/README.md"
+
 FILES = ("orders.yaml", "main.py", "manifest.json", "Dockerfile", "deployment.yaml")
 
 
@@ -87,7 +89,9 @@ def file_in_the_page(name: str) -> str:
 
 
 @pytest.mark.usefixtures("trial_mongodb")
-def test_the_quickstart_leads_from_a_build_to_an_answer(owner: Newcomer, registry: str) -> None:
+def test_the_quickstart_leads_from_a_build_to_an_answer_and_so_does_the_smallest_app(
+    owner: Newcomer, registry: str
+) -> None:
     orders = Path(owner.settings["HOME"]) / "orders"
     orders.mkdir()
     for name in FILES:
@@ -98,10 +102,16 @@ def test_the_quickstart_leads_from_a_build_to_an_answer(owner: Newcomer, registr
     assert len(amid) == 3
     on_the_cluster = commands[:standalone] + amid
     assert on_the_cluster[0] == f"export REGISTRY={registry}"
+    simple = commands_of(SIMPLE)
+    *in_a_pod, forward = simple[next(n for n, one in enumerate(simple) if "docker" in one) :]
+    ask = "curl --silent --retry 9 --retry-connrefused http://127.0.0.1:8000/health  # simple_app"
+    in_a_pod = ["kill $(jobs -p); wait", *in_a_pod, f"{forward} &", ask]
     try:
-        outcomes = owner.paste(on_the_cluster, timeout=1400)
+        outcomes = owner.paste([*on_the_cluster, *in_a_pod], timeout=1400)
     finally:
         clean_up(owner)
+    healthy = outcomes.pop().output.splitlines()[-1]
+    assert json.loads(healthy) == {"status": "healthy", "slug": "simple_app"}
     printed = {one.command: one.output for one in outcomes}
     posted, listed, ready = (text for command, text in printed.items() if "curl" in command)
     assert json.loads(posted.splitlines()[-1])["id"]
@@ -152,9 +162,7 @@ def test_a_namespace_of_somebody_elses_is_left_alone(
     assert "mine" in cluster.kubectl("get", "namespaces", "-o", "name")
 
 
-@pytest.mark.parametrize(
-    ("page", "directory"), [(PAGE, "orders"), ("examples/simple_app/README.md", "")]
-)
+@pytest.mark.parametrize(("page", "directory"), [(PAGE, "orders"), (SIMPLE, "")])
 def test_without_kubernetes_it_runs_with_uvicorn(
     tmp_path: Path, mongo: Database, page: str, directory: str
 ) -> None:

@@ -490,22 +490,42 @@ def _needles(secret: bytes, label: str) -> dict[str, str]:
 
 def _rendered(installation: Installation) -> list[dict[str, Any]]:
     """Return the chart's account and RBAC for the installation."""
+    names = [installation.namespace, *installation.watched]
+    secret_watch = installation.settings.get("SECRET_WATCH") != "false"
+    key = (len(names), secret_watch)
+    if key not in _renderings:
+        _renderings[key] = _render(installation, *key)
+    text = _renderings[key]
+    for number, name in enumerate(names):
+        text = text.replace(_placeholder(number), name)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+_renderings: dict[tuple[int, bool], str] = {}
+"""What the chart makes, by its namespaces' number and whether Secrets are watched."""
+
+
+def _placeholder(number: int) -> str:
+    return f"namespace-{number:03}-of-the-installation"
+
+
+def _render(installation: Installation, count: int, secret_watch: bool) -> str:  # noqa: FBT001 - a value
+    system, *watched = (_placeholder(number) for number in range(count))
     values = {
         "serviceAccount": {"name": ACCOUNT},
-        "fullnameOverride": installation.namespace,
-        "watchNamespaces": installation.watched,
+        "fullnameOverride": system,
+        "watchNamespaces": watched,
         "masterKey": {"existingSecret": MASTER_KEY_SECRET},
         "mongodb": {"existingSecret": {"name": "unused"}},
         "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
-        "secretWatch": {"enabled": installation.settings.get("SECRET_WATCH") != "false"},
+        "secretWatch": {"enabled": secret_watch},
     }
     path = installation.directory / "values.yaml"
     path.write_text(yaml.safe_dump(values))
-    text = installation.cluster.helm(
-        "template", "mdb", str(CHART), "-n", installation.namespace, "-f", str(path),
+    return installation.cluster.helm(
+        "template", "mdb", str(CHART), "-n", system, "-f", str(path),
         "-s", "templates/rbac.yaml", "-s", "templates/serviceaccount.yaml",
     )  # fmt: skip
-    return [document for document in yaml.safe_load_all(text) if document]
 
 
 def _write_kubeconfig(installation: Installation) -> None:

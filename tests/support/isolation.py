@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -25,6 +26,8 @@ NODE = ROOT / "tests" / "integration" / "isolation" / "node"
 OPERATOR_PASSWORD = "pencil-of-the-operator"  # in a MongoDB that lives for a test
 OPERATOR_USER = "mdb-operator"
 
+_DATABASE = "some-database"
+
 
 def shared_options(uri: str) -> str:
     """Return the options of a URI that everybody needs, as they stand in a URI."""
@@ -42,18 +45,24 @@ def operator_uri(uri: str, database: Any) -> str:
     database
         The driver's database that the apps will share, as the administrator.
     """
-    printed = subprocess.run(
-        [program_of_ours("mdb-operator"), "mongodb-role", "--database", database.name],
-        check=True,
-        capture_output=True,
-        timeout=60,
-    ).stdout
-    database.command(json.loads(printed))
+    database.command(json.loads(_role_command().replace(_DATABASE, database.name)))
     database.command("createUser", OPERATOR_USER, pwd=OPERATOR_PASSWORD, roles=[OPERATOR_ROLE])
     register(OPERATOR_PASSWORD, "the operator's MongoDB password")
     hosts = ",".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
     options = "&".join(filter(None, [f"authSource={database.name}", shared_options(uri)]))
     return f"mongodb://{OPERATOR_USER}:{OPERATOR_PASSWORD}@{hosts}/?{options}"
+
+
+@functools.cache
+def _role_command() -> str:
+    """Return what ``mdb-operator mongodb-role`` prints for a database of the name `_DATABASE`."""
+    return subprocess.run(
+        [program_of_ours("mdb-operator"), "mongodb-role", "--database", _DATABASE],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    ).stdout
 
 
 def program_of_ours(name: str) -> str:

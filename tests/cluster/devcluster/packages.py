@@ -95,8 +95,7 @@ def require(requirements: Sequence[Requirement], progress: Progress) -> None:
     advice = f"Install it yourself: `apt-get install {names}`, or what your distribution calls it."
     if os.geteuid() != 0 or shutil.which("apt-get") is None:
         raise DevclusterError(f"This machine lacks {', '.join(wanted)}", advice)
-    with progress.step(f"Installing {names}"):
-        reason = _install(wanted)
+    reason = _install(wanted, progress)
     still = [requirement.package for requirement in requirements if requirement.missing()]
     if still:
         raise DevclusterError(
@@ -127,13 +126,20 @@ def python_installer() -> list[str]:
     )
 
 
-def _install(names: Sequence[str]) -> str:
+def _install(names: Sequence[str], progress: Progress) -> str:
     """Install packages and return the last line of what went wrong, if anything did."""
+    title = f"Installing {' '.join(names)}"
     install = ["apt-get", "install", "--yes", "--no-install-recommends", *names]
-    reason = _apt(install)
-    if reason:  # the package lists may be old, or not there at all
-        reason = _apt(["apt-get", "update"]) or _apt(install)
-    return reason
+    with progress.step(title):
+        reason = _apt(install)
+    if not reason:
+        return ""
+    progress.note(f"apt-get says: {reason}. Its package lists may be old, or not there at all.")
+    with progress.step("Updating apt's package lists"):
+        stale = _apt(["apt-get", "update"])
+    with progress.step(title):  # after a failed update, too: one source of several may be gone
+        reason = _apt(install)
+    return f"{reason} (and `apt-get update` says: {stale})" if reason and stale else reason
 
 
 def _apt(command: list[str]) -> str:

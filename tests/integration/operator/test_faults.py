@@ -1,8 +1,8 @@
 """Every call of the operator fails once, in each way; no credential then opens what it should not.
 
-What was ever handed out is kept and tried, on the real MongoDB. In `make test` every call that
-writes and some that read fail in one of the three ways, in turn; with ``MDB_ALL_FAULTS=1``
-(`make test-faults`) every call fails in each of them.
+What was ever handed out is kept and tried, on the real MongoDB. In `make test` and `make test-long`
+every call that writes and some that read fail in one of the three ways, in turn; with
+``MDB_ALL_FAULTS=1`` (`make test-faults`) every call fails in each of them.
 """
 
 from __future__ import annotations
@@ -122,9 +122,17 @@ SCENARIOS: dict[str, tuple[Any, Callable[[World], None], set[int], bool]] = {
     "delete": (World.rotated, World.delete, set(), False),
 }
 
+SHORT = ("create", "withdraw")
+
 
 @pytest.mark.timeout(1800 if ALL else 300)
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *SHORT,
+        *(pytest.param(name, marks=pytest.mark.long) for name in SCENARIOS if name not in SHORT),
+    ],
+)
 async def test_no_failing_call_leaves_a_credential_that_opens_too_much(
     operator: LiveOperator, scenario: str
 ) -> None:

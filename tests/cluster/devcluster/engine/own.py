@@ -38,9 +38,9 @@ REQUIREMENTS = (
     Requirement("iproute2", ("ip",)),
     Requirement("util-linux", ("unshare", "nsenter", "mount")),
     Requirement("slirp4netns", ("slirp4netns",)),
-    Requirement("tini-static", ("docker-init",)),
+    Requirement("tini", ("docker-init",)),
 )
-"""Debian's packages; the last makes the link ``docker-init`` lead somewhere."""
+"""Debian's packages; the last has what the link ``docker-init`` leads to."""
 
 _READY_SECONDS = 60.0
 _END_SECONDS = 15.0
