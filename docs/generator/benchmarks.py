@@ -25,7 +25,7 @@ Kept = Mapping[str, Any]
 
 
 def _kept() -> Kept:
-    kept: Kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    kept: Kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     return kept
 
 
@@ -41,7 +41,9 @@ def _figures(kept: Kept, run: str, **where: Any) -> dict[str, Kept]:
 
 def machine_text() -> str:
     """Say what the current run was taken on."""
-    machine = _kept()["now"]["machine"]
+    machine = _kept().get("now", {}).get("machine")
+    if machine is None:
+        return "No run is kept: `make bench-full`."
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name != "processor")
     return f"Taken on {machine['processor']}; {versions}."
 
@@ -95,7 +97,9 @@ def concurrency_rows() -> list[list[str]]:
 def startup_rows() -> list[list[str]]:
     """Return what an app's process costs before it does anything."""
     kept = _kept()
-    now, before = kept["now"]["startup"], kept.get("before", {}).get("startup", {})
+    now, before = (kept.get(name, {}).get("startup", {}) for name in ("now", "before"))
+    if not now:
+        return []
     names = {
         "import_ms": "importing the app's module, ms",
         "modules": "modules loaded",
@@ -116,6 +120,8 @@ def pods_rows() -> list[list[str]]:
     """Return what pods cost MongoDB, and the other apps a pod, now and with a change stream."""
     kept = _kept()
     runs = [kept[name]["pods"] for name in ("now", "before") if kept.get(name, {}).get("pods")]
+    if not runs:
+        return []
     many, none = f"with_{runs[0]['pods']}", "with_0"
 
     def row(text: str, *path: str) -> list[str]:
