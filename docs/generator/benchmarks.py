@@ -72,10 +72,8 @@ def stub_rows() -> list[list[str]]:
         where = {"server": "stub", "driver": driver, "concurrency": 1}
         before = _figures(kept, "before", **where)
         for title, one in _figures(kept, "now", **where).items():
-            more, former = one["library_cpu_us"] - one["plain_cpu_us"], ""
-            if title in before:
-                old = before[title]
-                former = f"{old['library_cpu_us'] - old['plain_cpu_us']:+,.0f}"
+            more = one["more_cpu_us"]
+            former = f"{before[title]['more_cpu_us']:+,.0f}" if title in before else ""
             rows.setdefault(title, [title]).extend([f"**{more:+,.0f}**", former])
     return list(rows.values())
 

@@ -32,7 +32,7 @@ DRIVERS: Final = ("pymongo", "motor")
 SHORT_SECONDS: Final = 0.15
 """How long a short run times one figure."""
 
-FULL_SECONDS: Final = 1.6
+FULL_SECONDS: Final = 1.2
 """How long a full run times one figure; half of it where several operations run at once."""
 
 
@@ -121,6 +121,8 @@ def main() -> None:
             if args.driver in {None, driver} and args.server in {None, server}:
                 with running(server) as uri:
                     asyncio.run(run_operations(run, server, driver, uri, args))
+                if args.write:
+                    write(run, args.write)
     if not args.only or "startup" in args.only:
         run.startup = measure_startup(rounds=5 if args.short else 15)
     if "pods" in (args.only or ()) or not (args.only or args.short):
