@@ -44,8 +44,10 @@ def machine_text() -> str:
     machine = _kept().get("now", {}).get("machine")
     if machine is None:
         return "No run is kept: `make bench-full`."
-    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name != "processor")
-    return f"Taken on {machine['processor']}; {versions}."
+    said = {"processor", "load average"}
+    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in said)
+    load = machine["load average"]
+    return f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
 
 
 def mongod_rows() -> list[list[str]]:

@@ -93,7 +93,7 @@ async def fill(plain: Any, engine: MongoDBEngine) -> None:
 
 async def run_operations(run: Run, server: str, driver: str, uri: str, args: Any) -> None:
     """Measure all operations on one server with one driver."""
-    seconds = SHORT_SECONDS if args.short else FULL_SECONDS
+    seconds = args.seconds or (SHORT_SECONDS if args.short else FULL_SECONDS)
     async with prepared(server, driver, uri) as (plain, engine):
         for name, pair in operations(driver, plain, engine).items():
             if args.only and name not in args.only:
@@ -109,6 +109,7 @@ def main() -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="about a minute, and rougher")
+    parser.add_argument("--seconds", type=float, help="how long to time one figure")
     parser.add_argument("--only", nargs="*", choices=[*TITLES, "startup", "pods"], metavar="NAME")
     parser.add_argument("--server", choices=SERVERS, help="this server alone")
     parser.add_argument("--driver", choices=DRIVERS, help="this driver alone")

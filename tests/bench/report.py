@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -64,6 +65,7 @@ def machine() -> Mapping[str, str]:
     packages = ("pymongo", "motor", "fastapi", "pydantic")
     return {
         "processor": model,
+        "load average": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
