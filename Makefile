@@ -71,7 +71,7 @@ test-journeys: prepare ## The demo, Docker Compose and the quickstart, from noth
 
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way (`make test` and `make test-long`: a sample)
-	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
+	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py tests/integration/engine/key_managers/test_rewrap.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
 
 .PHONY: kind
 kind: setup ## The e2e tests on kind, where the machine has an engine or can have one
@@ -148,6 +148,12 @@ bench: setup ## What the library costs an operation, against a plain client, in 
 bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
 	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
 	@PYTHONPATH=docs $(RUN) python -m generator
+	@$(MAKE) --no-print-directory bench-operator
+
+APPS ?= 100 1000
+.PHONY: bench-operator
+bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000"); figures in build/
+	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(APPS)
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left

@@ -1,8 +1,9 @@
-"""Leave the Kubernetes client's generated methods out of an installation, and out of its record.
+"""Leave what is never loaded out of an installation, and out of its record.
 
-Of the client the operator uses the connection alone. The methods, one for every request that there
-is, are loaded on demand, and would be a third of the image. What a distribution has installed
-stands in its RECORD (https://packaging.python.org/en/latest/specifications/recording-installed-packages/);
+Of the Kubernetes client the operator uses the connection alone. The methods, one for every request
+that there is, are loaded on demand, and would be a third of the image. Of AWS's client it uses KMS
+and what logs in there; the descriptions of all other services would be another third. What a
+distribution has installed stands in its RECORD (https://packaging.python.org/en/latest/specifications/recording-installed-packages/);
 what goes, goes there as well, so that checks of an installation and scanners still agree with it.
 """
 
@@ -17,6 +18,18 @@ LEFT_OUT = (
     "kubernetes/*client/api/*_api.py",
     "*.dist-info/uv_cache.json",  # when uv has last seen the sources: another at every build
 )
+
+AWS_DATA = "botocore/data/"
+AWS_SERVICES = ("kms", "sso*", "signin", "sts")
+"""What stays of the descriptions of AWS's services: KMS, and what logs in there."""
+
+
+def left_out(name: str) -> bool:
+    """Say whether a file of a distribution is left out, by its name in the record."""
+    service, slash, _ = name.removeprefix(AWS_DATA).partition("/")
+    if name.startswith(AWS_DATA) and slash:
+        return not any(fnmatch(service, pattern) for pattern in AWS_SERVICES)
+    return any(fnmatch(name, pattern) for pattern in LEFT_OUT)
 
 
 def prune(packages: Path) -> int:
@@ -38,7 +51,7 @@ def prune(packages: Path) -> int:
         kept = []
         for row in rows:
             path = packages / row[0]
-            if not any(fnmatch(row[0], pattern) for pattern in LEFT_OUT):
+            if not left_out(row[0]):
                 kept.append(row)
                 continue
             path.unlink(missing_ok=True)
