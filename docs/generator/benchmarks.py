@@ -19,6 +19,8 @@ __all__ = [
 RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks.json"
 DRIVERS: Final = ("pymongo", "motor")
 THOUSAND: Final = 1000
+BUSY: Final = 3.0
+"""The load average above which others were at work: the benchmark itself makes one of about two."""
 SPENT: Final = ("one_pod", "ms_per_unrelated_change")
 
 Kept = Mapping[str, Any]
@@ -47,7 +49,13 @@ def machine_text() -> str:
     said = {"processor", "load average"}
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in said)
     load = machine["load average"]
-    return f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
+    text = f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
+    if float(load) > BUSY:
+        text += (
+            " **The machine was busy with other work: ratios of times that are this noisy do not"
+            " say whether an aim is met. Run it again on a quiet one.**"
+        )
+    return text
 
 
 def mongod_rows() -> list[list[str]]:
@@ -62,7 +70,7 @@ def mongod_rows() -> list[list[str]]:
             spread = f"{one['low']:.2f} to {one['high']:.2f}"
             former = f"{before[title]['ratio']:.2f}" if title in before else ""
             row = rows.setdefault(title, [title])
-            row += [times, f"**{one['ratio']:.2f}** ({spread})", former]
+            row += [times, f"{one['ratio']:.2f} ({spread})", former]
     return list(rows.values())
 
 
@@ -76,7 +84,7 @@ def stub_rows() -> list[list[str]]:
         for title, one in _figures(kept, "now", **where).items():
             more = one["more_cpu_us"]
             former = f"{before[title]['more_cpu_us']:+,.0f}" if title in before else ""
-            rows.setdefault(title, [title]).extend([f"**{more:+,.0f}**", former])
+            rows.setdefault(title, [title]).extend([f"{more:+,.0f}", former])
     return list(rows.values())
 
 

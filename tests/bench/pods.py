@@ -40,7 +40,7 @@ WRITE_SECONDS: Final = 6.0
 WRITE_PAUSE: Final = 0.1
 REVOCATIONS: Final = 3
 
-LOOK_SECONDS: Final = 0.05
+LOOK_SECONDS: Final = 0.1
 """How often a process looks whether its pods still accept the token."""
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -197,6 +197,10 @@ def measure_pods() -> Mapping[str, Any]:
                         "mongod_mb": round(resident_mb(mongod.pid)),
                     }
                     if count:
+                        used, began = sum(cpu_seconds(one.pid) for one in started), time.monotonic()
+                        time.sleep(REST_SECONDS)
+                        used = sum(cpu_seconds(one.pid) for one in started) - used
+                        part["pods_cpu_percent"] = round(used / (time.monotonic() - began) * 100, 1)
                         part["revocation_seconds"] = revocations(grants, started)
     return found
 
