@@ -125,9 +125,9 @@ def startup_rows() -> list[list[str]]:
 
 
 def pods_rows() -> list[list[str]]:
-    """Return what pods cost MongoDB, and the other apps a pod, now and with a change stream."""
+    """Return what pods cost MongoDB, and the other apps a pod."""
     kept = _kept()
-    runs = [kept[name]["pods"] for name in ("now", "before") if kept.get(name, {}).get("pods")]
+    runs = [pods] if (pods := kept.get("now", {}).get("pods")) else []
     if not runs:
         return []
     many, none = f"with_{runs[0]['pods']}", "with_0"
