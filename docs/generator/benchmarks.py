@@ -148,10 +148,6 @@ def pods_rows() -> list[list[str]]:
         without, with_them = (run[part]["rest"]["cpu_percent"] for part in (none, many))
         return float(without + times * (with_them - without))
 
-    def for_a_write(run: Kept, times: float) -> float:
-        without, with_them = (_ms_of_a_write(run[part]) for part in (none, many))
-        return without + times * (with_them - without)
-
     count = runs[0]["pods"]
     return [
         row("processor of `mongod` at rest, no pods, % of a core", none, "rest", "cpu_percent"),
@@ -159,7 +155,6 @@ def pods_rows() -> list[list[str]]:
         derived("by that, with 1,000 pods", at_rest),
         row("processor with ten writes a second, no pods, %", none, "writing", "cpu_percent"),
         row(f"the same with {count} pods", many, "writing", "cpu_percent"),
-        derived("by that, one write with 1,000 pods, ms of a core", for_a_write),
         row("median time of such a write, no pods, ms", none, "writing", "write_ms"),
         row(f"the same with {count} pods", many, "writing", "write_ms"),
         row("memory of `mongod`, no pods, MB", none, "mongod_mb"),
@@ -168,10 +163,3 @@ def pods_rows() -> list[list[str]]:
         row("a pod's processor for a change of another app's row, ms", *SPENT),
         row("memory of one pod, MB", "one_pod", "resident_mb"),
     ]
-
-
-def _ms_of_a_write(part: Kept) -> float:
-    """Return the processor time that a write costs, beside what is used at rest."""
-    writing = part["writing"]
-    share = (writing["cpu_percent"] - part["rest"]["cpu_percent"]) / 100
-    return float(share / writing["writes_per_second"] * 1000)

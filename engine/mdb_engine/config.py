@@ -42,7 +42,10 @@ class EngineSettings(BaseSettings):
         default=None,
         validation_alias="MDB_ENGINE_MASTER_KEY",
         title="Master key",
-        description="Wraps the apps' secrets, without Kubernetes. In a pod it is never looked for.",
+        description=(
+            "Wraps the apps' secrets, without Kubernetes: keys in base64, or the URI of a key "
+            "manager, or several. In a pod it is never looked for."
+        ),
     )
     binding_root: Path | None = Field(
         default=None,

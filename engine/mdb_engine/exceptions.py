@@ -22,6 +22,7 @@ Their tree::
         VersionConflict
             OutdatedGeneration
         MasterKeyError
+            KeyManagerUnavailable
         NotInitialized
         BindingError
         AuthorizerUnavailable
@@ -54,6 +55,7 @@ __all__ = [
     "Fault",
     "GrantMalformed",
     "InvalidToken",
+    "KeyManagerUnavailable",
     "LimitExceeded",
     "ManifestInvalid",
     "MasterKeyError",
@@ -255,6 +257,13 @@ class MasterKeyError(MdbEngineError, ValueError):
 
     code = "master_key_error"
     summary = "a key that the app needs is missing or wrong"
+
+
+class KeyManagerUnavailable(MasterKeyError):
+    """A key manager does not answer, or does not let us: its keys may well be right."""
+
+    code = "key_manager_unavailable"
+    summary = "the key manager of the app does not answer"
 
 
 class NotInitialized(MdbEngineError):

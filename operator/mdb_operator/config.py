@@ -16,11 +16,17 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from mdb_engine.exceptions import MasterKeyError
+from mdb_engine.key_managers import KeyManagerUri
+from mdb_engine.key_managers.choice import is_uri
 from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 from mdb_operator.constants import LEASE_NAME
 from mdb_operator.exceptions import ConfigurationInvalid
 
-__all__ = ["ENV_PREFIX", "Config", "load_config"]
+__all__ = ["ENV_PREFIX", "KEYRING_SECRET", "Config", "key_manager_entries", "load_config"]
+
+KEYRING_SECRET = "secret"  # noqa: S105 - a word
+"""How the keyring's Secret is named among the key managers."""
 
 ENV_PREFIX = "MDB_OPERATOR_"
 """What the name of every setting's environment variable starts with."""
@@ -67,6 +73,11 @@ class Config(BaseSettings):
         default=(),
         title="Watched namespaces",
         description="Namespaces, separated by commas, whose MdbApps are handled. Empty: all.",
+    )
+    exclude_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        title="Excluded namespaces",
+        description="Namespaces, separated by commas, whose MdbApps are left alone.",
     )
     installation: str | None = Field(
         default=None,
@@ -142,12 +153,14 @@ class Config(BaseSettings):
         title="Master key Secret",
         description="The Secret in the operator's namespace that holds the keyring.",
     )
-    master_key_dir: Path | None = Field(
-        default=None,
-        title="Master key directory",
+    master_key_uri: str = Field(
+        default=KEYRING_SECRET,
+        title="Key managers",
         description=(
-            "A directory with the keyring's entries as files (a mounted Secret, a CSI volume), "
-            "read instead of the Secret."
+            "What wraps the apps' data keys, instead of the keyring in the Secret: a URI "
+            "(awskms://, azurekeyvault://, gcpkms://, transit://, or file:///DIRECTORY with the "
+            "keyring's entries as files). Several, separated by commas: the first wraps, all "
+            "unwrap; `secret` is the Secret. No credentials: those come from the environment."
         ),
     )
     master_key_reload_seconds: float = Field(
@@ -177,7 +190,10 @@ class Config(BaseSettings):
         ge=1,
         le=86400,
         title="Resync",
-        description="Seconds after which an app is looked at although nothing happened.",
+        description=(
+            "Seconds after which is looked, although nothing happened, if anything differs: by "
+            "one command an app, and in full once a day."
+        ),
     )
     relist_seconds: float = Field(
         default=300.0,
@@ -201,6 +217,14 @@ class Config(BaseSettings):
         le=256,
         title="Concurrency",
         description="How many apps are reconciled at once.",
+    )
+    app_metrics: bool = Field(
+        default=True,
+        title="Metrics of apps",
+        description=(
+            "Show metrics of each app: two series where all is well, one more for each condition "
+            "that is not true. Those of all apps together are always shown."
+        ),
     )
     leader_election: bool = Field(
         default=True,
@@ -243,6 +267,26 @@ class Config(BaseSettings):
         title="HTTP port",
         description="The one port of /healthz, /readyz and /metrics; 0 takes any free one.",
     )
+    http_tls_certificate_file: Path | None = Field(
+        default=None,
+        title="HTTP certificate",
+        description=(
+            "A PEM file with the certificate chain that the port is served with, which then speaks "
+            "TLS only. A changed file is taken up at once."
+        ),
+    )
+    http_tls_key_file: Path | None = Field(
+        default=None,
+        title="HTTP key",
+        description="A PEM file with the private key of that certificate.",
+    )
+    metrics_token_file: Path | None = Field(
+        default=None,
+        title="Metrics token",
+        description=(
+            "A file with the token that a request for /metrics has to bear. Default: none."
+        ),
+    )
     heartbeat_limit_seconds: float = Field(
         default=30.0,
         ge=1,
@@ -255,14 +299,14 @@ class Config(BaseSettings):
         description="The least level that is logged.",
     )
 
-    @field_validator("watch_namespaces", mode="before")
+    @field_validator("watch_namespaces", "exclude_namespaces", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return value
 
-    @field_validator("watch_namespaces")
+    @field_validator("watch_namespaces", "exclude_namespaces")
     @classmethod
     def _check_namespaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
@@ -284,16 +328,43 @@ class Config(BaseSettings):
             raise ValueError("must not hold a user: each app gets its own")
         return value
 
+    @field_validator("master_key_uri")
+    @classmethod
+    def _check_key_managers(cls, value: str) -> str:
+        for entry in filter(lambda one: one != KEYRING_SECRET, key_manager_entries(value)):
+            if not is_uri(entry):
+                raise ValueError("holds what is neither a URI nor `secret`; no key belongs here")
+            try:
+                KeyManagerUri.parse(entry)
+            except MasterKeyError as error:
+                raise ValueError(error.message) from None
+        return value
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if (self.mongodb_uri is None) == (self.mongodb_uri_file is None):
             raise ValueError(f"set {ENV_PREFIX}MONGODB_URI_FILE or {ENV_PREFIX}MONGODB_URI")
+        if self.watch_namespaces and self.exclude_namespaces:
+            raise ValueError(
+                f"set {ENV_PREFIX}WATCH_NAMESPACES or {ENV_PREFIX}EXCLUDE_NAMESPACES, not both"
+            )
+        if (self.http_tls_certificate_file is None) != (self.http_tls_key_file is None):
+            raise ValueError(
+                f"{ENV_PREFIX}HTTP_TLS_CERTIFICATE_FILE needs {ENV_PREFIX}HTTP_TLS_KEY_FILE"
+                " and the other way round"
+            )
         if not self.lease_retry_seconds < self.lease_renew_deadline_seconds < self.lease_seconds:
             raise ValueError(
                 f"{ENV_PREFIX}LEASE_RETRY_SECONDS < {ENV_PREFIX}LEASE_RENEW_DEADLINE_SECONDS < "
                 f"{ENV_PREFIX}LEASE_SECONDS must hold, or two replicas could lead at once"
             )
         return self
+
+    def handles_namespace(self, namespace: str) -> bool:
+        """Whether MdbApps of a namespace are this operator's to look at."""
+        if self.watch_namespaces:
+            return namespace in self.watch_namespaces
+        return namespace not in self.exclude_namespaces
 
     def read_mongodb_uri(self) -> SecretStr:
         """Return the operator's connection string, from the file as it is now where one is set.
@@ -316,6 +387,11 @@ class Config(BaseSettings):
                 "Put the connection string of the operator's MongoDB user there."
             ) from None
         return SecretStr(uri)
+
+
+def key_manager_entries(text: str) -> list[str]:
+    """Return the key managers of a setting, the one that wraps first."""
+    return [entry.strip() for entry in text.split(",")]
 
 
 def _require_mongodb(uri: str) -> None:

@@ -39,6 +39,12 @@ ANNOTATION_FORCE_DELETE = f"{GROUP}/force-delete"
 What is left behind in MongoDB counts as a tombstone: the slug stays with its namespace.
 """
 
+ANNOTATION_CRD_VERSION = f"{GROUP}/crd-version"
+"""On the CRD: the version that it is of, so that none brings an older one over a newer."""
+
+ANNOTATION_CRD_HASH = f"{GROUP}/crd-hash"
+"""On the CRD: changes with what it says, so that an equal one is not written again."""
+
 ANNOTATION_RESTART_SUFFIX = "secret-version"
 """Ends the name of the pod template annotation ``mdb-engine.dev/<slug>.secret-version``.
 
@@ -57,6 +63,7 @@ SECRET_KEYS = (
     "provider",
     "uri",
     "host",
+    "port",
     "database",
     "username",
     "password",
@@ -74,6 +81,10 @@ SECRET_KEYS = (
 Constant, with empty values where one does not apply, because a client maps files once and a file
 that comes and goes would look like a broken mount.
 """
+
+ADDRESS_KEYS = frozenset({"host", "port"})
+"""Not there with ``mongodb+srv``, whose name is none that an address can be looked up by: Service
+Binding lets an entry of these names be nothing else than one host and its port."""
 
 LEASE_NAME = "mdb-operator-leader"
 """The Lease that replicas contend for, unless the settings name another."""

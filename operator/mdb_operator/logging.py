@@ -48,8 +48,12 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 _LONG_WORD = re.compile(r"[A-Za-z0-9+/_\-]{40,}={0,2}")
 """Long enough for 240 bits in base64 or base64url."""
 
-NOISY = ("aiohttp.access", "asyncio", "kubernetes", "motor", "pymongo", "urllib3")
-"""Loggers whose lower levels show every request; whatever our level, they start at WARNING."""
+NOISY = (
+    *("aiohttp.access", "asyncio", "kubernetes", "motor", "pymongo", "urllib3"),
+    *("azure", "boto3", "botocore", "google", "hvac", "msal"),
+)
+"""Loggers whose lower levels show every request, with a data key in it where it is one to a key
+manager; whatever our level, they start at WARNING."""
 
 
 def redact_event(

@@ -14,12 +14,12 @@ BUFFER_BYTES = 1 << 16
 
 
 class Forwarder:
-    """Forwards connections to a MongoDB until it is cut, and again after it is mended.
+    """Forwards connections to a server until it is cut, and again after it is mended.
 
     Parameters
     ----------
     uri
-        Of the server that is forwarded to.
+        Of the server that is forwarded to; ``mongodb://HOST:PORT`` will do for one of any kind.
     """
 
     def __init__(self, uri: str) -> None:
@@ -42,6 +42,11 @@ class Forwarder:
         port = self._listener.getsockname()[1]
         prefix = f"{login}@" if login else ""
         return f"mongodb://{prefix}127.0.0.1:{port}/?directConnection=true"
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on 127.0.0.1."""
+        return int(self._listener.getsockname()[1])
 
     def cut(self) -> None:
         """End all connections and refuse new ones."""

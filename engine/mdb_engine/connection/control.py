@@ -28,9 +28,19 @@ WRITE_TIMEOUT_MS = 10_000
 _DENIED = {
     13: "the user lacks the right",
     18: "the login failed, so the user or its password is wrong",
-    8000: "the login failed, so the user or its password is wrong",
 }
-"""What codes of MongoDB and Atlas mean: Unauthorized, AuthenticationFailed, AtlasError."""
+"""What codes of MongoDB mean: Unauthorized, AuthenticationFailed."""
+
+_ATLAS = 8000
+"""AtlasError: a failed login, or a command that Atlas lets nobody send, such as ``createUser``."""
+
+_NOT_OFFERED = frozenset({59, 115, 238, 303})
+"""CommandNotFound, CommandNotSupported, NotImplemented; DocumentDB's *Feature not supported*."""
+
+_OTHER_SERVER = (
+    "the server does not offer that, so it is no MongoDB of your own; isolation: database needs "
+    "createUser and createRole, which services such as Atlas lack: use isolation: library there"
+)
 
 
 def control_view(database: RawDatabase) -> RawDatabase:
@@ -64,9 +74,10 @@ def translated(action: str) -> Iterator[None]:
     except DuplicateKeyError:
         raise
     except OperationFailure as error:
-        if error.code in _DENIED:
+        denied = _denied(error)
+        if denied:
             raise DatabaseForbidden(
-                f"MongoDB refused to {action}: {_DENIED[error.code]} (code {error.code})"
+                f"MongoDB refused to {action}: {denied} (code {error.code})"
             ) from None
         name = _code_name(error)
         raise DatabaseUnavailable(
@@ -82,6 +93,14 @@ def translated(action: str) -> Iterator[None]:
         ) from None
     except PyMongoError as error:
         raise DatabaseUnavailable(f"Failed to {action} ({type(error).__name__})") from None
+
+
+def _denied(error: OperationFailure) -> str:
+    """Say what a refusal means that trying again does not change; empty where it is none."""
+    if error.code == _ATLAS:
+        failed_login = "auth" in str((error.details or {}).get("errmsg", "")).lower()
+        return _DENIED[18] if failed_login else _OTHER_SERVER
+    return _OTHER_SERVER if error.code in _NOT_OFFERED else _DENIED.get(error.code or 0, "")
 
 
 def _code_name(error: OperationFailure) -> str:

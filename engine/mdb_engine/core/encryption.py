@@ -1,9 +1,8 @@
 """Envelope encryption of an app's credentials.
 
-A master key (32 bytes) wraps a data encryption key, drawn anew for every version of an app's
-credentials, which encrypts the values: AES-256-GCM at both layers, with a random 96-bit nonce. The
-associated data of a ciphertext says where it belongs, so that one which is moved to another row,
-version or purpose does not open. Layout: nonce (12 bytes), ciphertext, tag (16).
+A key manager wraps a data encryption key (DEK), drawn anew for every version of an app's
+credentials, which encrypts the values with AES-256-GCM. The associated data of a ciphertext says
+where it belongs, so that one which is moved to another row, version or purpose does not open.
 """
 
 from __future__ import annotations
@@ -13,28 +12,27 @@ import secrets
 from collections.abc import Mapping
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
+from mdb_engine.core.aead import decrypt, encrypt, generate_key
+from mdb_engine.core.key_manager import KeyContext, KeyManager, WrappedKey
 from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_engine.core.secret import Envelope, Purpose
 from mdb_engine.exceptions import MasterKeyError
 
 __all__ = ["EnvelopeEncryptionService"]
 
-_NONCE_BYTES = 12
-_DEK_BITS = 256
 _DEK_ID_BYTES = 8
 
 
 class EnvelopeEncryptionService:
-    """Seals and opens envelopes with the keys of one keyring.
+    """Seals and opens envelopes, their DEKs wrapped by a key manager.
 
     Parameters
     ----------
     master_key
-        A keyring, or one in the text format of `Keyring.parse` (which may be a single key in
-        base64), or None to read ``MDB_ENGINE_MASTER_KEY``.
+        A key manager, such as a keyring; or a keyring in the text format of `Keyring.parse` (which
+        may be a single key in base64); or None to read one from ``MDB_ENGINE_MASTER_KEY``.
 
     Raises
     ------
@@ -42,13 +40,13 @@ class EnvelopeEncryptionService:
         If there is no key (``Master key not found``) or a malformed one.
     """
 
-    def __init__(self, master_key: Keyring | str | None = None) -> None:
+    def __init__(self, master_key: KeyManager | str | None = None) -> None:
         if master_key is None:
             master_key = Keyring.from_environment()
-        self._keyring = Keyring.parse(master_key) if isinstance(master_key, str) else master_key
+        self._manager = Keyring.parse(master_key) if isinstance(master_key, str) else master_key
 
     def __repr__(self) -> str:
-        return f"EnvelopeEncryptionService({self._keyring!r})"
+        return f"EnvelopeEncryptionService({self._manager!r})"
 
     @staticmethod
     def generate_master_key() -> str:
@@ -56,16 +54,28 @@ class EnvelopeEncryptionService:
         return generate_master_key()
 
     @property
-    def keyring(self) -> Keyring:
-        """The keys in use."""
-        return self._keyring
+    def key_manager(self) -> KeyManager:
+        """What wraps and unwraps."""
+        return self._manager
 
-    def use(self, keyring: Keyring) -> None:
-        """Replace the keys, at once for everyone who shares this service."""
-        self._keyring = keyring
+    def use(self, manager: KeyManager) -> None:
+        """Replace the key manager, at once for everyone who shares this service."""
+        self._manager = manager
 
-    def seal(self, values: Mapping[Purpose, SecretStr], *, slug: str, version: int) -> Envelope:
-        """Encrypt values under a new DEK, wrapped by the active master key.
+    async def active_key_id(self) -> str:
+        """Return the id of the key that wraps what is new.
+
+        Raises
+        ------
+        MasterKeyError
+            As `KeyManager.active_key_id`.
+        """
+        return await self._manager.active_key_id()
+
+    async def seal(
+        self, values: Mapping[Purpose, SecretStr], *, slug: str, version: int
+    ) -> Envelope:
+        """Encrypt values under a new DEK, wrapped with the active master key.
 
         Parameters
         ----------
@@ -73,42 +83,43 @@ class EnvelopeEncryptionService:
             What to encrypt, by purpose.
         slug, version
             Whose they are; they will open for no other.
+
+        Raises
+        ------
+        MasterKeyError
+            As `KeyManager.wrap`.
         """
-        ring = self._keyring
-        dek = AESGCM.generate_key(_DEK_BITS)
-        dek_id = secrets.token_hex(_DEK_ID_BYTES)
+        dek, context = generate_key(), KeyContext(slug, version, secrets.token_hex(_DEK_ID_BYTES))
+        wrapped = await self._manager.wrap(dek, context)
         return Envelope(
-            key_id=ring.active_id,
-            dek_id=dek_id,
-            wrapped_dek=_encrypt(
-                ring.key(ring.active_id), dek, _dek_context(slug, version, dek_id, ring.active_id)
-            ),
+            key_id=wrapped.key_id,
+            dek_id=context.dek_id,
+            wrapped_dek=wrapped.ciphertext,
             ciphertexts={
-                purpose: _encrypt(
-                    dek,
-                    value.get_secret_value().encode("utf-8"),
-                    _value_context(slug, version, dek_id, purpose),
+                purpose: encrypt(
+                    dek, value.get_secret_value().encode("utf-8"), _value_context(context, purpose)
                 )
                 for purpose, value in values.items()
             },
         )
 
-    def unseal(self, envelope: Envelope, *, slug: str, version: int) -> dict[Purpose, SecretStr]:
+    async def unseal(
+        self, envelope: Envelope, *, slug: str, version: int
+    ) -> dict[Purpose, SecretStr]:
         """Decrypt all values of an envelope.
 
         Raises
         ------
         MasterKeyError
-            If its master key is not in the keyring, is not the one that wrapped it, or the
-            envelope was made for another slug or version, or was changed.
+            As `KeyManager.unwrap`, or if a value was made for another slug or version, or was
+            changed.
         """
-        dek = self._unwrap(envelope, slug=slug, version=version)
+        dek, context = await self._unwrap(envelope, slug, version)
         opened = {}
         for purpose, ciphertext in envelope.ciphertexts.items():
-            context = _value_context(slug, version, envelope.dek_id, purpose)
             try:
-                value = _decrypt(dek, ciphertext, context)
-            except InvalidTag:
+                value = decrypt(dek, ciphertext, _value_context(context, purpose))
+            except (InvalidTag, ValueError):  # or the DEK is no AES key
                 raise MasterKeyError(
                     f"The {purpose} of app {slug!r}, version {version}, under master key "
                     f"{envelope.key_id!r}, does not open: its row was changed"
@@ -116,8 +127,8 @@ class EnvelopeEncryptionService:
             opened[purpose] = SecretStr(value.decode("utf-8"))
         return opened
 
-    def rewrap(self, envelope: Envelope, *, slug: str, version: int) -> Envelope:
-        """Return the envelope with its DEK wrapped by the active master key.
+    async def rewrap(self, envelope: Envelope, *, slug: str, version: int) -> Envelope:
+        """Return the envelope with its DEK wrapped with the active master key.
 
         The values are not encrypted anew; an envelope that is under the active key already is
         returned as it is, after it was opened.
@@ -127,47 +138,26 @@ class EnvelopeEncryptionService:
         MasterKeyError
             As `unseal`.
         """
-        ring = self._keyring
-        dek = self._unwrap(envelope, slug=slug, version=version)
-        if envelope.key_id == ring.active_id:
+        dek, context = await self._unwrap(envelope, slug, version)
+        if envelope.key_id == await self._manager.active_key_id():
             return envelope
-        context = _dek_context(slug, version, envelope.dek_id, ring.active_id)
+        wrapped = await self._manager.wrap(dek, context)
         return Envelope(
-            key_id=ring.active_id,
+            key_id=wrapped.key_id,
             dek_id=envelope.dek_id,
-            wrapped_dek=_encrypt(ring.key(ring.active_id), dek, context),
+            wrapped_dek=wrapped.ciphertext,
             ciphertexts=envelope.ciphertexts,
         )
 
-    def _unwrap(self, envelope: Envelope, *, slug: str, version: int) -> bytes:
-        key = self._keyring.key(envelope.key_id)
-        context = _dek_context(slug, version, envelope.dek_id, envelope.key_id)
-        try:
-            return _decrypt(key, envelope.wrapped_dek, context)
-        except InvalidTag:
-            raise MasterKeyError(
-                f"Master key {envelope.key_id!r} does not open the secret of app {slug!r}, version "
-                f"{version}: it is not the key that wrapped it, or the row was changed"
-            ) from None
+    async def _unwrap(
+        self, envelope: Envelope, slug: str, version: int
+    ) -> tuple[bytes, KeyContext]:
+        context = KeyContext(slug, version, envelope.dek_id)
+        wrapped = WrappedKey(envelope.key_id, envelope.wrapped_dek)
+        return await self._manager.unwrap(wrapped, context), context
 
 
-def _dek_context(slug: str, version: int, dek_id: str, key_id: str) -> bytes:
-    return json.dumps(["mdb-engine/dek", slug, version, dek_id, key_id]).encode("ascii")
-
-
-def _value_context(slug: str, version: int, dek_id: str, purpose: Purpose) -> bytes:
+def _value_context(dek: KeyContext, purpose: Purpose) -> bytes:
     # The key of this layer is the DEK: a master key's id here would bar re-wrapping.
-    return json.dumps(["mdb-engine/value", slug, version, dek_id, str(purpose)]).encode("ascii")
-
-
-def _encrypt(key: bytes, plaintext: bytes, context: bytes) -> bytes:
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, plaintext, context)
-
-
-def _decrypt(key: bytes, sealed: bytes, context: bytes) -> bytes:
-    if not isinstance(sealed, bytes):  # somebody wrote something else into the row
-        raise InvalidTag
-    if len(sealed) <= _NONCE_BYTES:
-        raise InvalidTag
-    return AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], context)
+    parts = ["mdb-engine/value", dek.slug, dek.version, dek.dek_id, str(purpose)]
+    return json.dumps(parts).encode("ascii")

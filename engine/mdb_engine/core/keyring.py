@@ -14,7 +14,11 @@ import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
+
 from mdb_engine.constants import DEFAULT_KEY_ID, MASTER_KEY_BYTES, MASTER_KEY_VARIABLE
+from mdb_engine.core.aead import decrypt, encrypt
+from mdb_engine.core.key_manager import KeyContext, WrappedKey
 from mdb_engine.exceptions import MasterKeyError
 
 __all__ = ["Keyring", "decode_key", "generate_master_key"]
@@ -54,7 +58,7 @@ def decode_key(text: str, key_id: str) -> bytes:
 
 
 class Keyring:
-    """Master keys by id.  Its repr shows ids only.
+    """Master keys by id, in this process: a `KeyManager`.  Its repr shows ids only.
 
     Parameters
     ----------
@@ -120,6 +124,39 @@ class Keyring:
             raise MasterKeyError(
                 f"Master key not found: {key_id!r} is not in the keyring (it has "
                 f"{', '.join(self.ids)})"
+            ) from None
+
+    def owns(self, key_id: str) -> bool:
+        """Whether a key is among these."""
+        return key_id in self._keys
+
+    async def aclose(self) -> None:
+        """Do nothing: it holds no connection."""
+
+    async def active_key_id(self) -> str:
+        """Return the id of the key that wraps what is new."""
+        return self.active_id
+
+    async def wrap(self, dek: bytes, context: KeyContext) -> WrappedKey:
+        """Wrap a DEK with the active key, whose id is part of the associated data."""
+        active = self.active_id
+        return WrappedKey(active, encrypt(self.key(active), dek, context.encode(active)))
+
+    async def unwrap(self, wrapped: WrappedKey, context: KeyContext) -> bytes:
+        """Return the DEK.
+
+        Raises
+        ------
+        MasterKeyError
+            If its key is not here, is not the one that wrapped it, or the context is another.
+        """
+        key = self.key(wrapped.key_id)
+        try:
+            return decrypt(key, wrapped.ciphertext, context.encode(wrapped.key_id))
+        except InvalidTag:
+            raise MasterKeyError(
+                f"Master key {wrapped.key_id!r} does not open {context}: it is not the key that "
+                "wrapped it, or the row was changed"
             ) from None
 
     def with_active(self, key_id: str) -> Keyring:

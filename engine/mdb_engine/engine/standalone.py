@@ -119,6 +119,7 @@ class StandaloneHosting:
             self._rest.end(self._task), self._trim_rest.end(self._trimming), return_exceptions=True
         )
         self._task = self._trimming = None
+        await self._encryption.key_manager.aclose()
 
     def token(self, slug: str) -> PresentedToken | None:
         """Return the token from the environment, else the one of an app that registered here."""

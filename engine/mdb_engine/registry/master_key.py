@@ -10,7 +10,12 @@ from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import SealedVersion, SecretRecord
-from mdb_engine.exceptions import MasterKeyError, RowDamaged, VersionConflict
+from mdb_engine.exceptions import (
+    KeyManagerUnavailable,
+    MasterKeyError,
+    RowDamaged,
+    VersionConflict,
+)
 from mdb_engine.registry.storage.secrets import SecretStore
 
 __all__ = ["MasterKeyRotation", "Progress", "RewrapReport"]
@@ -39,7 +44,7 @@ class RewrapReport:
 
 
 class MasterKeyRotation:
-    """Re-wraps all DEKs under the active key of the keyring.
+    """Re-wraps all DEKs under the active master key.
 
     Parameters
     ----------
@@ -62,9 +67,14 @@ class MasterKeyRotation:
     async def pending(self) -> int:
         """Count the apps that have a version under another key than the active one.
 
-        At 0 every other key can be removed from the keyring.
+        At 0 every other key can be removed.
+
+        Raises
+        ------
+        MasterKeyError
+            If there is no active key, or nobody can say which it is.
         """
-        return len(await self._store.under_other_keys(self._encryption.keyring.active_id))
+        return len(await self._store.under_other_keys(await self._encryption.active_key_id()))
 
     async def run(self, progress: Progress | None = None) -> RewrapReport:
         """Re-wrap what is not yet under the active key; may be killed and run again at any time.
@@ -79,8 +89,11 @@ class MasterKeyRotation:
         MasterKeyError
             After all others were done: which apps could not be, with the key's id. Nothing of
             these was written.
+        KeyManagerUnavailable
+            At once where a key manager does not answer: what was done stays done, the rest is as
+            it was.
         """
-        slugs = await self._store.under_other_keys(self._encryption.keyring.active_id)
+        slugs = await self._store.under_other_keys(await self._encryption.active_key_id())
         failures: list[str] = []
         done = 0
         for slug in slugs:
@@ -88,6 +101,11 @@ class MasterKeyRotation:
                 progress(done, len(slugs))
             try:
                 await self._rewrap(slug)
+            except KeyManagerUnavailable as error:
+                raise KeyManagerUnavailable(
+                    f"{done} of {len(slugs)} apps are re-wrapped; the others were left as they "
+                    f"are: {error.message}"
+                ) from None
             except (MasterKeyError, RowDamaged) as error:
                 failures.append(error.message)
             else:
@@ -109,21 +127,23 @@ class MasterKeyRotation:
             if record is None:
                 return  # its app was deleted meanwhile
             try:
-                await self._store.replace(self._rewrapped(record))
+                await self._store.replace(await self._rewrapped(record))
             except VersionConflict:
                 continue  # it was rotated meanwhile
             return
         raise VersionConflict(f"The secret of app {slug!r} changes faster than it can be read")
 
-    def _rewrapped(self, record: SecretRecord) -> SecretRecord:
-        def rewrap(sealed: SealedVersion) -> SealedVersion:
-            envelope = self._encryption.rewrap(
+    async def _rewrapped(self, record: SecretRecord) -> SecretRecord:
+        async def rewrap(sealed: SealedVersion) -> SealedVersion:
+            envelope = await self._encryption.rewrap(
                 sealed.envelope, slug=record.slug, version=sealed.version
             )
             return dataclasses.replace(sealed, envelope=envelope)
 
         return dataclasses.replace(
             record,
-            current=rewrap(record.current),
-            previous=tuple(map(rewrap, record.without_expired(utcnow()).previous)),
+            current=await rewrap(record.current),
+            previous=tuple(
+                [await rewrap(one) for one in record.without_expired(utcnow()).previous]
+            ),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 
 from pydantic import SecretStr
@@ -98,7 +98,7 @@ class SecretService:
             made = SecretRecord(
                 slug=app.slug,
                 incarnation=app.incarnation,
-                current=self._generate(app.slug, max(left_behind, app.secret_floor) + 1, now),
+                current=await self._generate(app.slug, max(left_behind, app.secret_floor) + 1, now),
                 previous=(),
                 rotation_count=0,
                 handled=dict(handled or {}),
@@ -158,7 +158,7 @@ class SecretService:
         at = now or self._clock()
         outcome = RotationOutcome(RotationResult.ALREADY_DONE, expected_version)
 
-        def change(found: SecretRecord) -> SecretRecord:
+        async def change(found: SecretRecord) -> SecretRecord:
             nonlocal outcome
             current = found.current
             if request is not None and found.handled.get(ROTATE) == request:
@@ -181,7 +181,7 @@ class SecretService:
             outcome = RotationOutcome(RotationResult.ROTATED, current.version + 1)
             return dataclasses.replace(
                 kept,
-                current=self._generate(slug, current.version + 1, at),
+                current=await self._generate(slug, current.version + 1, at),
                 previous=(outgoing, *kept.previous),
                 rotation_count=found.rotation_count + 1,
                 handled=_with_request(found, ROTATE, request),
@@ -201,7 +201,7 @@ class SecretService:
             As in `rotate`: the same request ends nothing that was made after it was served.
         """
 
-        def change(found: SecretRecord) -> SecretRecord:
+        async def change(found: SecretRecord) -> SecretRecord:
             if request is not None and found.handled.get(REVOKE_PREVIOUS) == request:
                 return found
             handled = _with_request(found, REVOKE_PREVIOUS, request)
@@ -213,7 +213,11 @@ class SecretService:
     async def expire(self, slug: str, *, now: datetime | None = None) -> bool:
         """Drop earlier versions whose time is over; True if there were any."""
         at = now or self._clock()
-        before, after = await self._change(slug, lambda found: found.without_expired(at))
+
+        async def change(found: SecretRecord) -> SecretRecord:
+            return found.without_expired(at)
+
+        before, after = await self._change(slug, change)
         return before.previous != after.previous
 
     async def reveal(self, slug: str) -> RevealedSecrets:
@@ -226,9 +230,9 @@ class SecretService:
         MasterKeyError
             If a key is missing or wrong; the message names it.
         """
-        return self.open(await self._existing(slug))
+        return await self.open(await self._existing(slug))
 
-    def open(self, record: SecretRecord) -> RevealedSecrets:
+    async def open(self, record: SecretRecord) -> RevealedSecrets:
         """Open credentials as they were read; of earlier versions those that have not ended.
 
         Raises
@@ -239,8 +243,8 @@ class SecretService:
         record = record.without_expired(self._clock())
         return RevealedSecrets(
             slug=record.slug,
-            current=self._open(record.slug, record.current),
-            earlier=tuple(self._open(record.slug, version) for version in record.previous),
+            current=await self._open(record.slug, record.current),
+            earlier=tuple([await self._open(record.slug, one) for one in record.previous]),
             key_id=record.current.envelope.key_id,
             rotated_at=record.current.created_at,
         )
@@ -256,12 +260,12 @@ class SecretService:
         return record
 
     async def _change(
-        self, slug: str, change: Callable[[SecretRecord], SecretRecord]
+        self, slug: str, change: Callable[[SecretRecord], Awaitable[SecretRecord]]
     ) -> tuple[SecretRecord, SecretRecord]:
         """Apply a change to the row as it is; nothing is written where it changes nothing."""
         for _ in range(MAX_ATTEMPTS):
             found = await self._existing(slug)
-            wanted = change(found)
+            wanted = await change(found)
             if wanted == found:
                 return found, found
             try:
@@ -271,17 +275,17 @@ class SecretService:
                 continue
         raise VersionConflict(f"The secret of app {slug!r} changes faster than it can be read")
 
-    def _generate(self, slug: str, version: int, now: datetime) -> SealedVersion:
+    async def _generate(self, slug: str, version: int, now: datetime) -> SealedVersion:
         values = {purpose: SecretStr(secrets.token_urlsafe(TOKEN_BYTES)) for purpose in Purpose}
         return SealedVersion(
             version=version,
-            envelope=self._encryption.seal(values, slug=slug, version=version),
+            envelope=await self._encryption.seal(values, slug=slug, version=version),
             verifier=verifier_of(values[Purpose.APP_SECRET].get_secret_value()),
             created_at=now,
         )
 
-    def _open(self, slug: str, sealed: SealedVersion) -> Credentials:
-        values = self._encryption.unseal(sealed.envelope, slug=slug, version=sealed.version)
+    async def _open(self, slug: str, sealed: SealedVersion) -> Credentials:
+        values = await self._encryption.unseal(sealed.envelope, slug=slug, version=sealed.version)
         for purpose in Purpose:
             if purpose not in values:
                 raise MasterKeyError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 from mdb_engine.core.secret import RevealedSecrets, SecretRecord
+from mdb_engine.exceptions import KeyManagerUnavailable
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.models.app import AppRecord
 from mdb_operator.apps.conditions import ConditionType, Reason, format_time
@@ -52,14 +54,14 @@ class Binding:
         self._secrets = secrets
         self._restarter = restarter
         self._address = address
-        self._certificates = certificates
+        self.certificates = certificates
         self._contention = Contention()
 
     async def project(
         self, app: MdbAppResource, record: AppRecord, revealed: RevealedSecrets, report: Report
     ) -> None:
         """Make the app's Secret what it has to be, then remove those of earlier names."""
-        data = projected_data(self._address, revealed, self._certificates())
+        data = projected_data(self._address, revealed, self.certificates())
         desired = DesiredSecret(app.owner, app.secret_name, data)
         result = await self._secrets.project(desired)
         if result in _NOT_PROJECTED:
@@ -72,8 +74,40 @@ class Binding:
             )
             return
         report.did(Step.PROJECT, wrote=result is not Projection.UNCHANGED)
+        self._say_bound(app, report)
+        self._watch_for_contention(app, result, report)
+        await self._delete_former_secrets(app, record, report)
+
+    async def keep(self, app: MdbAppResource, error: KeyManagerUnavailable, report: Report) -> None:
+        """Leave the app's Secret as it is while no key manager says what it has to hold.
+
+        That it is the app's, and holds the current version, can be told without one: MongoDB has
+        the token's digest.
+
+        Raises
+        ------
+        KeyManagerUnavailable
+            If it is not there, not the app's, or holds something else.
+        """
+        assert report.secrets is not None  # noqa: S101 - the caller looked
+        current = report.secrets.current
+        stored = await self._secrets.read(app.key.namespace, app.secret_name)
+        if (
+            stored is None
+            or stored.metadata.deleting
+            or not stored.metadata.belongs_to(app.uid)
+            or stored.data.get("secret-version") != str(current.version).encode()
+            or hashlib.sha256(stored.data.get("app-secret", b"")).digest() != current.verifier
+        ):
+            raise error
+        self._say_bound(app, report)
+
+    @staticmethod
+    def _say_bound(app: MdbAppResource, report: Report) -> None:
         report.binding = app.secret_name
         message = f"Secret {app.secret_name} holds the app's values."
+        if report.key_manager_problem:
+            message += f" A rotation that is due waits: {report.key_manager_problem}."
         if report.waiting_until is not None:
             message += (
                 " The requested rotation waits until"
@@ -81,8 +115,6 @@ class Binding:
                 " earlier versions now set the annotation mdb-engine.dev/revoke-previous."
             )
         report.holding[ConditionType.SECRET_PROJECTED] = message
-        self._watch_for_contention(app, result, report)
-        await self._delete_former_secrets(app, record, report)
 
     def _watch_for_contention(
         self, app: MdbAppResource, result: Projection, report: Report
@@ -135,7 +167,7 @@ class Binding:
                     rotated_at=secrets.current.created_at,
                 )
             except Forbidden:
-                failed.append(f"{name} (RBAC does not allow it)")
+                failed.append(f"{name} (not allowed: see the chart's workloadRestart.enabled)")
                 continue
             except Invalid:  # a stored object that today's validation, or a webhook, refuses
                 failed.append(f"{name} (the API server refuses the change)")

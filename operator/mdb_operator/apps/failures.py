@@ -14,6 +14,7 @@ from mdb_engine.exceptions import (
     CollectionTaken,
     DatabaseForbidden,
     DatabaseUnavailable,
+    KeyManagerUnavailable,
     ManifestInvalid,
     MasterKeyError,
     SlugTaken,
@@ -47,10 +48,17 @@ _TABLE: dict[type[Exception], Failure] = {
     CollectionTaken: Failure(Reason.COLLECTION_TAKEN, "Rename the collection in spec.collections."),
     # The API server refuses such a manifest; one that was stored before the rule is told so.
     ManifestInvalid: Failure(Reason.COLLECTION_TAKEN, "Correct the spec; nothing was written."),
+    KeyManagerUnavailable: Failure(
+        Reason.KEY_UNAVAILABLE,
+        "It is tried again by itself. Apps that have their Secret go on; only new ones, and"
+        " rotations, wait for it.",
+        status="Unknown",
+        retry_seconds=15,
+    ),
     MasterKeyError: Failure(
         Reason.KEY_UNAVAILABLE,
-        "Put the key back into the master key Secret of the operator's namespace; nothing was"
-        " overwritten.",
+        "Put the key back into the master key Secret of the operator's namespace, or where else"
+        " it comes from; nothing was overwritten.",
         retry_seconds=15,
     ),
     DatabaseForbidden: Failure(

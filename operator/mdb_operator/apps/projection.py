@@ -35,6 +35,9 @@ FILE_OPTIONS = frozenset(
 LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
 """Options of a URI that say how the operator logs in; its apps do it by password."""
 
+DEFAULT_PORT = "27017"
+"""MongoDB's, where a connection string names none."""
+
 NO_CERTIFICATES = Certificates()
 
 
@@ -82,6 +85,14 @@ class Address:
             auth_source=auth_source if username else "",
         )
 
+    @property
+    def first_host(self) -> dict[str, str]:
+        """``host`` and ``port`` of the first member, as Service Binding has them."""
+        if self.scheme.endswith("+srv"):
+            return {}
+        name, port = _host_and_port(self.hosts.split(",")[0])
+        return {"host": name.strip("[]"), "port": port}
+
     def user(self, revealed: RevealedSecrets) -> tuple[str, SecretStr, str]:
         """Return the user, password and authentication database of an app."""
         if self.isolation == "library":
@@ -101,7 +112,24 @@ class Address:
             options.append(("authSource", auth_source))
         # PyMongo takes the tags of a read preference as they are, without decoding them.
         query = f"?{urlencode(options, safe=':,')}" if options else ""
-        return f"{self.scheme}://{login}{self.hosts}/{quote(self.database, safe='')}{query}"
+        return f"{self.scheme}://{login}{self._authority}/{quote(self.database, safe='')}{query}"
+
+    @property
+    def _authority(self) -> str:
+        """Return the hosts; of several without the port that is meant anyway.
+
+        RFC 3986 has no list of ports, but a list of names is one: a URI with it can be parsed.
+        """
+        hosts = [_host_and_port(one) for one in self.hosts.split(",")]
+        if len(hosts) > 1 and all(port == DEFAULT_PORT for _, port in hosts):
+            return ",".join(name for name, _ in hosts)
+        return self.hosts
+
+
+def _host_and_port(text: str) -> tuple[str, str]:
+    """Split a host of a connection string; an IPv6 address keeps its brackets."""
+    name, colon, port = text.rpartition(":")
+    return (name, port) if colon and port.isdigit() else (text, DEFAULT_PORT)
 
 
 def projected_data(
@@ -115,7 +143,7 @@ def projected_data(
         "type": "mongodb",
         "provider": MANAGER,
         "uri": address.uri(revealed, tls=bool(certificates.authorities or client)),
-        "host": address.hosts,
+        **address.first_host,
         "database": address.database,
         "username": username,
         "password": password.get_secret_value(),

@@ -8,7 +8,7 @@ it will do: one row that somebody damaged is no reason to refuse all new apps.
 from __future__ import annotations
 
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.core.keyring import Keyring
+from mdb_engine.core.key_manager import KeyManager
 from mdb_engine.exceptions import MasterKeyError, RowDamaged
 from mdb_engine.registry.registry import Registry
 
@@ -16,12 +16,12 @@ __all__ = ["KeyCheck"]
 
 
 class KeyCheck:
-    """Checks a keyring once, and again whenever it is another."""
+    """Checks the active key once, and again whenever it, or its manager, is another."""
 
     def __init__(self, registry: Registry, encryption: EnvelopeEncryptionService) -> None:
         self._registry = registry
         self._encryption = encryption
-        self._right: Keyring | None = None
+        self._right: tuple[KeyManager, str] | None = None
 
     async def require(self) -> None:
         """Do nothing if the active key opens what was sealed with it, or if nothing was.
@@ -29,12 +29,12 @@ class KeyCheck:
         Raises
         ------
         MasterKeyError
-            If there is no active key, or it opens nothing of that.
+            If there is no active key, or it opens nothing of that, or nobody can say.
         """
-        keyring = self._encryption.keyring
-        if self._right is not None and self._right == keyring:
+        manager = self._encryption.key_manager
+        active, problem = await manager.active_key_id(), None
+        if self._right == (manager, active):
             return
-        active, problem = keyring.active_id, None
         for app in await self._registry.all():
             try:
                 sealed = await self._registry.secrets.get(app.slug)
@@ -51,4 +51,4 @@ class KeyCheck:
         else:
             if problem is not None:
                 raise problem
-        self._right = keyring
+        self._right = manager, active

@@ -1,9 +1,9 @@
-"""Where the operator's keyring comes from, and how a change of it is noticed.
+"""Where the operator's master keys are, and how a change of them is noticed.
 
-Either the entries of a Secret in the operator's own namespace, asked for by name every few seconds,
-or a directory with the same entries as files. Both are looked at again and again because a keyring
-must change without a restart: a new key is added and made active while the old one still opens
-what has not been wrapped anew.
+In the entries of a Secret in the operator's own namespace, asked for by name every few seconds; in
+a directory with the same entries as files; or in a service that wraps and unwraps. All are looked
+at again and again because a master key must change without a restart: a new key is added and made
+active while the old one still opens what has not been wrapped anew.
 
 It fails closed. A keyring that has become missing or malformed is not replaced by the one that was
 read before: the apps say ``KeyUnavailable`` until somebody repairs it. Only a silent API server,
@@ -14,41 +14,122 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Callable, Mapping
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import structlog
 
 from mdb_engine.core.encryption import EnvelopeEncryptionService
+from mdb_engine.core.key_manager import KeyManager
 from mdb_engine.core.keyring import ACTIVE_FILE, Keyring, generate_master_key
 from mdb_engine.exceptions import MasterKeyError
-from mdb_operator.exceptions import Conflict, KubernetesError
-from mdb_operator.kubernetes.secrets import SecretStore, StoredSecret
+from mdb_engine.key_managers import KeyManagers, RemoteKeyManager
+from mdb_operator.exceptions import ConfigurationInvalid, Conflict, KubernetesError
+from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore, StoredSecret
 
 __all__ = [
     "DirectoryKeySource",
     "KeySource",
+    "KeyringSource",
     "MasterKeys",
     "MissingKeyring",
+    "RemoteKeySource",
     "SecretKeySource",
 ]
+
+CHECK_SECONDS = 30.0
+"""How often a service that works is asked whether it still does: two calls each time."""
+
+OTHER_WRITERS = {
+    "reconcile.external-secrets.io/managed": "External Secrets",
+    "secrets-store.csi.k8s.io/managed": "the Secrets Store CSI driver",
+    "argocd.argoproj.io/instance": "Argo CD",
+    "argocd.argoproj.io/tracking-id": "Argo CD",
+    "kustomize.toolkit.fluxcd.io/name": "Flux",
+    "helm.toolkit.fluxcd.io/name": "Flux",
+}
+"""By label or annotation: who puts a Secret back to what it holds itself."""
 
 _log = structlog.get_logger(__name__)
 
 
-class KeySource(Protocol):
-    """A place that holds the keyring."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a source of keys found."""
 
+    manager: KeyManager | None  # says itself why it cannot be used; None before the first look
+    state: object  # differs where apps have to be looked at again
+    problem: str = ""
+    ids: tuple[str, ...] = ()
+    active: str = ""
+
+
+class KeySource(ABC):
+    """A place that holds master keys, by the name that metrics have for it."""
+
+    name: str
+
+    @abstractmethod
+    async def look(self) -> Look:
+        """Look at it as it is now."""
+
+
+class KeyringSource(KeySource):
+    """A place that holds a keyring."""
+
+    @abstractmethod
     async def load(self) -> Keyring:
         """Read the keyring as it is now; `MasterKeyError` if there is no usable one."""
 
+    async def look(self) -> Look:
+        """Read the keyring; where there is no usable one, nothing of what was before is used."""
+        try:
+            found = await self.load()
+        except MasterKeyError as error:
+            return Look(MissingKeyring(error.message), error.message, problem=error.message)
+        return Look(found, found, ids=found.ids, active=found.active_id)
 
-class DirectoryKeySource:
+
+class RemoteKeySource(KeySource):
+    """A service, which is asked from time to time whether it still wraps and unwraps, and as what.
+
+    One that fails is asked at every look, as apps may wait for it.
+    """
+
+    def __init__(
+        self, manager: RemoteKeyManager, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.manager = manager
+        self.name = manager.prefix
+        self._clock = clock
+        self._next = 0.0
+        self._look = Look(manager, "")
+
+    async def look(self) -> Look:
+        """Ask, where it is time to."""
+        if not self._look.problem and self._clock() < self._next:
+            return self._look
+        try:
+            active = await self.manager.check()
+        except MasterKeyError as error:
+            self._look = Look(self.manager, "down", problem=error.message)
+        else:
+            ids = (str(self.manager),)
+            self._look = Look(self.manager, (active,), ids=ids, active=active)
+            self._next = self._clock() + CHECK_SECONDS
+        return self._look
+
+
+class DirectoryKeySource(KeyringSource):
     """A directory, as kubelet or a CSI driver mounts it.
 
     It has one file per key, named by its id, and ``active`` with the id of the active one.
     """
+
+    name = "file"
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -58,8 +139,10 @@ class DirectoryKeySource:
         return await asyncio.to_thread(Keyring.from_directory, self._directory)
 
 
-class SecretKeySource:
+class SecretKeySource(KeyringSource):
     """A Secret in the operator's namespace, in the format of `DirectoryKeySource`."""
+
+    name = "secret"
 
     def __init__(self, store: SecretStore, namespace: str, name: str) -> None:
         self._store = store
@@ -79,10 +162,12 @@ class SecretKeySource:
         ------
         MasterKeyError
             If there is no usable keyring yet, or the id is taken.
+        ConfigurationInvalid
+            If another controller writes the Secret, and would undo it.
         Conflict
             If somebody else changed the Secret at the same moment.
         """
-        secret = await self._read()
+        secret = await self._read_to_write()
         keyring = _parse(secret)
         key_id = key_id or f"k-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
         if key_id in keyring.ids:
@@ -99,7 +184,7 @@ class SecretKeySource:
         Nothing must be wrapped with them any more: the caller has checked that for the expected
         keyring, and it is a `Conflict` if it has changed since.
         """
-        secret = await self._read()
+        secret = await self._read_to_write()
         if _parse(secret) != expected:
             raise Conflict(f"Secret {self._namespace}/{self._name} changed; check again")
         old = tuple(key_id for key_id in expected.ids if key_id != expected.active_id)
@@ -107,6 +192,18 @@ class SecretKeySource:
             entries = {**dict.fromkeys(old), ACTIVE_FILE: expected.active_id.encode()}
             await self._store.set_entries(secret.metadata, entries)
         return old
+
+    async def _read_to_write(self) -> StoredSecret:
+        secret = await self._read()
+        other = _other_writer(secret.metadata)
+        if other is not None:
+            raise ConfigurationInvalid(
+                f"{other} writes the Secret {self._namespace}/{self._name}, and would undo any "
+                "change of it. Add the new key and make it `active` where that takes it from, keep "
+                "the old one there, then run `mdb-operator rotate-master-key --resume`; take the "
+                "old one out after that."
+            )
+        return secret
 
     async def _read(self) -> StoredSecret:
         secret = await self._store.read(self._namespace, self._name)
@@ -131,26 +228,39 @@ class MissingKeyring(Keyring):
         """Raise `MasterKeyError`: nothing may be sealed."""
         raise MasterKeyError(self._problem)
 
+    def owns(self, key_id: str) -> bool:
+        """Take the keys of any keyring for its own: nobody knows which it had."""
+        return ":" not in key_id
+
     def key(self, key_id: str) -> bytes:
         """Raise `MasterKeyError`: nothing can be opened."""
         raise MasterKeyError(f"{self._problem} (wanted: {key_id!r})")
 
 
 class MasterKeys:
-    """The keyring that this process uses, kept up to date.
+    """The key managers that this process uses, kept up to date.
 
-    `encryption` is what the registry seals and opens with; a change of the keyring reaches it at
-    once, and so does the loss of it.
+    `encryption` is what the registry seals and opens with; a change of a keyring reaches it at
+    once, and so does the loss of it. A service that does not answer stays: it opens from memory
+    what it has opened before, and says itself why it does nothing else.
     """
 
-    def __init__(self, source: KeySource, *, interval: float) -> None:  # in seconds
-        self._source = source
+    def __init__(
+        self,
+        sources: Sequence[KeySource],
+        *,
+        interval: float,  # in seconds
+        show: Callable[[str, bool], None] = lambda _name, _usable: None,
+    ) -> None:
+        self._sources = tuple(sources)
         self._interval = interval
+        self._show = show
         self.on_change: Callable[[], None] | None = None
-        """Told, in the main loop, when the keyring changed, became unusable, or usable again."""
-        self._keyring: Keyring | None = None
-        self._problem = "Master key not found: it has not been read yet"
-        self.encryption = EnvelopeEncryptionService(MissingKeyring(self._problem))
+        """Told, in the main loop, when a key manager changed, became unusable, or usable again."""
+        self._looks: list[Look] = [Look(None, None) for _ in self._sources]
+        self.encryption = EnvelopeEncryptionService(
+            MissingKeyring("Master key not found: it has not been read yet")
+        )
 
     async def refresh(self) -> None:
         """Look once.
@@ -160,20 +270,19 @@ class MasterKeys:
         KubernetesError
             If the API server cannot say; what was known before stays.
         """
-        try:
-            found = await self._source.load()
-        except MasterKeyError as error:
-            changed = self._keyring is not None or error.message != self._problem
-            self._keyring, self._problem = None, error.message
-            self.encryption.use(MissingKeyring(error.message))
-            if changed:
-                _log.error("The master key is not usable", error=error.message)
-        else:
-            changed = found != self._keyring
-            self._keyring = found
-            self.encryption.use(found)
-            if changed:
-                _log.info("Master key loaded", ids=found.ids, active=found.active_id)
+        looks = [await source.look() for source in self._sources]
+        managers = [look.manager for look in looks if look.manager is not None]
+        self.encryption.use(managers[0] if len(managers) == 1 else KeyManagers(managers))
+        changed = False
+        for source, look, before in zip(self._sources, looks, self._looks, strict=True):
+            self._show(source.name, not look.problem)
+            if look.problem and look.problem != before.problem:
+                _log.error("The master key is not usable", error=look.problem)
+            if look.state != before.state:
+                changed = True
+                if not look.problem:
+                    _log.info("Master key loaded", ids=look.ids, active=look.active)
+        self._looks = looks
         if changed and self.on_change is not None:
             self.on_change()
 
@@ -185,6 +294,21 @@ class MasterKeys:
             except KubernetesError as error:
                 _log.warning("The master key could not be looked at", error=error.message)
             await asyncio.sleep(self._interval)
+
+    async def aclose(self) -> None:
+        """Let go of the threads of services."""
+        for source in self._sources:
+            if isinstance(source, RemoteKeySource):
+                await source.manager.aclose()
+
+
+def _other_writer(metadata: SecretMetadata) -> str | None:
+    """Return who else writes a Secret, None where nobody is known to."""
+    controller = metadata.controller
+    if controller is not None:
+        return f"{controller.get('kind')} {controller.get('name')}"
+    marks = {**metadata.labels, **metadata.annotations}
+    return next((who for mark, who in OTHER_WRITERS.items() if mark in marks), None)
 
 
 def _parse(secret: StoredSecret) -> Keyring:

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from pymongo.errors import PyMongoError
 
 from mdb_engine.connection.driver import Driver, get_driver
-from mdb_operator.config import Config
+from mdb_engine.exceptions import MasterKeyError
+from mdb_engine.key_managers import KeyManagerUri
+from mdb_engine.key_managers.choice import open_remote
+from mdb_operator.config import KEYRING_SECRET, Config, key_manager_entries
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import (
     DirectoryKeySource,
     KeySource,
     MasterKeys,
+    RemoteKeySource,
     SecretKeySource,
 )
 from mdb_operator.kubernetes.client import KubeClient
-from mdb_operator.kubernetes.secret_watch import OwnWrites
-from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.secrets import OwnWrites, SecretStore
 from mdb_operator.mongodb.certificates import driver_options
+from mdb_operator.mongodb.hosted import require_supported
 from mdb_operator.process.metrics import Metrics
 from mdb_operator.process.probes import Heartbeat, Readiness
 
@@ -100,14 +105,21 @@ async def open_context(
     Raises
     ------
     ConfigurationInvalid
-        If there is no way to the API server, or the MongoDB URI cannot be read.
+        If there is no way to the API server, the MongoDB URI cannot be read, or there is no such
+        key manager.
     """
     metrics = metrics or Metrics()
     # PyMongo's own client: unlike Motor it is still developed, and it needs no thread per request.
     driver = get_driver("pymongo")
     mongo = connect_mongodb(driver, config)
     kube = await KubeClient.connect(kubeconfig=config.kubeconfig, observer=metrics.count_request)
+    master_keys: MasterKeys | None = None
     try:
+        master_keys = MasterKeys(
+            _key_sources(config, kube),
+            interval=config.master_key_reload_seconds,
+            show=metrics.show_key_manager,
+        )
         yield ProcessContext(
             config=config,
             metrics=metrics,
@@ -115,13 +127,13 @@ async def open_context(
             readiness=readiness or Readiness(),
             kube=kube,
             own_writes=OwnWrites(),
-            master_keys=MasterKeys(
-                _key_source(config, kube), interval=config.master_key_reload_seconds
-            ),
+            master_keys=master_keys,
             driver=driver,
             mongo=mongo,
         )
     finally:
+        if master_keys is not None:
+            await master_keys.aclose()
         await driver.close(mongo)
         await kube.aclose()
 
@@ -132,9 +144,11 @@ def connect_mongodb(driver: Driver, config: Config) -> Any:
     Raises
     ------
     ConfigurationInvalid
-        If the URI or the certificates cannot be used.
+        If the URI or the certificates cannot be used, or it leads to a service that lacks what
+        the isolation needs.
     """
     uri, tls = config.read_mongodb_uri().get_secret_value(), driver_options(config)
+    require_supported(uri, config.isolation)
     try:
         return driver.connect(uri, **{**_defaults(uri), **MONGO_OPTIONS, **tls})
     except (PyMongoError, ValueError, OSError) as error:
@@ -151,7 +165,19 @@ def _defaults(uri: str) -> dict[str, Any]:
     return {name: value for name, value in MONGO_DEFAULTS.items() if name.lower() not in stated}
 
 
-def _key_source(config: Config, kube: KubeClient) -> KeySource:
-    if config.master_key_dir is not None:
-        return DirectoryKeySource(config.master_key_dir)
-    return SecretKeySource(SecretStore(kube), config.namespace, config.master_key_secret)
+def _key_sources(config: Config, kube: KubeClient) -> list[KeySource]:
+    return [
+        _key_source(entry, config, kube) for entry in key_manager_entries(config.master_key_uri)
+    ]
+
+
+def _key_source(entry: str, config: Config, kube: KubeClient) -> KeySource:
+    if entry == KEYRING_SECRET:
+        return SecretKeySource(SecretStore(kube), config.namespace, config.master_key_secret)
+    uri = KeyManagerUri.parse(entry)
+    if uri.scheme == "file":
+        return DirectoryKeySource(Path("/", uri.path))
+    try:
+        return RemoteKeySource(open_remote(uri))
+    except MasterKeyError as error:
+        raise ConfigurationInvalid(f"MDB_OPERATOR_MASTER_KEY_URI: {error.message}") from None

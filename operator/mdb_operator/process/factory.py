@@ -11,8 +11,10 @@ from functools import partial
 
 from mdb_engine.connection.control import control_view
 from mdb_engine.core.clock import Clock, utcnow
+from mdb_engine.key_managers import KeyManagerUri
 from mdb_engine.registry.registry import Registry
 from mdb_engine.registry.storage.installation import InstallationStore
+from mdb_operator.config import KEYRING_SECRET, key_manager_entries
 from mdb_operator.constants import MANAGER
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import SecretKeySource
@@ -23,12 +25,11 @@ from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.secret_watch import (
     IsApp,
     OnChange,
-    SecretKey,
     SecretPoll,
     SecretWatch,
     Watcher,
 )
-from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.secrets import SecretKey, SecretStore
 from mdb_operator.kubernetes.workloads import WorkloadRestarter
 from mdb_operator.mongodb.installation import InstallationGuard, identify
 from mdb_operator.process.context import ProcessContext, connect_mongodb
@@ -74,11 +75,12 @@ class Factory:
 
     def secret_store(self) -> SecretStore:
         """Return the Secrets; what it writes is noted, so that the watch wakes nobody for it."""
-        return SecretStore(self.context.kube, self.context.own_writes.note)
+        return SecretStore(self.context.kube, self.context.own_writes)
 
     def mdbapp_store(self) -> MdbAppStore:
         """Return the MdbApps of the watched namespaces."""
-        return MdbAppStore(self.context.kube, self.context.config.watch_namespaces)
+        config = self.context.config
+        return MdbAppStore(self.context.kube, config.watch_namespaces, config.exclude_namespaces)
 
     def event_recorder(self) -> EventRecorder:
         """Return what posts events about MdbApps."""
@@ -96,13 +98,15 @@ class Factory:
         Raises
         ------
         ConfigurationInvalid
-            If the keyring is read from a directory, which cannot be written.
+            If another key manager wraps, which is not the operator's to change.
         """
         config = self.context.config
-        if config.master_key_dir is not None:
+        active = key_manager_entries(config.master_key_uri)[0]
+        if active != KEYRING_SECRET:
             raise ConfigurationInvalid(
-                f"the keyring is read from {config.master_key_dir}; add the new key and make it "
-                "active where that directory comes from. The operator then does the rest."
+                f"the master key is not in the Secret but in {KeyManagerUri.parse(active)}: rotate "
+                "it there. The operator notices within a minute and does the rest; to wait for it, "
+                "run `mdb-operator rotate-master-key --resume`."
             )
         return SecretKeySource(self.secret_store(), config.namespace, config.master_key_secret)
 

@@ -41,6 +41,37 @@ MATRIX: dict[str, dict[str, Any]] = {
         "isolation": "library",
         "masterKey": {"existingSecret": "keys"},
     },
+    "a key manager": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "transit://bao.example:8200/transit/mdb?auth=approle",
+            "former": ["secret", "awskms:///alias/mdb?region=eu-central-1"],
+            "env": [
+                {"name": "VAULT_ROLE_ID", "value": "1"},
+                {
+                    "name": "VAULT_SECRET_ID",
+                    "valueFrom": {"secretKeyRef": {"name": "bao", "key": "secret-id"}},
+                },
+            ],
+        },
+    },
+    "what an earlier version of the chart had": {
+        **SOMEWHERE,
+        "masterKey": {"uri": None, "former": None, "volume": None, "env": None},
+    },
+    "a keyring of the Secrets Store CSI driver": {
+        **SOMEWHERE,
+        "masterKey": {
+            "uri": "file:///etc/mdb-operator/master-key",
+            "volume": {
+                "csi": {
+                    "driver": "secrets-store.csi.k8s.io",
+                    "readOnly": True,
+                    "volumeAttributes": {"secretProviderClass": "mdb-master-key"},
+                }
+            },
+        },
+    },
     "somebody else's account": {
         **SOMEWHERE,
         "rbac": {"create": False},
@@ -62,6 +93,34 @@ MATRIX: dict[str, dict[str, Any]] = {
         "priorityClassName": "system-cluster-critical",
         "networkPolicy": {"from": [{"namespaceSelector": {}}]},
         "metrics": {"grafanaDashboard": {"enabled": True, "labels": {"grafana": "yes"}}},
+    },
+    "more that a pod can be given": {
+        **TRIAL,
+        "global": {
+            "imageRegistry": "registry.example",
+            "imagePullSecrets": ["registry"],
+            "compatibility": {"openshift": {"adaptSecurityContext": "force"}},
+        },
+        "commonLabels": {"team": "data"},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}},
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["db.example"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.2"]},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+        "extraEnv": [{"name": "A", "value": "b"}],
+        "extraArgs": ["--help"],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "extraContainers": [{"name": "beside", "image": "x"}],
+        "extraInitContainers": [{"name": "before", "image": "x"}],
+        "extraObjects": ["{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}"],
+        "podDisruptionBudget": {"minAvailable": "50%"},
+        "excludeNamespaces": ["kube-system"],
+        "service": {"ipFamilyPolicy": "PreferDualStack", "annotations": {"a": "b"}},
+        "metrics": {"tls": {"existingSecret": "a"}, "token": {"existingSecret": "b"}},
+        "workloadRestart": {"enabled": True},
     },
 }
 
@@ -111,6 +170,45 @@ def test_the_api_server_takes_what_the_chart_renders(
     assert "0 chart(s) failed" in lint
 
 
+def test_a_master_key_outside_needs_neither_a_keyring_nor_the_right_to_it(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    uri = "awskms:///alias/mdb?region=eu-central-1"
+    outside = render(
+        control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": {"uri": uri}}
+    )
+    moving = {**SOMEWHERE, "masterKey": {"uri": uri, "former": ["secret"]}}
+    both = render(control_plane, namespace, values_file, moving)
+    for rendered, needs in ((outside, False), (both, True)):
+        documents = [one for one in yaml.safe_load_all(rendered) if one]
+        rules = [rule for one in documents if one["kind"] == "Role" for rule in one["rules"]]
+        names = [name for rule in rules for name in rule.get("resourceNames", [])]
+        assert ("Secret" in {one["kind"] for one in documents}) is needs
+        assert any(name.endswith("-master-key") for name in names) is needs
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"uri": "vault://bao.example/mdb"}, "does not match pattern"),
+        ({"uri": "transit://me:pw@bao.example/transit/mdb"}, "does not match pattern"),
+        ({"uri": "file:///etc/mdb-operator/master-key"}, "masterKey.volume"),
+        ({"former": ["secret"]}, "names what masterKey.uri names already"),
+        ({"volume": {"csi": {}, "secret": {}}}, "masterKey"),
+        ({"env": [{"name": "MDB_OPERATOR_MONGODB_URI", "value": "x"}]}, "masterKey"),
+    ],
+)
+def test_a_master_key_that_cannot_be_reached_is_refused(
+    control_plane: Cluster,
+    namespace: str,
+    values_file: Path,
+    values: dict[str, Any],
+    message: str,
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        render(control_plane, namespace, values_file, {**SOMEWHERE, "masterKey": values})
+
+
 def test_two_replicas_may_not_be_evicted_together_and_one_may(
     control_plane: Cluster, namespace: str, values_file: Path
 ) -> None:
@@ -130,6 +228,22 @@ def test_only_the_metrics_port_of_the_operator_can_be_reached(
     assert policy["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
     assert policy["spec"]["policyTypes"] == ["Ingress"]
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+
+
+def test_the_api_server_takes_the_policies_of_the_documentation(control_plane: Cluster) -> None:
+    text = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    policies = [
+        one
+        for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if "kind: NetworkPolicy" in one
+    ]
+    assert len(policies) == 2
+    for policy in policies:
+        manifest = yaml.safe_load(policy)
+        manifest["metadata"]["namespace"] = "default"  # theirs need not be there
+        control_plane.kubectl(
+            "apply", "--dry-run=server", "-f", "-", manifest=yaml.safe_dump(manifest)
+        )
 
 
 def test_who_may_come_is_narrowed_and_the_pod_of_helm_test_still_may(
@@ -191,31 +305,6 @@ def test_names_of_digits_stay_names(
     found = [pair for pair in leaves(list(yaml.safe_load_all(text))) if pair[0] in NAMES]
     assert {str(digit) for digit in range(1, 9)} <= {value for _, value in found}
     assert [pair for pair in found if not isinstance(pair[1], str)] == []
-
-
-def test_a_service_monitor_says_what_it_lacks_where_prometheus_is_not_installed(
-    control_plane: Cluster, namespace: str
-) -> None:
-    with pytest.raises(CommandError, match="ensure CRDs are installed first"):
-        control_plane.helm(
-            *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=server"),
-            *("--set=mongodb.existingSecret.name=x", "--set=crds.install=false"),
-            "--set=metrics.serviceMonitor.enabled=true",
-        )
-
-
-def test_a_service_monitor_keeps_the_apps_namespace(control_plane: Cluster) -> None:
-    text = control_plane.helm(
-        *("template", "mdb", str(CHART), "-s", "templates/servicemonitor.yaml"),
-        *("--set=mongodb.existingSecret.name=x", "--set=metrics.serviceMonitor.enabled=true"),
-        "--set=metrics.serviceMonitor.labels.release=prometheus",
-        "--set=masterKey.existingSecret=y",
-    )
-    monitor = yaml.safe_load(text)
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "30s", "honorLabels": True}
-    ]
 
 
 def test_the_dashboard_asks_for_metrics_that_the_operator_has() -> None:

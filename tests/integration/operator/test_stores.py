@@ -15,7 +15,7 @@ from mdb_engine.core.keyring import generate_master_key
 from mdb_engine.exceptions import MasterKeyError
 from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import FINALIZER
-from mdb_operator.exceptions import Conflict, NotFound
+from mdb_operator.exceptions import ConfigurationInvalid, Conflict, NotFound
 from mdb_operator.keys.source import SecretKeySource
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.events import EventRecorder
@@ -67,7 +67,7 @@ async def test_an_app_created_again_under_its_name_is_not_hit(
         await store.apply_status(gone, {}, STATUS)
     found = await store.get(namespace, "dashboard")
     assert found is not None
-    assert "status" not in found
+    assert found["status"] == {"observedGeneration": -1}
 
 
 async def test_finalizers_of_others_survive_a_race(
@@ -208,3 +208,48 @@ async def test_a_key_is_added_to_the_keyring_and_an_old_one_removed_only_if_noth
         await source.remove_inactive(before)
     assert await source.remove_inactive(after) == ("k1",)
     assert (await source.load()).ids == (after.active_id,)
+
+
+@pytest.mark.parametrize(
+    ("mark", "who"),
+    [
+        ({"labels": {"reconcile.external-secrets.io/managed": "true"}}, "External Secrets"),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "mdb:/Secret:x"}}, "Argo CD"),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, "Flux"),
+        ({"labels": {"secrets-store.csi.k8s.io/managed": "true"}}, "Secrets Store CSI"),
+        (
+            {
+                "ownerReferences": [
+                    {
+                        "apiVersion": "bitnami.com/v1alpha1",
+                        "kind": "SealedSecret",
+                        "name": "keys",
+                        "uid": "1",
+                        "controller": True,
+                    }
+                ]
+            },
+            "SealedSecret keys",
+        ),
+    ],
+    ids=["ESO", "Argo CD", "Flux", "CSI", "controller"],
+)
+async def test_a_keyring_that_another_controller_writes_is_read_and_never_written(
+    kube: KubeClient, namespace: str, control_plane: Cluster, mark: dict[str, Any], who: str
+) -> None:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "keys", **mark},
+        "stringData": {"k1": generate_master_key()},
+    }
+    before = control_plane.api.create(manifest, namespace)["metadata"]["resourceVersion"]
+    source = SecretKeySource(SecretStore(kube), namespace, "keys")
+    keyring = await source.load()
+    assert keyring.ids == ("k1",)
+    for write in (source.add_key(), source.remove_inactive(keyring)):
+        with pytest.raises(ConfigurationInvalid, match=f"{who}.* would undo .*--resume"):
+            await write
+    found = control_plane.api.get("Secret", "keys", namespace)
+    assert found is not None
+    assert found["metadata"]["resourceVersion"] == before

@@ -99,7 +99,7 @@ def test_a_missing_directory_is_no_keyring(tmp_path: Path) -> None:
 
 def test_keys_do_not_show() -> None:
     service = EnvelopeEncryptionService(f"k1:{ONE}")
-    for text in (repr(service), str(service.keyring), repr(vars(service))):
+    for text in (repr(service), str(service.key_manager), repr(vars(service))):
         assert ONE[:8] not in text
         assert repr(bytes(range(32)))[2:20] not in text
 

@@ -4,10 +4,12 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from support.key_managers import KINDS, serve
 
 from mdb_operator.logging import configure_logging
 
@@ -67,6 +69,16 @@ def test_the_driver_does_not_log_its_commands_even_at_debug(stream: io.StringIO)
     logging.getLogger("pymongo.command").debug("Command started: insert")
     logging.getLogger("kubernetes.aio.client.rest").debug("response body: %s", "{}")
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_clients_of_key_managers_do_not_log_data_keys_even_at_debug(
+    stream: io.StringIO, tmp_path: Path, kind: str
+) -> None:
+    with serve(kind, tmp_path) as service:
+        await service.manager().check()
+    clients = ("azure", "boto", "google", "hvac", "msal", "urllib3")
+    assert [one for one in records(stream) if one["logger"].startswith(clients)] == []
 
 
 def test_what_the_library_logs_is_in_the_same_json_and_redacted(stream: io.StringIO) -> None:

@@ -10,7 +10,7 @@ from mdb_engine.core.keyring import Keyring, generate_master_key
 from mdb_engine.core.secret import Purpose
 from mdb_engine.exceptions import MasterKeyError
 from mdb_operator.exceptions import KubernetesUnavailable
-from mdb_operator.keys.source import DirectoryKeySource, MasterKeys
+from mdb_operator.keys.source import DirectoryKeySource, KeyringSource, MasterKeys
 
 
 def mount(directory: Path, name: str, entries: dict[str, str]) -> None:
@@ -24,7 +24,7 @@ def mount(directory: Path, name: str, entries: dict[str, str]) -> None:
 
 @pytest.fixture
 def keys(tmp_path: Path) -> MasterKeys:
-    return MasterKeys(DirectoryKeySource(tmp_path), interval=0.01)
+    return MasterKeys([DirectoryKeySource(tmp_path)], interval=0.01)
 
 
 async def test_a_change_of_the_keyring_reaches_the_encryption_without_a_restart(
@@ -33,13 +33,13 @@ async def test_a_change_of_the_keyring_reaches_the_encryption_without_a_restart(
     first, second = generate_master_key(), generate_master_key()
     mount(tmp_path, "..1", {"k1": first, "active": "k1"})
     await keys.refresh()
-    sealed = keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
+    sealed = await keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
     assert sealed.key_id == "k1"
     mount(tmp_path, "..2", {"k1": first, "k2": second, "active": "k2"})
     await keys.refresh()
-    again = keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=2)
+    again = await keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=2)
     assert again.key_id == "k2"
-    opened = keys.encryption.unseal(sealed, slug="a", version=1)
+    opened = await keys.encryption.unseal(sealed, slug="a", version=1)
     assert opened[Purpose.APP_SECRET].get_secret_value() == "x"
 
 
@@ -58,20 +58,20 @@ async def test_a_keyring_that_became_unusable_is_not_used_any_more(
 ) -> None:
     mount(tmp_path, "..1", {"k1": generate_master_key(), "active": "k1"})
     await keys.refresh()
-    sealed = keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
+    sealed = await keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
     mount(tmp_path, "..2", entries)
     await keys.refresh()
     with pytest.raises(MasterKeyError):
-        _ = keys.encryption.keyring.active_id
+        await keys.encryption.active_key_id()
     with pytest.raises(MasterKeyError):
-        keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=2)
+        await keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=2)
     with pytest.raises(MasterKeyError, match="k1"):
-        keys.encryption.unseal(sealed, slug="a", version=1)
+        await keys.encryption.unseal(sealed, slug="a", version=1)
 
 
 async def test_before_the_first_look_nothing_can_be_sealed(keys: MasterKeys) -> None:
     with pytest.raises(MasterKeyError, match="not been read yet"):
-        keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
+        await keys.encryption.seal({Purpose.APP_SECRET: SecretStr("x")}, slug="a", version=1)
 
 
 async def test_changes_are_told_and_only_changes(keys: MasterKeys, tmp_path: Path) -> None:
@@ -92,7 +92,8 @@ async def test_changes_are_told_and_only_changes(keys: MasterKeys, tmp_path: Pat
 
 
 async def test_a_silent_api_server_changes_nothing() -> None:
-    class Source:
+    class Source(KeyringSource):
+        name = "a source"
         answer: Keyring | None = Keyring.from_files({"k1": generate_master_key()})
 
         async def load(self) -> Keyring:
@@ -101,9 +102,9 @@ async def test_a_silent_api_server_changes_nothing() -> None:
             return self.answer
 
     source = Source()
-    keys = MasterKeys(source, interval=1)
+    keys = MasterKeys([source], interval=1)
     await keys.refresh()
     source.answer = None
     with pytest.raises(KubernetesUnavailable):
         await keys.refresh()
-    assert keys.encryption.keyring.active_id == "k1"
+    assert await keys.encryption.active_key_id() == "k1"
