@@ -156,6 +156,7 @@ class Report:
         """Whether every line was run, and found or made everything as it has to be."""
         return (
             not (self.suspended or self.app.deleting or self.failures or self.unsettled)
+            and not self.key_manager_problem
             and self.grants is not None
             and self.holding.keys() >= set(_NEEDED)
         )
