@@ -39,9 +39,10 @@ test: lint unit integration ## Lint, types, unit, integration and e2e tests
 lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: $(RUN) ruff rule CODE)
-	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator tests/cluster/devcluster charts/mdb-operator/files,$(RUN) mypy PATH)
+	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator operator/image/prune.py operator/image/root.py release/mdb_release tests/cluster/devcluster charts/mdb-operator/files,$(RUN) mypy PATH)
 	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e journeys support bench) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
 	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app && $(RUN) mypy --no-error-summary examples/simple_app,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy examples/multi_app)
+	$(call step,Check the workflows,PYTHONPATH=release $(RUN) python -m mdb_release lint-workflows,read docs/releasing.md)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
 
 .PHONY: format
@@ -91,6 +92,54 @@ minimums: setup ## Unit tests of the library on the lowest versions that it decl
 	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-emit-package mdbapp-engine --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
 	$(call step,Run the unit tests on them,$(LOWEST)/bin/python -m pytest -q -n $(WORKERS) -p no:cacheprovider --confcutdir=tests/unit/engine tests/unit/engine --ignore=tests/unit/engine/scoped,raise the minimum in engine/pyproject.toml that lacks what the library uses)
 
+# 3.11 is what `make test` runs on. uv takes those of this machine, pyenv's too, and else downloads them.
+PYTHONS ?= 3.11 3.12 3.13
+test-python-% run-python-%: export PATH := $(PATH)$(shell printf ':%s' $(wildcard $(HOME)/.pyenv/versions/*/bin))
+.PHONY: test-pythons
+test-pythons: setup ## Unit tests of the library and the plugin on each Python that is supported
+	@for version in $(PYTHONS); do $(MAKE) --no-print-directory test-python-$$version; done
+
+# The locked versions, in an environment of their own.
+ON_PYTHON = UV_PROJECT_ENVIRONMENT=.tools/python-$* $(UV) run --locked --quiet --python $* --exact
+test-python-%: setup
+	@if $(UV) python find --quiet $* > /dev/null || $(UV) python install --quiet $* 2> /dev/null; then \
+	  $(MAKE) --no-print-directory run-python-$*; \
+	else printf '==> NOT TESTED on Python %s: it is not on this machine, and cannot be downloaded\n' $*; \
+	  [ -z "$${CI:-}" ]; fi
+run-python-%:
+	$(call step,Run the unit tests on Python $*,$(ON_PYTHON) --all-packages --group dev pytest -q -n $(WORKERS) -p no:cacheprovider tests/unit/engine tests/unit/operator,$(ON_PYTHON) --all-packages pytest -x tests/unit/engine)
+
+.PHONY: audit
+audit: setup ## Known vulnerabilities in what the products need (asks a service of the internet)
+	@PYTHONPATH=release $(RUN) python -m mdb_release audit
+
+# Where the image's base comes from: registry, debian, or auto for whatever can be had.
+BASE ?= auto
+RELEASE := PYTHONPATH=release $(RUN) python -m mdb_release
+.PHONY: release
+release: setup ## Everything that is published of this commit, into dist: make release VERSION=1.2.3
+	@$(RELEASE) all "$(VERSION)" --base $(BASE) --repository "$(REPOSITORY)" $(addprefix --image ,$(IMAGES))
+
+.PHONY: release-image
+release-image: setup ## The image for this machine's platform alone, into build/images
+	@$(RELEASE) image "$(VERSION)" --base $(BASE) --out build/images
+
+.PHONY: test-release
+test-release: prepare ## Build a release twice, install it in an empty environment and on a cluster
+	$(call step,Build and install a release,$(RUN) pytest -n 0 tests/release,$(RUN) pytest -n 0 -x --lf tests/release)
+
+.PHONY: site
+site: setup ## The documentation as a site, into build/site; every link is checked
+	$(call step,Build the site,NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet,$(RUN) mkdocs build --strict)
+
+.PHONY: site-serve
+site-serve: setup ## The site on http://127.0.0.1:8000, as the documents are being written
+	@$(RUN) mkdocs serve
+
+.PHONY: site-publish
+site-publish: setup ## The site of a version to the branch gh-pages: make site-publish VERSION=1.2.3
+	@$(RUN) mike deploy --push --update-aliases "$(VERSION)" latest && $(RUN) mike set-default --push latest
+
 .PHONY: bench
 bench: setup ## What the library costs an operation, against a plain client, in a minute
 	@PYTHONPATH=tests $(RUN) python -m bench --short $(BENCH)
@@ -99,6 +148,12 @@ bench: setup ## What the library costs an operation, against a plain client, in 
 bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
 	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
 	@PYTHONPATH=docs $(RUN) python -m generator
+	@$(MAKE) --no-print-directory bench-operator
+
+APPS ?= 100 1000
+.PHONY: bench-operator
+bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000"); figures in build/
+	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(APPS)
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left

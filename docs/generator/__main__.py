@@ -5,6 +5,11 @@ from __future__ import annotations
 import sys
 
 from generator.documents import DOCS, brought_up_to_date
+from generator.tables import CHART
+from generator.values import chart_defaults
+
+defaults = CHART.parent / "files" / "defaults.yaml"
+defaults.write_text(chart_defaults(CHART), encoding="utf-8")
 
 for path in sorted(DOCS.glob("*.md")):
     text = path.read_text(encoding="utf-8")

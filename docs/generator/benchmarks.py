@@ -25,7 +25,7 @@ Kept = Mapping[str, Any]
 
 
 def _kept() -> Kept:
-    kept: Kept = json.loads(RESULTS.read_text(encoding="utf-8"))
+    kept: Kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     return kept
 
 
@@ -41,9 +41,13 @@ def _figures(kept: Kept, run: str, **where: Any) -> dict[str, Kept]:
 
 def machine_text() -> str:
     """Say what the current run was taken on."""
-    machine = _kept()["now"]["machine"]
-    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name != "processor")
-    return f"Taken on {machine['processor']}; {versions}."
+    machine = _kept().get("now", {}).get("machine")
+    if machine is None:
+        return "No run is kept: `make bench-full`."
+    said = {"processor", "load average"}
+    versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in said)
+    load = machine["load average"]
+    return f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
 
 
 def mongod_rows() -> list[list[str]]:
@@ -70,10 +74,8 @@ def stub_rows() -> list[list[str]]:
         where = {"server": "stub", "driver": driver, "concurrency": 1}
         before = _figures(kept, "before", **where)
         for title, one in _figures(kept, "now", **where).items():
-            more, former = one["library_cpu_us"] - one["plain_cpu_us"], ""
-            if title in before:
-                old = before[title]
-                former = f"{old['library_cpu_us'] - old['plain_cpu_us']:+,.0f}"
+            more = one["more_cpu_us"]
+            former = f"{before[title]['more_cpu_us']:+,.0f}" if title in before else ""
             rows.setdefault(title, [title]).extend([f"**{more:+,.0f}**", former])
     return list(rows.values())
 
@@ -95,7 +97,9 @@ def concurrency_rows() -> list[list[str]]:
 def startup_rows() -> list[list[str]]:
     """Return what an app's process costs before it does anything."""
     kept = _kept()
-    now, before = kept["now"]["startup"], kept.get("before", {}).get("startup", {})
+    now, before = (kept.get(name, {}).get("startup", {}) for name in ("now", "before"))
+    if not now:
+        return []
     names = {
         "import_ms": "importing the app's module, ms",
         "modules": "modules loaded",
@@ -116,6 +120,8 @@ def pods_rows() -> list[list[str]]:
     """Return what pods cost MongoDB, and the other apps a pod, now and with a change stream."""
     kept = _kept()
     runs = [kept[name]["pods"] for name in ("now", "before") if kept.get(name, {}).get("pods")]
+    if not runs:
+        return []
     many, none = f"with_{runs[0]['pods']}", "with_0"
 
     def row(text: str, *path: str) -> list[str]:

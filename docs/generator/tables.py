@@ -27,17 +27,20 @@ from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import ScopedCollection, limits
 from mdb_engine.scoped.limits import DEFAULT_LIMITS
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, CURSOR_REFUSED, DATABASE_REFUSED
-from mdb_engine.scoped.operators import Rule
-from mdb_engine.scoped.operators_expression import (
+from mdb_engine.scoped.options import REFUSED_OPTIONS
+from mdb_engine.scoped.rewrite.operators import (
     ACCUMULATORS,
+    ARRAY_MODIFIERS,
     EXPRESSIONS,
+    FIELD_OPERATORS,
+    FILTER_OPERATORS,
+    SEARCH_OPERATORS,
+    UPDATE_OPERATORS,
     VARIABLES,
     WINDOW_FUNCTIONS,
+    Rule,
 )
-from mdb_engine.scoped.operators_query import FIELD_OPERATORS, FILTER_OPERATORS
-from mdb_engine.scoped.operators_stage import CHANGE_STREAM_STAGES, SEARCH_OPERATORS, STAGES
-from mdb_engine.scoped.operators_update import ARRAY_MODIFIERS, UPDATE_OPERATORS, UPDATE_STAGES
-from mdb_engine.scoped.options import REFUSED_OPTIONS
+from mdb_engine.scoped.rewrite.stages import CHANGE_STREAM_STAGES, STAGES, UPDATE_STAGES
 from mdb_operator import constants
 from mdb_operator.cli import main as cli
 from mdb_operator.config import ENV_PREFIX, Config

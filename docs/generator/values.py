@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import yaml
 
-__all__ = ["chart_values"]
+__all__ = ["chart_defaults", "chart_values"]
 
-WHOLE: Final = ("resources",)
+WHOLE: Final = ("resources", "podSecurityContext", "securityContext")
 """Mappings that are Kubernetes' own, and so one value to us however they are written."""
 
 
@@ -48,6 +48,16 @@ def chart_values(path: Path) -> Iterator[tuple[str, str, str]]:
                 continue  # its comment goes before that of its first setting
         yield name, _shown(value), " ".join(comment)
         comment = []
+
+
+def chart_defaults(path: Path) -> str:
+    """Return ``values.yaml`` without its comments, which the chart itself can read.
+
+    It cannot read its own: with ``helm upgrade --reuse-values`` these are another version's.
+    """
+    return "# Generated from values.yaml by `make docs`; do not edit.\n" + yaml.safe_dump(
+        yaml.safe_load(path.read_text(encoding="utf-8")), sort_keys=False, width=100
+    )
 
 
 def _at(values: Any, name: str) -> Any:

@@ -176,6 +176,8 @@ def status(kubectl: Kubectl, name: str) -> None:
     if stale:
         click.echo("The operator has not looked at the latest change yet.")
     for condition in found.get("conditions") or []:
+        if condition["type"] == "Stalled":
+            continue  # for tools; `Ready` says the same
         sign = {"True": "+", "False": "-"}.get(condition["status"], "?")
         click.echo(f"  {sign} {condition['type']}: {condition['reason']}")
         if condition["status"] != "True" or condition["reason"] != "Provisioned":

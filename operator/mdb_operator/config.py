@@ -74,6 +74,11 @@ class Config(BaseSettings):
         title="Watched namespaces",
         description="Namespaces, separated by commas, whose MdbApps are handled. Empty: all.",
     )
+    exclude_namespaces: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        title="Excluded namespaces",
+        description="Namespaces, separated by commas, whose MdbApps are left alone.",
+    )
     installation: str | None = Field(
         default=None,
         max_length=63,
@@ -185,7 +190,10 @@ class Config(BaseSettings):
         ge=1,
         le=86400,
         title="Resync",
-        description="Seconds after which an app is looked at although nothing happened.",
+        description=(
+            "Seconds after which is looked, although nothing happened, if anything differs: by "
+            "one command an app, and in full once a day."
+        ),
     )
     relist_seconds: float = Field(
         default=300.0,
@@ -209,6 +217,14 @@ class Config(BaseSettings):
         le=256,
         title="Concurrency",
         description="How many apps are reconciled at once.",
+    )
+    app_metrics: bool = Field(
+        default=True,
+        title="Metrics of apps",
+        description=(
+            "Show metrics of each app: two series where all is well, one more for each condition "
+            "that is not true. Those of all apps together are always shown."
+        ),
     )
     leader_election: bool = Field(
         default=True,
@@ -251,6 +267,26 @@ class Config(BaseSettings):
         title="HTTP port",
         description="The one port of /healthz, /readyz and /metrics; 0 takes any free one.",
     )
+    http_tls_certificate_file: Path | None = Field(
+        default=None,
+        title="HTTP certificate",
+        description=(
+            "A PEM file with the certificate chain that the port is served with, which then speaks "
+            "TLS only. A changed file is taken up at once."
+        ),
+    )
+    http_tls_key_file: Path | None = Field(
+        default=None,
+        title="HTTP key",
+        description="A PEM file with the private key of that certificate.",
+    )
+    metrics_token_file: Path | None = Field(
+        default=None,
+        title="Metrics token",
+        description=(
+            "A file with the token that a request for /metrics has to bear. Default: none."
+        ),
+    )
     heartbeat_limit_seconds: float = Field(
         default=30.0,
         ge=1,
@@ -263,14 +299,14 @@ class Config(BaseSettings):
         description="The least level that is logged.",
     )
 
-    @field_validator("watch_namespaces", mode="before")
+    @field_validator("watch_namespaces", "exclude_namespaces", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):
             return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
         return value
 
-    @field_validator("watch_namespaces")
+    @field_validator("watch_namespaces", "exclude_namespaces")
     @classmethod
     def _check_namespaces(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
@@ -308,12 +344,27 @@ class Config(BaseSettings):
     def _check_together(self) -> Self:
         if (self.mongodb_uri is None) == (self.mongodb_uri_file is None):
             raise ValueError(f"set {ENV_PREFIX}MONGODB_URI_FILE or {ENV_PREFIX}MONGODB_URI")
+        if self.watch_namespaces and self.exclude_namespaces:
+            raise ValueError(
+                f"set {ENV_PREFIX}WATCH_NAMESPACES or {ENV_PREFIX}EXCLUDE_NAMESPACES, not both"
+            )
+        if (self.http_tls_certificate_file is None) != (self.http_tls_key_file is None):
+            raise ValueError(
+                f"{ENV_PREFIX}HTTP_TLS_CERTIFICATE_FILE needs {ENV_PREFIX}HTTP_TLS_KEY_FILE"
+                " and the other way round"
+            )
         if not self.lease_retry_seconds < self.lease_renew_deadline_seconds < self.lease_seconds:
             raise ValueError(
                 f"{ENV_PREFIX}LEASE_RETRY_SECONDS < {ENV_PREFIX}LEASE_RENEW_DEADLINE_SECONDS < "
                 f"{ENV_PREFIX}LEASE_SECONDS must hold, or two replicas could lead at once"
             )
         return self
+
+    def handles_namespace(self, namespace: str) -> bool:
+        """Whether MdbApps of a namespace are this operator's to look at."""
+        if self.watch_namespaces:
+            return namespace in self.watch_namespaces
+        return namespace not in self.exclude_namespaces
 
     def read_mongodb_uri(self) -> SecretStr:
         """Return the operator's connection string, from the file as it is now where one is set.

@@ -39,6 +39,12 @@ ANNOTATION_FORCE_DELETE = f"{GROUP}/force-delete"
 What is left behind in MongoDB counts as a tombstone: the slug stays with its namespace.
 """
 
+ANNOTATION_CRD_VERSION = f"{GROUP}/crd-version"
+"""On the CRD: the version that it is of, so that none brings an older one over a newer."""
+
+ANNOTATION_CRD_HASH = f"{GROUP}/crd-hash"
+"""On the CRD: changes with what it says, so that an equal one is not written again."""
+
 ANNOTATION_RESTART_SUFFIX = "secret-version"
 """Ends the name of the pod template annotation ``mdb-engine.dev/<slug>.secret-version``.
 

@@ -32,7 +32,7 @@ DRIVERS: Final = ("pymongo", "motor")
 SHORT_SECONDS: Final = 0.15
 """How long a short run times one figure."""
 
-FULL_SECONDS: Final = 1.6
+FULL_SECONDS: Final = 1.2
 """How long a full run times one figure; half of it where several operations run at once."""
 
 
@@ -93,7 +93,7 @@ async def fill(plain: Any, engine: MongoDBEngine) -> None:
 
 async def run_operations(run: Run, server: str, driver: str, uri: str, args: Any) -> None:
     """Measure all operations on one server with one driver."""
-    seconds = SHORT_SECONDS if args.short else FULL_SECONDS
+    seconds = args.seconds or (SHORT_SECONDS if args.short else FULL_SECONDS)
     async with prepared(server, driver, uri) as (plain, engine):
         for name, pair in operations(driver, plain, engine).items():
             if args.only and name not in args.only:
@@ -109,6 +109,7 @@ def main() -> None:
     """Measure, print, and write what is asked for."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--short", action="store_true", help="about a minute, and rougher")
+    parser.add_argument("--seconds", type=float, help="how long to time one figure")
     parser.add_argument("--only", nargs="*", choices=[*TITLES, "startup", "pods"], metavar="NAME")
     parser.add_argument("--server", choices=SERVERS, help="this server alone")
     parser.add_argument("--driver", choices=DRIVERS, help="this driver alone")
@@ -121,6 +122,8 @@ def main() -> None:
             if args.driver in {None, driver} and args.server in {None, server}:
                 with running(server) as uri:
                     asyncio.run(run_operations(run, server, driver, uri, args))
+                if args.write:
+                    write(run, args.write)
     if not args.only or "startup" in args.only:
         run.startup = measure_startup(rounds=5 if args.short else 15)
     if "pods" in (args.only or ()) or not (args.only or args.short):

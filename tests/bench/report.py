@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ def print_figure(server: str, driver: str, name: str, concurrency: int, figure: 
     """Print one line."""
     print(
         f"{server:7} {driver:8} {name:17} x{concurrency:<3}"
-        f"{figure.plain_us:10.1f} us {figure.library_us:10.1f} us {figure.more_us:+9.1f} us cpu"
+        f"{figure.plain_us:10.1f} us {figure.library_us:10.1f} us {figure.more_cpu_us:+9.1f} us cpu"
         f"{figure.ratio:8.3f}  ({figure.low:.2f} to {figure.high:.2f})",
         flush=True,
     )
@@ -64,6 +65,7 @@ def machine() -> Mapping[str, str]:
     packages = ("pymongo", "motor", "fastapi", "pydantic")
     return {
         "processor": model,
+        "load average": f"{os.getloadavg()[0]:.1f}",
         "python": platform.python_version(),
         **{name: version(name) for name in packages},
     }
@@ -98,7 +100,7 @@ def draw(kept: Mapping[str, Any]) -> None:
         ("mongod", "ratio", "Time of an operation, by that of a plain client (mongod)", 1.03),
         (
             "stub",
-            "more_us",
+            "more_cpu_us",
             "Processor time beyond a plain client's, in µs (a server of no time)",
             15.0,
         ),
@@ -106,9 +108,8 @@ def draw(kept: Mapping[str, Any]) -> None:
         for_chart: dict[str, dict[str, float]] = {}
         for one in kept.get("now", {}).get("operations", ()):
             if one["server"] == server and one["concurrency"] == 1:
-                figures = {**one, "more_us": one["library_cpu_us"] - one["plain_cpu_us"]}
                 name = one["title"].replace("`", "")
-                for_chart.setdefault(name, {})[one["driver"]] = figures[value]
+                for_chart.setdefault(name, {})[one["driver"]] = one[value]
         if for_chart:
             text = bars(title, for_chart, base=1.0 if value == "ratio" else 0.0, aim=aim)
             (images / f"benchmarks-{server}.svg").write_text(text)

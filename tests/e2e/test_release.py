@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,12 @@ from typing import Any
 import pytest
 import yaml
 from support import leakscan
+from support.certificates import Authority
 from support.clusters import create_namespace
 from support.multi_app import (
     CHART,
     OPERATOR,
+    ROOT,
     TRIAL,
     World,
     forwarded,
@@ -29,6 +32,9 @@ from support.multi_app import (
 )
 from support.steady_requests import under_load
 
+from mdb_engine.core.keyring import generate_master_key
+from mdb_operator.crd.render import crd
+
 pytestmark = pytest.mark.root
 
 RELEASE = "life"
@@ -36,6 +42,8 @@ RELEASE = "life"
 HELM_SECONDS = 120.0
 
 DATABASE = "life"
+
+CRD = "mdbapps.mdb-engine.dev"
 
 
 @dataclass(frozen=True)
@@ -68,7 +76,7 @@ class Life:
         if values:
             file = self.directory / f"{secrets.token_hex(4)}.yaml"
             file.write_text(yaml.safe_dump({**self.values(), **values}))
-            arguments = (*arguments, "-f", str(file), "--take-ownership")
+            arguments = (*arguments, "-f", str(file))
         return self.world.cluster.helm(
             *(command, RELEASE, *arguments, "-n", self.namespace, "--timeout=100s"),
             timeout=HELM_SECONDS,
@@ -117,11 +125,6 @@ def life(world: World, tmp_path: Path) -> Iterator[Life]:
     make_database(life)
     yield life
     life.helm("uninstall", "--ignore-not-found")
-    # The CRD stays, as it must; that it was this release's is nobody else's business.
-    crd = "crd/mdbapps.mdb-engine.dev"
-    owner = [f"meta.helm.sh/release-{what}-" for what in ("name", "namespace")]
-    life.kubectl("annotate", crd, *owner)
-    life.kubectl("label", crd, "app.kubernetes.io/managed-by-")
     life.kubectl("delete", "namespace", "--ignore-not-found", "--wait=false", *namespaces)
 
 
@@ -159,6 +162,17 @@ def run_app(life: Life) -> None:
     life.world.await_app(life.doomed, "doomed")
 
 
+def crd_annotations(life: Life) -> dict[str, str]:
+    found = json.loads(life.kubectl("get", f"crd/{CRD}", "-o", "json"))["metadata"]["annotations"]
+    return {name: value for name, value in found.items() if name.startswith("mdb-engine.dev/")}
+
+
+def say_that_the_crd_is_older(life: Life) -> None:
+    """Make the hook of the next upgrade replace the CRD, which all tests share, by its equal."""
+    older = ("mdb-engine.dev/crd-version=0.0.9", "mdb-engine.dev/crd-hash=0")
+    life.kubectl("annotate", "--overwrite", f"crd/{CRD}", *older)
+
+
 def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back(
     life: Life,
 ) -> None:
@@ -171,11 +185,13 @@ def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back
     with forwarded(life.world, "click-tracker", life.apps) as url:
         click = ("POST", f"{url}/track", {"user_id": "ada", "url": "/"})
         with under_load([click]) as load:
+            say_that_the_crd_is_older(life)
             life.helm("upgrade", str(CHART), "--wait", concurrency=5, resyncSeconds=60)
             assert "0.0.9" not in life.kubectl(
                 *("-n", life.namespace, "get", "deployments", "-o", "yaml")
             )
             assert life.secrets() == before
+            assert crd_annotations(life) == crd()["metadata"]["annotations"]
             assert "Phase:          Succeeded" in life.helm("test")
 
             life.helm("uninstall", "--wait")
@@ -197,6 +213,84 @@ def test_an_app_notices_neither_an_upgrade_nor_the_release_going_and_coming_back
     assert load.failures == []
     assert load.sent > 50
     assert life.app(life.apps, "click-tracker")["status"]["secret"]["version"] == 1
+
+
+GITOPS = ROOT / "docs" / "gitops.md"
+
+ASK_METRICS = """
+import ssl, sys, urllib.error, urllib.request
+anybody = ssl._create_unverified_context()
+for headers in ({}, {"Authorization": "Bearer " + sys.argv[1]}):
+    request = urllib.request.Request("https://localhost:8080/metrics", headers=headers)
+    try:
+        print(urllib.request.urlopen(request, context=anybody, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+
+
+def rendered(life: Life, *options: str) -> str:
+    """Return what a GitOps tool makes of the chart; with TLS and a token at the port."""
+    values = {
+        **life.values(),
+        "crds": {"install": False},
+        "masterKey": {"existingSecret": "keys"},
+        "metrics": {"tls": {"existingSecret": "port"}, "token": {"existingSecret": "token"}},
+    }
+    file = life.directory / "rendered.yaml"
+    file.write_text(yaml.safe_dump(values))
+    return life.world.cluster.helm(
+        *("template", RELEASE, str(CHART), "-n", life.namespace, "-f", str(file), *options)
+    )
+
+
+def test_what_is_rendered_and_applied_installs_and_goes_without_hooks(
+    life: Life, tmp_path: Path
+) -> None:
+    cluster, here, name = life.world.cluster, ("-n", life.namespace), f"{RELEASE}-mdb-operator"
+    served = str(Authority(tmp_path).issue("port", ["localhost"]))
+    life.kubectl(*here, *("create", "secret", "tls", "port", f"--cert={served}", f"--key={served}"))
+    life.kubectl(*here, *("create", "secret", "generic", "token", "--from-literal=token=hunter2"))
+    key = generate_master_key()
+    leakscan.register(key, "the master key")
+    keys = ("--from-literal=active=k1", f"--from-literal=k1={key}")
+    life.kubectl(*here, "create", "secret", "generic", "keys", *keys)
+
+    manifests = rendered(life)
+    cluster.kubectl("apply", "-f", "-", manifest=manifests)
+    life.kubectl(*here, "rollout", "status", f"deployment/{name}", "--timeout=50s")
+    life.world.apply(life.apps, mdbapp("kept"))
+    life.world.await_app(life.apps, "kept")
+    again = cluster.kubectl("apply", "-f", "-", manifest=manifests).splitlines()
+    assert [line for line in again if not line.endswith(" unchanged")] == []
+    asked = ("exec", f"deployment/{name}", "--", "python", "-c", ASK_METRICS, "hunter2")
+    assert life.kubectl(*here, *asked).split() == ["401", "200"]
+
+    # Rendered with a look into the cluster the hook is there, and does nothing when applied.
+    hooks = rendered(life, "--dry-run=server", "-s", "templates/uninstall.yaml")
+    cluster.kubectl("apply", "-f", "-", manifest=hooks)
+    job = f"job/{name}-uninstall"
+    life.kubectl(*here, "wait", "--for=condition=Complete", job, "--timeout=50s")
+    assert "not installed by Helm" in life.kubectl(*here, "logs", job)
+    assert life.world.get(life.namespace, f"deployment/{name}")["spec"]["replicas"] == 1
+    cluster.kubectl("delete", "-f", "-", manifest=hooks)
+
+    text = GITOPS.read_text().partition("## Uninstall without hooks")[2]
+    commands = text.partition("```sh\n")[2].partition("```")[0]
+    for old, new in (
+        ("mdb-system", life.namespace),
+        ("deployment mdb-operator", f"deployment {name}"),
+        ("--no-headers", f"--no-headers | grep '^{life.apps} '"),
+    ):
+        assert old in commands
+        commands = commands.replace(old, new)
+    subprocess.run(["/bin/bash", "-ec", commands], env=cluster.environment, check=True, timeout=90)
+    app = life.app(life.apps, "kept")
+    assert "finalizers" not in app["metadata"]
+    assert "installation" not in app["status"]
+    assert life.world.get(life.apps, "secret/kept-mdb")
+    cluster.kubectl("delete", "-f", "-", manifest=manifests)
+    life.kubectl("-n", life.apps, "delete", "mdbapp", "kept", "--timeout=20s")
 
 
 def test_replicas_are_ready_and_may_be_evicted_one_at_a_time(world: World) -> None:

@@ -1,4 +1,7 @@
-"""The chart's trial MongoDB without storage: its pod is replaced, and all goes on from nothing."""
+"""The chart's trial MongoDB without storage: its pod is replaced, and all goes on from nothing.
+
+It and the operator run as a user that their images do not know, as they do on OpenShift.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import httpx
 import pytest
 from support.clusters import RESTRICTED, create_namespace
 from support.multi_app import (
+    AS_ON_OPENSHIFT,
     OPERATOR,
     TRIAL,
     World,
@@ -31,8 +35,9 @@ def trial(world: World, tmp_path: Path) -> Iterator[tuple[str, str]]:
     system, apps = namespaces = f"trial-{token}", f"trial-apps-{token}"
     for name in namespaces:
         create_namespace(world.cluster, name, RESTRICTED)
-    mongodb = {"trial": {"enabled": True, "image": mongod_image(world.cluster)}}
-    install_release(world, system, apps, tmp_path, mongodb)
+    image = mongod_image(world.cluster)
+    mongodb = {"trial": {"enabled": True, "image": image, "podSecurityContext": AS_ON_OPENSHIFT}}
+    install_release(world, system, apps, tmp_path, mongodb, podSecurityContext=AS_ON_OPENSHIFT)
     yield system, apps
     remove_release(world, system, apps)
 
@@ -42,6 +47,9 @@ def test_all_goes_on_with_an_empty_database_when_the_pod_is_replaced(
 ) -> None:
     system, apps = trial
     kubectl = world.cluster.kubectl
+    who = ("--", "python", "-c", "import os; print(os.getuid())")
+    for pod in (("-c", "setup", f"{TRIAL}-0"), (f"deployment/{OPERATOR}",)):
+        assert kubectl("-n", system, "exec", *pod, *who).strip() == "1000650000"
     run_click_tracker(world, apps)
     with forwarded(world, "click-tracker", apps) as url:
 

@@ -40,6 +40,7 @@ KINDS: Mapping[str, Resource] = {
     "ClusterRoleBinding": Resource("rbac.authorization.k8s.io/v1", "clusterrolebindings"),
     "ConfigMap": Resource("v1", "configmaps"),
     "CustomResourceDefinition": Resource("apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "DaemonSet": Resource("apps/v1", "daemonsets"),
     "Deployment": DEPLOYMENTS,
     "Event": EVENTS,
     "Lease": LEASES,
@@ -49,6 +50,13 @@ KINDS: Mapping[str, Resource] = {
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
     "Secret": SECRETS,
     "ServiceAccount": Resource("v1", "serviceaccounts"),
+    "StatefulSet": Resource("apps/v1", "statefulsets"),
+    "ValidatingAdmissionPolicy": Resource(
+        "admissionregistration.k8s.io/v1", "validatingadmissionpolicies"
+    ),
+    "ValidatingAdmissionPolicyBinding": Resource(
+        "admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings"
+    ),
 }
 
 _open: dict[Path, Api] = {}
@@ -146,6 +154,11 @@ class Api:
         path = KINDS[manifest["kind"]].path(namespace, manifest["metadata"]["name"])
         query = [("fieldManager", FIELD_MANAGER), ("force", "true"), STRICT]
         return self._send("PATCH", path, manifest, content_type=APPLY_PATCH, query=query)
+
+    def replace(self, manifest: Mapping[str, Any], namespace: str | None = None) -> KubeObject:
+        """Replace an object by one with its resource version."""
+        path = KINDS[manifest["kind"]].path(namespace, manifest["metadata"]["name"])
+        return self._send("PUT", path, manifest, query=[STRICT])
 
     def patch(
         self, kind: str, name: str, change: Mapping[str, Any], namespace: str | None = None

@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -198,12 +199,19 @@ def control_plane(request: pytest.FixtureRequest) -> Cluster:
 
 @pytest.fixture
 def own_control_plane() -> Iterator[Cluster]:
-    """Give an API server with its controllers that no other test uses, to be broken.
-
-    It is never a cluster of kind's or somebody's own: a test reaches for its processes and files.
-    """
+    """Give an API server with its controllers that no other test uses, to be broken."""
     if sys.platform != "linux":
         cannot_test("no control plane of its own: that needs Linux")
+    with starting_control_plane() as cluster:
+        yield cluster
+
+
+@contextmanager
+def starting_control_plane() -> Iterator[Cluster]:
+    """Start an API server with its controllers, for the block alone.
+
+    It is never a cluster of kind's or somebody's own: who asks reaches for its processes and files.
+    """
     run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
     (run.directory / "started").write_text(run.name)
     try:

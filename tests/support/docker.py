@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -124,31 +124,37 @@ class Docker:
 @pytest.fixture(scope="session")
 def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     """Give an engine with Compose."""
-    progress = Progress()
-    if detect.docker_answers():
-        settings, client = {}, Path(shutil.which("docker") or "docker")
-        owned = own.in_use()
-    else:
-        reason = own.why_not()
-        if reason:
-            cannot_test(f"no Docker engine: {reason}")
-        # Another process, since this one would be told of what it leaves running.
-        subprocess.run([sys.executable, "-c", START], check=True)
-        owned, settings = True, own.environment()
-        client = Path(settings.pop("PATH").partition(os.pathsep)[0]) / "docker"
-    docker = Docker(owned, settings, client)
-    if docker._try("compose", "version").returncode != 0:
-        plugins = tmp_path_factory.mktemp("docker") / "cli-plugins"
-        plugins.mkdir()
-        (plugins / "docker-compose").symlink_to(
-            build.ensure(build.COMPOSE, progress) / "docker-compose"
-        )
-        docker = Docker(owned, {**settings, "DOCKER_CONFIG": str(plugins.parent)}, client)
-    with own.using():
+    with own.using():  # from before it starts: whoever is done elsewhere would remove it
+        docker = _with_compose(_engine(), tmp_path_factory)
         yield docker
         docker.forget_images()
-    if owned:
+    if docker.owned:
         own.down_if_unused()
+
+
+def _engine() -> Docker:
+    if detect.docker_answers():
+        client = Path(shutil.which("docker") or "docker")
+        return Docker(owned=own.in_use(), settings={}, client=client)
+    reason = own.why_not()
+    if reason:
+        cannot_test(f"no Docker engine: {reason}")
+    # Another process, since this one would be told of what it leaves running.
+    subprocess.run([sys.executable, "-c", START], check=True)
+    settings = own.environment()
+    client = Path(settings.pop("PATH").partition(os.pathsep)[0]) / "docker"
+    return Docker(owned=True, settings=settings, client=client)
+
+
+def _with_compose(docker: Docker, tmp_path_factory: pytest.TempPathFactory) -> Docker:
+    if docker._try("compose", "version").returncode == 0:
+        return docker
+    plugins = tmp_path_factory.mktemp("docker") / "cli-plugins"
+    plugins.mkdir()
+    (plugins / "docker-compose").symlink_to(
+        build.ensure(build.COMPOSE, Progress()) / "docker-compose"
+    )
+    return replace(docker, settings={**docker.settings, "DOCKER_CONFIG": str(plugins.parent)})
 
 
 def _python_context(directory: Path) -> None:

@@ -30,6 +30,7 @@ from mdb_operator.kubernetes.resources import MDBAPPS
 from mdb_operator.process.metrics import WRITE_VERBS
 from support.api import token_kubeconfig
 from support.clusters import Cluster, provide_crd
+from support.installed_operator import remove_policies
 from support.isolation import operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
@@ -489,7 +490,7 @@ def _needles(secret: bytes, label: str) -> dict[str, str]:
 
 
 def _rendered(installation: Installation) -> list[dict[str, Any]]:
-    """Return the chart's account and RBAC for the installation."""
+    """Return the chart's account, RBAC and admission policies for the installation."""
     names = [installation.namespace, *installation.watched]
     secret_watch = installation.settings.get("SECRET_WATCH") != "false"
     key = (len(names), secret_watch)
@@ -519,12 +520,14 @@ def _render(installation: Installation, count: int, secret_watch: bool) -> str: 
         "mongodb": {"existingSecret": {"name": "unused"}},
         "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
         "secretWatch": {"enabled": secret_watch},
+        "workloadRestart": {"enabled": True},
     }
     path = installation.directory / "values.yaml"
     path.write_text(yaml.safe_dump(values))
     return installation.cluster.helm(
         "template", "mdb", str(CHART), "-n", system, "-f", str(path),
         "-s", "templates/rbac.yaml", "-s", "templates/serviceaccount.yaml",
+        "-s", "templates/admission-policy.yaml",
     )  # fmt: skip
 
 
@@ -556,6 +559,7 @@ def _remove(installation: Installation, namespaces: list[str]) -> None:
     _with_client(cluster, release)
     for namespace in namespaces:
         cluster.api.delete("Namespace", namespace)
+    remove_policies(cluster, installation.namespace)
     if installation.uri != installation.server.uri:
         installation.mongo.command("dropAllUsersFromDatabase")
         installation.mongo.command("dropAllRolesFromDatabase")

@@ -69,3 +69,13 @@ def uninstall(installed: Installed) -> None:
     ours = [name for name in names if f"/{installed.namespace}:" in name]
     if ours:
         installed.cluster.kubectl("delete", *ours)
+    remove_policies(installed.cluster, installed.namespace)
+
+
+def remove_policies(cluster: Cluster, namespace: str) -> None:
+    """Remove the admission policies of the installations in a namespace."""
+    for kind in ("ValidatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy"):
+        for found in cluster.api.objects(kind):
+            name = found["metadata"]["name"]
+            if f".{namespace}." in name:
+                cluster.api.delete(kind, name)

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from pymongo import common
 from pymongo.uri_parser import parse_uri
 
+from mdb_operator.apps.conditions import Isolation
 from mdb_operator.apps.controller import Controller
 from mdb_operator.apps.workers import Again
 from mdb_operator.config import Config
@@ -125,7 +126,7 @@ def _public(uri: str) -> SecretStr:
 
 @asynccontextmanager
 async def live_operator(
-    here: Installation, monkeypatch: pytest.MonkeyPatch
+    here: Installation, monkeypatch: pytest.MonkeyPatch, isolation: Isolation = "database"
 ) -> AsyncIterator[LiveOperator]:
     """Start an operator of this process, under the rights of its own account and MongoDB user."""
     faults = Faults()
@@ -141,7 +142,7 @@ async def live_operator(
             mongodb_uri=SecretStr(proxy.uri),
             mongodb_apps_uri=_public(here.uri),
             mongodb_database=here.database,
-            isolation="database",
+            isolation=isolation,
             master_key_secret=MASTER_KEY_SECRET,
         )
         async with open_context(config) as context:

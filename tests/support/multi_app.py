@@ -23,6 +23,7 @@ from devcluster import detect
 from devcluster.images import ImageSpec, can_pull
 from devcluster.mongod_binary import find_mongod
 from support.clusters import Cluster, create_namespace, provide_crd
+from support.installed_operator import remove_policies
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
@@ -287,7 +288,12 @@ def run_simple_app(world: World) -> None:
 
 
 def install_release(
-    world: World, system: str, apps: str, directory: Path, mongodb: Mapping[str, Any]
+    world: World,
+    system: str,
+    apps: str,
+    directory: Path,
+    mongodb: Mapping[str, Any],
+    **more: Any,
 ) -> None:
     """Install the chart once more, for one namespace of apps and with another MongoDB.
 
@@ -301,6 +307,8 @@ def install_release(
         Where the values are written.
     mongodb
         The chart's values about MongoDB.
+    more
+        Further values.
     """
     repository, _, tag = world.operator_image.rpartition(":")
     values = {
@@ -310,6 +318,7 @@ def install_release(
         "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
         "crds": {"install": False},
         "mongodb": dict(mongodb),
+        **more,
     }
     (directory / "values.yaml").write_text(yaml.safe_dump(values))
     release = (RELEASE, str(CHART), "-n", system, "-f", str(directory / "values.yaml"))
@@ -317,12 +326,18 @@ def install_release(
 
 
 def remove_release(world: World, system: str, apps: str) -> None:
-    """Remove a release that has nothing outside of these namespaces, faster than Helm does."""
+    """Remove a release that has little outside of these namespaces, faster than Helm does."""
     kubectl = world.cluster.kubectl
     try:
         kubectl("-n", apps, "delete", "mdbapps", "--all", "--timeout=30s")
     finally:
         kubectl("delete", "namespace", "--wait=false", system, apps)
+        remove_policies(world.cluster, system)
+
+
+AS_ON_OPENSHIFT = {"runAsUser": 1000650000, "runAsGroup": 0, "fsGroup": 1000650000}
+"""What OpenShift's SCC makes of a pod that asks for no user: one of the namespace's own range, whom
+no image knows, and the group root."""
 
 
 def pod_spec(world: World, secret: str, *, app: str = "dashboard", **container: Any) -> Any:

@@ -15,7 +15,8 @@ from pymongo.monitoring import (
 
 from mdb_engine.access.granted import GrantedAccess, NameIndex
 from mdb_engine.access.model import Access, Grant
-from mdb_engine.connection.driver import Driver, DriverName, RawDatabase, get_driver
+from mdb_engine.connection.driver import Driver, DriverName, get_driver
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import InvalidToken, MdbEngineError
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 from support.mongo import Database
@@ -88,6 +89,7 @@ class World:
     mongo: Database
     client: Any
     commands: Commands
+    connection: Connection
     grants: dict[str, Grant] = field(default_factory=dict)
     revoked: set[str] = field(default_factory=set)
     events: list[Event] = field(default_factory=list)
@@ -98,8 +100,8 @@ class World:
         """The same database through another client, past the code under test."""
         return self.mongo.client[self.mongo.name]
 
-    def database(self) -> RawDatabase:
-        return self.client[self.mongo.name]
+    def current(self) -> Connection:
+        return self.connection
 
     def add(
         self,
@@ -125,10 +127,10 @@ class World:
         self, slug: str, *, read_only: bool = False, limits: Limits = DEFAULT_LIMITS
     ) -> ScopedDatabase:
         gate = MemoryGate(self, slug, read_only=read_only)
-        return ScopedDatabase(gate, self.database, self.driver, limits)
+        return ScopedDatabase(gate, self.current, self.driver, limits)
 
     def transaction(self) -> Transaction:
-        return Transaction(self.driver, self.database)
+        return Transaction(self.driver, self.current)
 
     def denials(self) -> list[Event]:
         return [event for event in self.events if event.denied is not None]
@@ -138,7 +140,10 @@ def connected_world(name: DriverName, mongo: Database) -> World:
     """Make a world of three apps: ``shop`` may read ``stock``, and nobody may read ``hr``."""
     driver, commands = get_driver(name), Commands()
     client = driver.connect(mongo.uri, event_listeners=[commands], uuidRepresentation="standard")
-    world = World(driver=driver, mongo=mongo, client=client, commands=commands)
+    connection = Connection(client, client[mongo.name])
+    world = World(
+        driver=driver, mongo=mongo, client=client, commands=commands, connection=connection
+    )
     world.add("shop", {"orders", "clicks", "copies"}, {"stock"})
     world.add("stock", {"items"})
     world.add("hr", {"people"})

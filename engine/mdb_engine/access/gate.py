@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from mdb_engine.access.audit import AuditTrail
@@ -17,7 +18,7 @@ from mdb_engine.access.model import Access, Verifier
 from mdb_engine.config import secret_variable
 from mdb_engine.exceptions import GrantMalformed, InvalidToken, NotRegistered, TokenRequired
 
-__all__ = ["PresentedToken", "TokenGate", "accepted_version"]
+__all__ = ["PresentedToken", "TokenGate", "accepted_version", "accepting_verifier"]
 
 
 class PresentedToken:
@@ -42,17 +43,35 @@ class PresentedToken:
 def accepted_version(
     token: PresentedToken, verifiers: Collection[Verifier], now: datetime
 ) -> int | None:
-    """Return the version of the secret that a token is, or None if it is none that is accepted.
+    """Return the version of the secret that a token is, or None if it is none that is accepted."""
+    verifier = accepting_verifier(token, verifiers, now)
+    return None if verifier is None else verifier.version
+
+
+def accepting_verifier(
+    token: PresentedToken, verifiers: Collection[Verifier], now: datetime
+) -> Verifier | None:
+    """Return the verifier that accepts a token, or None if there is none.
 
     Every verifier is compared, each in constant time, so that neither how much of a token is right
     nor which version it is shows in the time that this takes.
     """
-    version: int | None = None
+    accepting: Verifier | None = None
     for verifier in verifiers:
         equal = hmac.compare_digest(token.digest, verifier.sha256)
         if equal & verifier.accepted(now):
-            version = verifier.version
-    return version
+            accepting = verifier
+    return accepting
+
+
+@dataclass(frozen=True, slots=True)
+class _Admitted:
+    """What was verified last. It is replaced as a whole, as handles may be used on threads."""
+
+    token: PresentedToken | None
+    index: NameIndex
+    ends: datetime | None
+    access: GrantedAccess
 
 
 class TokenGate:
@@ -92,11 +111,19 @@ class TokenGate:
         self._read_scopes = None if read_scopes is None else frozenset(read_scopes)
         self._read_only = read_only
         self._clock = clock
-        self._seen: NameIndex | None = None
-        self._access: GrantedAccess | None = None
+        self._admitted: _Admitted | None = None
+
+    @property
+    def cache(self) -> GrantCache:
+        """The grants that it looks at."""
+        return self._cache
 
     def admit(self) -> Access:
         """Check the token against the cached verifiers, in constant time and without I/O.
+
+        What it returns is the same object for as long as nothing that it was made from changes: the
+        token that is presented, the grants, and that the token's time has not run out. Those are
+        looked at every time; the digests are compared when one of them has changed.
 
         Raises
         ------
@@ -111,21 +138,30 @@ class TokenGate:
         """
         token = self._token()
         index = self._cache.index()
-        self._verify(index, token)
-        if self._access is None or self._seen is not index:
-            self._access = GrantedAccess(
-                self._slug, index, read_scopes=self._read_scopes, read_only=self._read_only
-            )
-            self._seen = index
-        return self._access
+        known = self._admitted
+        if (
+            known is not None
+            and token is known.token
+            and index is known.index
+            and (known.ends is None or self._clock() < known.ends)
+        ):
+            return known.access
+        verifier = self._verify(index, token)
+        access = GrantedAccess(
+            self._slug, index, read_scopes=self._read_scopes, read_only=self._read_only
+        )
+        self._admitted = _Admitted(token, index, verifier.not_after, access)
+        return access
 
     def record(self, operation: str, collection: str, owner: str, denied: Exception | None) -> None:
         """Note an access for the audit trail; never blocks and never raises."""
+        if denied is None and owner == self._slug:
+            return  # nothing that anybody would look for
         self._audit.access(
             self._slug, operation, collection, owner, denied, known=self._cache.registered
         )
 
-    def _verify(self, index: NameIndex, token: PresentedToken | None) -> None:
+    def _verify(self, index: NameIndex, token: PresentedToken | None) -> Verifier:
         grant = index.grants.get(self._slug)
         if grant is None:
             malformed = self._cache.malformed(self._slug)
@@ -137,7 +173,9 @@ class TokenGate:
                 f"app {self._slug!r} has a secret and none was presented; mount its binding, set "
                 f"{secret_variable(self._slug)}, or pass app_token="
             )
-        if accepted_version(token, grant.verifiers, self._clock()) is None:
+        verifier = accepting_verifier(token, grant.verifiers, self._clock())
+        if verifier is None:
             raise InvalidToken(
                 f"the secret presented for app {self._slug!r} is not, or no longer, one of its own"
             )
+        return verifier

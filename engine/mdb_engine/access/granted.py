@@ -200,6 +200,7 @@ class GrantedAccess:
             writable=writable,
             declared=name in grant.collections,
             stamped=name in grant.stamped,
+            implied=owner == self._slug and name in grant.stamped,
         )
 
 

@@ -86,6 +86,9 @@ class Target:
         Whether its app declared it, so that it is the platform's to make and to drop.
     stamped
         Whether MongoDB itself refuses documents of another stamp in it, and it holds none.
+    implied
+        Whether it is the asking app's own and ``stamped``, so that reading it needs no predicate on
+        the stamp: every document that the validator lets in is one that the predicate matches.
     """
 
     physical: str
@@ -93,6 +96,7 @@ class Target:
     writable: bool
     declared: bool = field(default=False, compare=False)
     stamped: bool = field(default=False, compare=False)
+    implied: bool = field(default=False, compare=False)
 
 
 class Access(Protocol):

@@ -57,6 +57,9 @@ class Driver(abc.ABC):
 
     name: DriverName
 
+    cancellable: bool
+    """Whether cancelling the task that awaits an operation ends it. Motor's goes on in a thread."""
+
     @abc.abstractmethod
     def connect(self, uri: str, **options: Any) -> Any:
         """Make a client; it connects lazily, on its first operation."""
@@ -112,6 +115,7 @@ class Driver(abc.ABC):
 
 class _Motor(Driver):
     name = "motor"
+    cancellable = False
 
     def __init__(self) -> None:
         try:
@@ -160,6 +164,7 @@ class _Motor(Driver):
 
 class _PyMongo(Driver):
     name = "pymongo"
+    cancellable = True
 
     def connect(self, uri: str, **options: Any) -> Any:
         client = AsyncMongoClient[dict[str, Any]](uri, **options)

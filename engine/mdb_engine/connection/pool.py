@@ -11,26 +11,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
+from weakref import WeakSet
 
 from pydantic import SecretStr
 from pymongo.errors import OperationFailure, PyMongoError
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
 
 from mdb_engine.connection.driver import Driver, RawDatabase
 from mdb_engine.core.tasks import end, finish
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
 
-__all__ = ["ConnectionSettings", "Connections"]
+__all__ = ["Connection", "ConnectionSettings", "Connections", "Watch"]
 
 GRACE_SECONDS: Final = 1.0
 """An old connection stays at least this long: whoever asked for it may not have sent yet."""
@@ -40,6 +35,9 @@ RETIREMENT_SECONDS: Final = 300.0
 
 IDLE_POLL_SECONDS: Final = 0.5
 """How often it is looked whether an old connection has become idle."""
+
+SWEEP_SECONDS: Final = 1.0
+"""How often it is looked which operations have run out of time, so how much longer one may take."""
 
 PING_SECONDS: Final = 10.0
 """How long a new connection is tried for."""
@@ -53,7 +51,7 @@ CLIENT_OPTIONS: Final[Mapping[str, Any]] = {
 }
 """Fail while a client still waits for the answer; dates say that they are UTC, so JSON does too."""
 
-_logger = logging.getLogger("mdb_engine.connection")
+_logger = logging.getLogger("mdb_engine.connection.pool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,60 +73,104 @@ class ConnectionSettings:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-class Activity(CommandListener):
-    """Counts what is under way on one client.
+@dataclass(slots=True, eq=False)
+class Watch:
+    """An operation that is cancelled when its time has run out.
 
-    The drivers call it on the loop or on threads of their own, so it takes a lock.
+    Parameters
+    ----------
+    task
+        What awaits it.
+    deadline
+        When its time has run out, by the loop's clock.
+    cancelling
+        How many cancellations of the task there were before.
     """
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._commands: dict[int, int | None] = {}  # by request; of a getMore, its cursor
-        self._cursors: set[int] = set()
-        self._transactions: set[bytes] = set()
+    task: asyncio.Task[Any]
+    deadline: float
+    cancelling: int
+    expired: bool = False
+
+    def ended(self, error: BaseException) -> bool:
+        """Say whether it was this that cancelled the operation, which ended with an error."""
+        if not self.expired or not isinstance(error, asyncio.CancelledError):
+            return False
+        return self.task.uncancel() <= self.cancelling
+
+
+class Connection:
+    """One client, and what is under way on it.
+
+    Whoever uses it says so: an operation adds itself to `operations` for as long as it lasts, and
+    what lives longer (a cursor, a change stream) is among the `holders` until it has ended, or is
+    collected.
+
+    Parameters
+    ----------
+    client
+        The driver's client.
+    database
+        Its database.
+    """
+
+    __slots__ = ("_sweep", "_watches", "client", "database", "holders", "operations")
+
+    def __init__(self, client: Any, database: RawDatabase) -> None:
+        self.client = client
+        self.database = database
+        self.operations = 0
+        self.holders: WeakSet[Any] = WeakSet()
+        self._watches: set[Watch] = set()
+        self._sweep: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"Connection({self.operations} operations, {len(self.holders)} holders)"
 
     @property
     def idle(self) -> bool:
-        """Whether no command, cursor or transaction is under way."""
-        with self._lock:
-            return not (self._commands or self._cursors or self._transactions)
+        """Whether nothing is under way on it."""
+        return not self.operations and not self.holders
 
-    def started(self, event: CommandStartedEvent) -> None:
-        """Note a command, and the transaction that it begins or ends."""
-        command = event.command
-        with self._lock:
-            self._commands[event.request_id] = command.get("getMore")
-            if command.get("startTransaction"):
-                self._transactions.add(bytes(command["lsid"]["id"]))
-            elif event.command_name in {"commitTransaction", "abortTransaction"}:
-                self._transactions.discard(bytes(command["lsid"]["id"]))
-            elif event.command_name == "killCursors":
-                self._cursors.difference_update(command["cursors"])
+    @contextmanager
+    def lease(self) -> Iterator[RawDatabase]:
+        """Use the database for the length of a ``with`` block, in which it is not closed."""
+        self.operations += 1
+        try:
+            yield self.database
+        finally:
+            self.operations -= 1
 
-    def succeeded(self, event: CommandSucceededEvent) -> None:
-        """Forget a command; note the cursor that it leaves open, or forget that it ended."""
-        cursor = event.reply.get("cursor")
-        left = cursor.get("id") if isinstance(cursor, Mapping) else None
-        with self._lock:
-            read = self._commands.pop(event.request_id, None)
-            if left:
-                self._cursors.add(left)
-            elif read is not None:
-                self._cursors.discard(read)
+    def watch(self, seconds: float) -> Watch:
+        """Begin an operation that the task is not to await for longer, within ``SWEEP_SECONDS``.
 
-    def failed(self, event: CommandFailedEvent) -> None:
-        """Forget a command, and the cursor that it failed to read."""
-        with self._lock:
-            read = self._commands.pop(event.request_id, None)
-            if read is not None:
-                self._cursors.discard(read)
+        One timer looks at all of them, as one for each would cost more than the check of a token.
+        """
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an operation is awaited in a task")
+        loop = task.get_loop()
+        watch = Watch(task, loop.time() + seconds, task.cancelling())
+        self.operations += 1
+        self._watches.add(watch)
+        if self._sweep is None:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop)
+        return watch
 
+    def unwatch(self, watch: Watch) -> None:
+        """End an operation."""
+        self._watches.discard(watch)
+        self.operations -= 1
 
-@dataclass(frozen=True, slots=True)
-class _Connection:
-    client: Any = field(repr=False)
-    database: RawDatabase = field(repr=False)
-    activity: Activity = field(repr=False)
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for watch in self._watches:
+            if watch.deadline <= now and not watch.expired:
+                watch.expired = True
+                watch.task.cancel()
+        self._sweep = None
+        if self._watches:
+            self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop)
 
 
 class Connections:
@@ -152,8 +194,8 @@ class Connections:
         self._driver = driver
         self._grace = grace
         self._retirement = retirement
-        self._current: _Connection | None = None
-        self._retired: dict[asyncio.Task[None], _Connection] = {}
+        self._current: Connection | None = None
+        self._retired: dict[asyncio.Task[None], Connection] = {}
 
     @property
     def driver(self) -> Driver:
@@ -165,8 +207,8 @@ class Connections:
         """How many old connections are still open."""
         return len(self._retired)
 
-    def database(self) -> RawDatabase:
-        """Return the database on the connection that is current.
+    def current(self) -> Connection:
+        """Return the connection that is current.
 
         Raises
         ------
@@ -177,7 +219,17 @@ class Connections:
             raise NotInitialized(
                 "the engine is not connected; use it between initialize() and shutdown()"
             )
-        return self._current.database
+        return self._current
+
+    def database(self) -> RawDatabase:
+        """Return the database on the connection that is current.
+
+        Raises
+        ------
+        NotInitialized
+            If there is none.
+        """
+        return self.current().database
 
     async def open(
         self,
@@ -224,10 +276,8 @@ class Connections:
             if current is not None:
                 await finish(self._driver.close(current.client))
 
-    def _connect(self, settings: ConnectionSettings) -> _Connection:
-        activity = Activity()
+    def _connect(self, settings: ConnectionSettings) -> Connection:
         options = {**_defaults(settings), **settings.options}
-        options["event_listeners"] = [*options.get("event_listeners", ()), activity]
         try:
             client = self._driver.connect(settings.uri.get_secret_value(), **options)
         except (PyMongoError, ValueError, TypeError, OSError) as error:
@@ -237,17 +287,17 @@ class Connections:
                 f"({type(error).__name__}); a user name or password in the URI must be "
                 "percent-encoded"
             ) from None
-        return _Connection(client, client[settings.database], activity)
+        return Connection(client, client[settings.database])
 
-    async def _retire(self, connection: _Connection) -> None:
+    async def _retire(self, connection: Connection) -> None:
         """Close an old connection once it is idle."""
         deadline = time.monotonic() + self._retirement
         try:
             await asyncio.sleep(self._grace)
-            # Polled, because the drivers tell of commands on threads of their own.
-            while not connection.activity.idle and time.monotonic() < deadline:  # noqa: ASYNC110
+            # Polled, as a cursor that is collected tells nobody.
+            while not connection.idle and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(min(self._grace, IDLE_POLL_SECONDS))
-            if not connection.activity.idle:
+            if not connection.idle:
                 _logger.warning(
                     "an old connection is closed while it is busy, after %g s", self._retirement
                 )

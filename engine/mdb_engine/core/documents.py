@@ -73,7 +73,36 @@ def as_json(value: Any) -> bytes:
     PydanticSerializationError
         If there is something in it that is neither BSON nor known to pydantic.
     """
-    return to_json(plain(value), inf_nan_mode="null", fallback=_mapping)
+    if not _is_written(value):
+        value = plain(value)
+    return to_json(value, inf_nan_mode="null", fallback=_mapping)
+
+
+def _is_written(value: Any) -> bool:
+    """Say whether pydantic writes a value as `plain` would have it, as it does nearly always.
+
+    What pydantic was taught per type it writes faster than Python converts it; so what is left is
+    to look for bytes, dates without an offset, and keys that are no text.
+    """
+    kind = type(value)
+    if kind is dict:
+        if not _TEXT_ALONE.issuperset(map(type, value)):
+            return False
+        items = value.values()
+    elif kind is list:
+        items = value
+    else:
+        return kind in _WRITTEN
+    for item in items:
+        kind = type(item)
+        if kind in _WRITTEN:
+            continue
+        if kind is datetime:
+            if item.tzinfo is None:
+                return False
+        elif not _is_written(item):
+            return False
+    return True
 
 
 def _mapping(value: Any) -> Any:
@@ -109,6 +138,11 @@ def _milliseconds(value: DatetimeMS) -> datetime | int:
 
 _SAME: Final = frozenset({str, int, float, bool, type(None)})
 """Types that are left as they are without another look; most of a document."""
+
+_WRITTEN: Final = _SAME | {ObjectId, Decimal128}
+"""Types that pydantic writes as they are to be, once it was taught."""
+
+_TEXT_ALONE: Final = frozenset({str})
 
 CONVERTERS: Final[Mapping[type[Any], Converter]] = {
     ObjectId: str,

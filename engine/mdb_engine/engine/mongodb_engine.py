@@ -125,6 +125,7 @@ class MongoDBEngine(EarlierNames):
         self._users: set[object] = set()
         self._starting = asyncio.Lock()
         self._sessions: dict[str, Sessions] = {}
+        self._handles: dict[str, tuple[TokenGate, ScopedDatabase]] = {}
         self._manifests: dict[str, Manifest] = {}
 
     def __repr__(self) -> str:
@@ -246,6 +247,7 @@ class MongoDBEngine(EarlierNames):
                 return
             self._check_loop()
             self._runtime = self._hosting = self._loop = None
+            self._handles.clear()
             await finish(self._open.aclose())
         _logger.info("the engine was shut down")
 
@@ -257,6 +259,7 @@ class MongoDBEngine(EarlierNames):
                 "left to the garbage collector; await engine.shutdown() first"
             )
             self._runtime = self._hosting = self._loop = None
+            self._handles.clear()
             self._users.clear()
             self._open.pop_all()
             self._starting = asyncio.Lock()  # the other was the loop's
@@ -348,22 +351,28 @@ class MongoDBEngine(EarlierNames):
         runtime, _ = self._running()
         _check_slug(slug)
         _check_scopes(read_scopes)
-        gate = TokenGate(
-            slug,
-            runtime.cache,
-            runtime.audit,
-            self._presenting(slug, app_token, runtime),
-            read_scopes=read_scopes,
-            read_only=read_only,
-        )
+        plain = app_token is None and read_scopes is None and limits is None and not read_only
+        gate, database = self._handles.get(slug, (None, None)) if plain else (None, None)
+        if gate is None or database is None or gate.cache is not runtime.cache:
+            gate = TokenGate(
+                slug,
+                runtime.cache,
+                runtime.audit,
+                self._presenting(slug, app_token, runtime),
+                read_scopes=read_scopes,
+                read_only=read_only,
+            )
+            held = self._limits if limits is None else limits
+            database = ScopedDatabase(gate, runtime.connections.current, self._driver, held)
         try:
             granted = gate.admit().read_scopes
             _refuse_widening(slug, granted, read_scopes, write_scope)
         except MdbEngineError as error:
             gate.record("get_scoped_db", "", "", error)
             raise
-        held = self._limits if limits is None else limits
-        return ScopedDatabase(gate, runtime.connections.database, self._driver, held)
+        if plain:  # a request that asks for the same finds what was worked out for it
+            self._handles[slug] = (gate, database)
+        return database
 
     def transaction(self) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.
@@ -375,7 +384,7 @@ class MongoDBEngine(EarlierNames):
         """
         runtime, _ = self._running()
         seconds = self._limits.max_time_ms / 1000
-        return Transaction(self._driver, runtime.connections.database, seconds=seconds)
+        return Transaction(self._driver, runtime.connections.current, seconds=seconds)
 
     async def rotate_app_secret(self, slug: str) -> SecretStr:
         """Rotate an app's secret; the old one works on for the overlap.
@@ -538,8 +547,8 @@ class MongoDBEngine(EarlierNames):
         connections = Connections(self._driver)
 
         async def insert(documents: Sequence[Mapping[str, Any]], seconds: float) -> None:
-            with pymongo.timeout(seconds):
-                await connections.database()[AUDIT_COLLECTION].insert_many(documents, ordered=False)
+            with pymongo.timeout(seconds), connections.current().lease() as database:
+                await database[AUDIT_COLLECTION].insert_many(documents, ordered=False)
 
         return Runtime(
             settings=settings,

@@ -44,13 +44,19 @@ class ClaimService:
         self._layout = layout
 
     async def claim(
-        self, spec: MdbAppSpec, owner: Owner, *, generation: int, restored: bool = False
+        self,
+        spec: MdbAppSpec,
+        owner: Owner,
+        *,
+        generation: int,
+        restored: bool = False,
+        seen: AppRecord | None = None,
     ) -> AppRecord:
         """Do what `Registry.claim` says."""
         spec = spec.normalised()
         _refuse_engine_names(spec)
         for _ in range(MAX_ATTEMPTS):
-            found = await self._apps.get(spec.slug)
+            found, seen = seen or await self._apps.get(spec.slug), None
             try:
                 if found is not None and _began_to_end_itself(found, owner):
                     await self._removal.bury(found.slug, owner)

@@ -10,13 +10,13 @@ is repaired.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from mdb_engine.connection.control import control_view
 from mdb_engine.connection.driver import RawDatabase
-from mdb_engine.constants import MAX_ATTEMPTS
+from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.secret import Credentials, RevealedSecrets
 from mdb_engine.exceptions import DatabaseUnavailable, VersionConflict
@@ -33,6 +33,7 @@ from mdb_engine.registry.storage.grants import GrantStore
 from mdb_engine.registry.storage.users import (
     MANAGED_BY,
     MECHANISM,
+    DatabaseRole,
     DatabaseUser,
     UserStore,
     matches_password,
@@ -42,6 +43,13 @@ __all__ = ["DatabaseUserService"]
 
 RETIRE_AT: Final = "retireAt"
 """In a user's custom data: when it is dropped, after its app was switched to ``library``."""
+
+RECENT_VERSIONS: Final = 2 * MAX_SECRET_VERSIONS
+"""How many versions back users are looked for by name: twice as many as can be valid at once."""
+
+BATCH: Final = 25
+"""How many users or roles one command asks for. An answer may have 16 MiB, and a role that may read
+a thousand collections has 0.4."""
 
 
 class DatabaseUserService:
@@ -64,6 +72,8 @@ class DatabaseUserService:
         self._users = UserStore(view)
         self._grants = GrantStore(view)
         self._checked: dict[str, tuple[str, int]] = {}
+        self._kept: dict[str, dict[str, DatabaseUser | None]] = {}  # as `ensure` left them
+        self._retiring: set[str] = set()
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
@@ -93,31 +103,50 @@ class DatabaseUserService:
         """
         del grants
         valid = (credentials.current, *credentials.earlier)
-        wrote = await self.drop_ended(app.slug, [version.version for version in valid])
-        wrote |= await self.refresh_roles([app.slug])
+        numbers = [version.version for version in valid]
+        found = await self._users.named(_recent_names(app.slug, numbers))
+        wrote = await self._drop_all_but(app.slug, numbers, found)
+        wrote |= bool(await self.refresh_roles([app.slug]))
         for _ in range(MAX_ATTEMPTS):
-            found = {user.name: user for user in await self._users.users(app.slug)}
             changed, lost = await self._ensure_users(app, valid, found)
             wrote |= changed
+            if changed or lost:
+                found = await self._users.named(_recent_names(app.slug, numbers))
             if not lost:
+                self._remember(app.slug, valid, found)
                 return wrote
         raise VersionConflict(f"The database users of app {app.slug!r} change too fast")
 
-    async def refresh_roles(self, slugs: Iterable[str]) -> bool:
+    async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
         """Bring roles up to the published grants; drop those of apps that have none.
 
         Returns
         -------
-        bool
-            Whether something was written.
+        list of str
+            The apps for which something was written, sorted.
         """
-        wrote = False
-        for slug in sorted(set(slugs)):
-            wrote |= await self._refresh_role(slug)
-        return wrote
+        return await self._refresh(slugs, create=True)
+
+    async def altered(self) -> list[str]:
+        """Return the apps whose users are not those that `ensure` left, sorted.
+
+        For whoever looks now and then whether somebody changed them: it costs a command for a
+        hundred users, and no password is computed.
+        """
+        names = {name: slug for slug, kept in self._kept.items() for name in kept}
+        altered: set[str] = set()
+        for batch in _batches(names):
+            found = await self._users.named(batch)
+            for name in batch:
+                kept = self._kept.get(names[name], {})
+                # Else an end or a rotation was faster.
+                if name in kept and (kept[name] is None or kept[name] != found.get(name)):
+                    altered.add(names[name])
+        return sorted(altered)
 
     async def drop(self, slug: str) -> bool:
         """Drop users and role of an app; whether there were any."""
+        self._kept.pop(slug, None)
         wrote = False
         for user in await self._users.users(slug):
             wrote |= await self._drop_user(user.name)
@@ -128,22 +157,21 @@ class DatabaseUserService:
 
         Returns whether something was written.
         """
-        kept, wrote = {user_name(slug, version) for version in valid}, False
-        for user in await self._users.users(slug):
-            if user.name not in kept:
-                wrote |= await self._drop_user(user.name)
-        return wrote
+        return await self._drop_all_but(
+            slug, valid, await self._users.named(_recent_names(slug, valid))
+        )
 
-    async def follow_grants(self, slugs: Iterable[str]) -> bool:
+    async def follow_grants(self, slugs: Iterable[str]) -> list[str]:
         """Bring the roles that there are up to the published grants, and make none.
 
         Where isolation was given up, a role stays for as long as its users, and must lose what its
-        app loses meanwhile. Returns whether something was written.
+        app loses meanwhile. Returns the apps for which something was written, sorted.
         """
-        wrote = False
-        for slug in sorted(set(slugs)):
-            wrote |= await self._refresh_role(slug, create=False)
-        return wrote
+        return await self._refresh(slugs, create=False)
+
+    async def any(self) -> bool:
+        """Say whether there is a user or a role of ours."""
+        return bool(await self._users.role_names() or await self._users.names_without(()))
 
     async def retire(self, app: AppRecord, *, now: datetime | None = None) -> bool:
         """Let an app's users end after its overlap, because it shares another user from now on.
@@ -167,26 +195,42 @@ class DatabaseUserService:
             else:
                 left = True
         if left:
-            return await self.follow_grants([app.slug]) or wrote
-        if await self._users.role(role_name(app.slug)) is not None:
+            self._retiring.add(app.slug)
+            return bool(await self.follow_grants([app.slug])) or wrote
+        self._retiring.discard(app.slug)
+        if await self._users.roles([role_name(app.slug)]):
             wrote |= await self._users.drop_role(role_name(app.slug))
         return wrote
 
-    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
+    def is_settled(self, slug: str) -> bool:
+        """Say whether `retire` has let no user of an app be for a while."""
+        return slug not in self._retiring
+
+    async def sweep(
+        self,
+        active: Callable[[], Awaitable[Collection[str]]],
+        *,
+        known: Collection[str] | None = None,
+    ) -> list[str]:
         """Drop users and roles of ours whose app is not there any more.
 
         Parameters
         ----------
         active
-            Returns the slugs of all apps that are registered and active. It is asked after the
-            users were read: an app has no user before it is registered, so none is missed.
+            Returns the slugs of all apps that are registered and active. Where something seems to
+            be left of another, it is asked again after the users were read: an app has no user
+            before it is registered, so none is missed.
+        known
+            What it returned a moment ago.
 
         Returns
         -------
         list of str
             What was dropped, sorted.
         """
-        users, roles = await self._users.names(), await self._users.role_names()
+        kept = set(known if known is not None else await active())
+        users, roles = await self._users.names_without(kept), await self._users.role_names()
+        roles = [name for name in roles if slug_of_role(name) not in kept]
         if not users and not roles:
             return []
         kept = set(await active())
@@ -198,37 +242,66 @@ class DatabaseUserService:
         ]
         return sorted(dropped)
 
-    async def _refresh_role(self, slug: str, *, create: bool = True) -> bool:
-        """Write a role until it is what the rows say that are read after the writing.
+    async def _refresh(self, slugs: Iterable[str], *, create: bool) -> list[str]:
+        wrote: set[str] = set()
+        for batch in _batches(sorted(set(slugs))):
+            await self._refresh_batch(batch, wrote, create=create)
+        return sorted(wrote)
+
+    async def _refresh_batch(self, slugs: list[str], wrote: set[str], *, create: bool) -> None:
+        """Write roles until they are what the rows say that are read after the writing.
 
         Another process may narrow a grant between our reading and our writing; it looks after it
         has written, and so do we, so the last of the two leaves the narrower role.
         """
-        name, wrote = role_name(slug), False
         for _ in range(MAX_ATTEMPTS):
-            wanted = await self._wanted(slug)
-            found = await self._users.role(name)
-            if wanted is None:
-                return await self._users.drop_role(name) if found else wrote
-            if found is None:
-                if not create:
-                    return wrote
-                wrote |= await self._users.create_role(name, wanted)
-            elif found.inherits or found.privileges != wanted:
-                await self._users.change_role(found, wanted)
-                wrote = True
-            else:
-                return wrote
-        raise VersionConflict(f"The grants of app {slug!r} change faster than its role can follow")
+            wanted = await self._wanted(slugs)
+            found = await self._users.roles(map(role_name, slugs))
+            differing: list[str] = []
+            for slug in slugs:
+                role, rights = found.get(role_name(slug)), wanted.get(slug)
+                if _is_right(role, rights) or (role is None and not create):
+                    continue
+                differing.append(slug)
+                if await self._write_role(role_name(slug), role, rights):
+                    wrote.add(slug)
+            slugs = differing
+            if not slugs:
+                return
+        raise VersionConflict(f"The grants of app {slugs[0]!r} change faster than its role")
 
-    async def _wanted(self, slug: str) -> Privileges | None:
-        rows = await self._grants.get_many([slug])
-        own = rows.get(app_key(slug))
-        if own is None or own.slug != slug:
-            return None
-        owners = await self._grants.get_many(own.read_scopes)
-        granted = [row for row in owners.values() if row.slug in own.read_scopes]
-        return app_privileges(slug, own.collections, granted)
+    async def _write_role(
+        self, name: str, found: DatabaseRole | None, wanted: Privileges | None
+    ) -> bool:
+        """Write a role that differs; False if somebody else was faster."""
+        if wanted is None:
+            return await self._users.drop_role(name)
+        if found is None:
+            return await self._users.create_role(name, wanted)
+        await self._users.change_role(found, wanted)
+        return True
+
+    async def _wanted(self, slugs: Collection[str]) -> dict[str, Privileges]:
+        rows = await self._grants.get_many(slugs)
+        own = {slug: row for slug in slugs if (row := rows.get(app_key(slug))) and row.slug == slug}
+        named = {scope for row in own.values() for scope in row.read_scopes}
+        if others := [scope for scope in named if app_key(scope) not in rows]:
+            rows |= await self._grants.get_many(others)
+        wanted: dict[str, Privileges] = {}
+        for slug, row in own.items():
+            owners = (rows.get(app_key(scope)) for scope in row.read_scopes)
+            granted = [owner for owner in owners if owner and owner.slug in row.read_scopes]
+            wanted[slug] = app_privileges(slug, row.collections, granted)
+        return wanted
+
+    async def _drop_all_but(
+        self, slug: str, valid: Iterable[int], found: Mapping[str, DatabaseUser]
+    ) -> bool:
+        kept, wrote = {user_name(slug, version) for version in valid}, False
+        for user in found.values():
+            if user.name not in kept and self._is_ours(user, role_name(slug)):
+                wrote |= await self._drop_user(user.name)
+        return wrote
 
     async def _ensure_users(
         self, app: AppRecord, valid: Iterable[Credentials], found: Mapping[str, DatabaseUser]
@@ -242,7 +315,12 @@ class DatabaseUserService:
                 "slug": app.slug,
                 "version": version.version,
             }
-            user = found.get(name) or await self._stripped(name, role)
+            user = found.get(name)
+            if user is not None and not self._is_ours(user, role):
+                raise DatabaseUnavailable(
+                    f"MongoDB has a user {name!r} in database {self._users.database_name!r} that is"
+                    " not ours; drop it, or give it another name"
+                )
             if user is not None and user.roles - {(self._users.database_name, role)}:
                 # It was given more by hand. To revoke that may take rights in other databases.
                 await self._drop_user(name)
@@ -258,23 +336,23 @@ class DatabaseUserService:
             wrote = True
         return wrote, False
 
-    async def _stripped(self, name: str, role: str) -> DatabaseUser | None:
-        """Return a user of ours that lost its custom data, known by the role that it still has.
+    def _remember(
+        self, slug: str, valid: Iterable[Credentials], found: Mapping[str, DatabaseUser]
+    ) -> None:
+        """Remember users that are right, since they were looked at or have just been written."""
+        kept: dict[str, DatabaseUser | None] = {}
+        for version in valid:
+            name = user_name(slug, version.version)
+            user = kept[name] = found.get(name)
+            if user is not None:
+                self._checked[name] = _seen(user, version)
+        self._kept[slug] = kept
 
-        Raises
-        ------
-        DatabaseUnavailable
-            If there is a user of that name that is nothing of ours.
-        """
-        user = await self._users.user(name)
-        if user is None or user.custom_data.get("managedBy") == MANAGED_BY:
-            return user
-        database = self._users.database_name
-        if (database, role) in user.roles:
-            return user
-        raise DatabaseUnavailable(
-            f"MongoDB has a user {name!r} in database {database!r} that is not ours; drop it, or "
-            "give it another name"
+    def _is_ours(self, user: DatabaseUser, role: str) -> bool:
+        """Say whether a user is ours: one that lost its custom data is known by its role."""
+        return (
+            user.custom_data.get("managedBy") == MANAGED_BY
+            or (self._users.database_name, role) in user.roles
         )
 
     async def _is_right(
@@ -287,9 +365,7 @@ class DatabaseUserService:
             or user.mechanisms != {MECHANISM}
         ):
             return False
-        # The stored key is a digest under a random salt, so it is no secret; the password's own
-        # hash stands in for the password, which is not kept here.
-        seen = (str(user.credential.get("storedKey")), hash(version.database_password))
+        seen = _seen(user, version)
         if self._checked.get(user.name) == seen:
             return True
         matches = await asyncio.to_thread(
@@ -302,3 +378,35 @@ class DatabaseUserService:
     async def _drop_user(self, name: str) -> bool:
         self._checked.pop(name, None)
         return await self._users.drop_user(name)
+
+
+def _seen(user: DatabaseUser, version: Credentials) -> tuple[str, int]:
+    """Return what a password is known by that was found right.
+
+    The stored key is a digest under a random salt, so it is no secret; the password's own hash
+    stands in for the password, which is not kept here.
+    """
+    return str(user.credential.get("storedKey")), hash(version.database_password)
+
+
+def _is_right(role: DatabaseRole | None, wanted: Privileges | None) -> bool:
+    if role is None:
+        return wanted is None
+    return not role.inherits and role.privileges == wanted
+
+
+def _recent_names(slug: str, valid: Collection[int]) -> list[str]:
+    """Return the names of an app's users: of its valid versions, and of those that ended of late.
+
+    Each ended version's user is dropped in the run that ends it, or in the next one that succeeds;
+    more versions than these cannot end in between.
+    """
+    last = max(valid)
+    first = max(1, min(*valid, last - RECENT_VERSIONS + 1))
+    return [user_name(slug, version) for version in range(first, last + 1)]
+
+
+def _batches(names: Iterable[str]) -> Iterator[list[str]]:
+    rest = list(names)
+    for start in range(0, len(rest), BATCH):
+        yield rest[start : start + BATCH]

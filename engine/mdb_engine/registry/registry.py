@@ -17,7 +17,7 @@ from mdb_engine.registry.claims import ClaimService
 from mdb_engine.registry.grants import GrantService
 from mdb_engine.registry.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
 from mdb_engine.registry.master_key import MasterKeyRotation
-from mdb_engine.registry.models.app import AppRecord, GrantOutcome, Owner
+from mdb_engine.registry.models.app import AppRecord, GrantOutcome, Owner, Revisions
 from mdb_engine.registry.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
 from mdb_engine.registry.removal import RemovalService
 from mdb_engine.registry.secrets import SecretService
@@ -25,6 +25,7 @@ from mdb_engine.registry.storage.apps import AppStore
 from mdb_engine.registry.storage.audit import AuditStore
 from mdb_engine.registry.storage.grants import GrantStore
 from mdb_engine.registry.storage.layout import LayoutStore
+from mdb_engine.registry.storage.revisions import RevisionStore
 from mdb_engine.registry.storage.secrets import SecretStore
 
 __all__ = ["Registration", "Registry"]
@@ -100,6 +101,7 @@ class Registry:
         )
         self._claims = ClaimService(self._apps, self._removal, self._layout)
         self._audit = AuditStore(database, driver)
+        self._revisions = RevisionStore(database, driver)
         self._prepared = False
 
     async def prepare(self) -> None:
@@ -132,12 +134,25 @@ class Registry:
         """Return what holds a slug: maybe under its other spelling, as ``-`` and ``_`` are one."""
         return await self._apps.get(slug)
 
+    async def revisions(self, slug: str) -> Revisions | None:
+        """Return at which revisions an app's rows are, with one command; None where one lacks.
+
+        Where they are those of the last look, so is all that follows from the rows.
+        """
+        return await self._revisions.get(slug)
+
     async def all(self) -> list[AppRecord]:
         """Return everything that is registered, tombstones included, by slug."""
         return await self._apps.all()
 
     async def claim(
-        self, spec: MdbAppSpec, owner: Owner, *, generation: int = 0, restored: bool = False
+        self,
+        spec: MdbAppSpec,
+        owner: Owner,
+        *,
+        generation: int = 0,
+        restored: bool = False,
+        seen: AppRecord | None = None,
     ) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
@@ -157,6 +172,8 @@ class Registry:
         restored
             Take the spec although a later generation is registered: the caller has made sure that
             the API server itself has this one, from a backup.
+        seen
+            What `holder` has just returned, so that it is not read again.
 
         Raises
         ------
@@ -174,7 +191,9 @@ class Registry:
         """
         if not self._prepared:  # without the unique index nothing would guard the claims
             await self.prepare()
-        return await self._claims.claim(spec, owner, generation=generation, restored=restored)
+        return await self._claims.claim(
+            spec, owner, generation=generation, restored=restored, seen=seen
+        )
 
     async def forget_secret_names(self, slug: str, names: Collection[str]) -> AppRecord:
         """Note that no Secret of an app stands under these names any more.
@@ -320,8 +339,8 @@ class Registry:
         if slug not in outcomes:
             await self._active(slug)  # which says why
             raise NotRegistered(f"There is no app {slug!r} any more")
-        readers = tuple(sorted(naming & outcomes.keys() - {slug}))
-        changed = tuple(reader for reader in readers if outcomes[reader].changed)
+        readers = tuple(outcomes[name] for name in sorted(naming & outcomes.keys() - {slug}))
+        changed = tuple(reader.slug for reader in readers if reader.changed)
         return replace(outcomes[slug], readers=readers, readers_changed=changed)
 
     async def neighbours(self, slug: str) -> list[AppRecord]:

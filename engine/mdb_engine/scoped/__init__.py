@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from mdb_engine.scoped.change_stream import ScopedChangeStream
 from mdb_engine.scoped.collection import ScopedCollection
-from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
+from mdb_engine.scoped.cursor import ScopedChangeStream, ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.database import ScopedApp, ScopedDatabase
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.transaction import Transaction

@@ -7,19 +7,12 @@ here and nowhere else; a test makes each of them and compares, on the installed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymongo import DeleteMany, DeleteOne, InsertOne, ReplaceOne, UpdateMany, UpdateOne
 
 from mdb_engine.access.model import Target
 from mdb_engine.exceptions import OptionRefused
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.filters import (
-    exactly,
-    scope_array_filters,
-    scope_filter,
-    scope_upsert_filter,
-)
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import (
     DeleteOptions,
@@ -28,8 +21,14 @@ from mdb_engine.scoped.options import (
     UpdateOptions,
     accept,
 )
-from mdb_engine.scoped.updates import scope_update
-from mdb_engine.scoped.values import members
+from mdb_engine.scoped.rewrite.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
+from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, members
 
 __all__ = ["Request", "scope_requests"]
 
@@ -44,8 +43,19 @@ Request = (
 """What ``bulk_write`` takes: the drivers' own classes."""
 
 
+class _Scope(NamedTuple):
+    target: Target
+    limits: Limits
+    codecs: Codecs
+
+
 def scope_requests(
-    requests: Iterable[Request], target: Target, limits: Limits, *, path: str = "requests"
+    requests: Iterable[Request],
+    target: Target,
+    limits: Limits,
+    *,
+    path: str = "requests",
+    codecs: Codecs = NO_CODECS,
 ) -> list[Request]:
     """Scope the requests of a ``bulk_write``.
 
@@ -67,20 +77,21 @@ def scope_requests(
     LimitExceeded
         If there are too many, or one is too large or too deep.
     """
+    scope = _Scope(target, limits, codecs)
     scoped: list[Request] = []
     for index, request in enumerate(members(requests, path)):
         if index >= limits.max_bulk_operations:
             raise limits.exceeded("max_bulk_operations", "bulk_write has more requests", path)
-        scoped.append(_scope_request(request, target, limits, f"{path}[{index}]"))
+        scoped.append(_scope_request(request, scope, f"{path}[{index}]"))
     if not scoped:
         raise OptionRefused(f"{path} has to hold at least one request", path=path)
     return scoped
 
 
-def _scope_request(request: Any, target: Target, limits: Limits, path: str) -> Request:
+def _scope_request(request: Any, scope: _Scope, path: str) -> Request:
     kind = type(request)  # a subclass could send something else than it shows
-    scope = _KINDS.get(kind)
-    if scope is None:
+    make = _KINDS.get(kind)
+    if make is None:
         raise OptionRefused(
             f"{path} has to be one of {', '.join(sorted(known.__name__ for known in _KINDS))}, "
             f"not {kind.__name__}",
@@ -89,7 +100,7 @@ def _scope_request(request: Any, target: Target, limits: Limits, path: str) -> R
     fields = _fields(request)
     if fields.pop("namespace", None) is not None:
         raise OptionRefused(f"{path} names a namespace; bulk_write is on one collection", path=path)
-    return scope(fields, target, limits, f"{path}.{kind.__name__}")
+    return make(fields, scope, f"{path}.{kind.__name__}")
 
 
 def _fields(request: Any) -> dict[str, Any]:
@@ -97,47 +108,49 @@ def _fields(request: Any) -> dict[str, Any]:
     return {slot.removeprefix("_"): getattr(request, slot) for slot in slots}
 
 
-def _insert(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
-    return InsertOne(stamp_document(fields["doc"], target, limits, path=path))
+def _insert(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
+    return InsertOne(stamp_document(fields["doc"], *scope[:2], path=path, codecs=scope.codecs))
 
 
-def _replace(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
+def _replace(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
     return ReplaceOne(
-        _filter(fields, target, limits, path),
-        stamp_replacement(fields["doc"], target, limits, path=f"{path}.replacement"),
-        **_options(fields, ReplaceOptions, limits, path),
+        _filter(fields, scope, path),
+        stamp_replacement(
+            fields["doc"], *scope[:2], path=f"{path}.replacement", codecs=scope.codecs
+        ),
+        **_options(fields, ReplaceOptions, scope.limits, path),
     )
 
 
-def _update_one(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
+def _update_one(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
     return UpdateOne(
-        _filter(fields, target, limits, path),
-        scope_update(fields["doc"], target, limits, path=f"{path}.update"),
-        **_options(fields, UpdateOptions, limits, path),
+        _filter(fields, scope, path),
+        scope_update(fields["doc"], *scope[:2], path=f"{path}.update", codecs=scope.codecs),
+        **_options(fields, UpdateOptions, scope.limits, path),
     )
 
 
-def _update_many(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
+def _update_many(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
     return UpdateMany(
-        _filter(fields, target, limits, path),
-        scope_update(fields["doc"], target, limits, path=f"{path}.update"),
-        **_options(fields, UpdateManyOptions, limits, path),
+        _filter(fields, scope, path),
+        scope_update(fields["doc"], *scope[:2], path=f"{path}.update", codecs=scope.codecs),
+        **_options(fields, UpdateManyOptions, scope.limits, path),
     )
 
 
-def _delete_one(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
+def _delete_one(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
     return DeleteOne(
-        _filter(fields, target, limits, path), **_options(fields, DeleteOptions, limits, path)
+        _filter(fields, scope, path), **_options(fields, DeleteOptions, scope.limits, path)
     )
 
 
-def _delete_many(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> Request:
+def _delete_many(fields: Mapping[str, Any], scope: _Scope, path: str) -> Request:
     return DeleteMany(
-        _filter(fields, target, limits, path), **_options(fields, DeleteOptions, limits, path)
+        _filter(fields, scope, path), **_options(fields, DeleteOptions, scope.limits, path)
     )
 
 
-_KINDS: Mapping[type, Callable[[Mapping[str, Any], Target, Limits, str], Request]] = {
+_KINDS: Mapping[type, Callable[[Mapping[str, Any], _Scope, str], Request]] = {
     DeleteMany: _delete_many,
     DeleteOne: _delete_one,
     InsertOne: _insert,
@@ -147,10 +160,10 @@ _KINDS: Mapping[type, Callable[[Mapping[str, Any], Target, Limits, str], Request
 }
 
 
-def _filter(fields: Mapping[str, Any], target: Target, limits: Limits, path: str) -> dict[str, Any]:
-    scope = scope_upsert_filter if fields.get("upsert") else scope_filter
-    query = scope(fields["filter"], target, limits, path=f"{path}.filter")
-    return exactly(query, target, fields)
+def _filter(fields: Mapping[str, Any], scope: _Scope, path: str) -> dict[str, Any]:
+    narrowed = scope_upsert_filter if fields.get("upsert") else scope_filter
+    query = narrowed(fields["filter"], *scope[:2], path=f"{path}.filter", codecs=scope.codecs)
+    return exactly(query, scope.target, fields)
 
 
 def _options(fields: Mapping[str, Any], allowed: type, limits: Limits, path: str) -> dict[str, Any]:

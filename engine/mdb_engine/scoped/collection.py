@@ -10,13 +10,12 @@ from pymongo.read_preferences import _ServerMode
 from pymongo.write_concern import WriteConcern
 
 from mdb_engine.exceptions import AttributeRefused, OptionRefused
-from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
-from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.context import Purpose, Reference
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
-from mdb_engine.scoped.operation import Purpose, Reference, Seam
-from mdb_engine.scoped.options import CommonOptions
+from mdb_engine.scoped.options import CollectionOptions, CommonOptions, merge_options
 from mdb_engine.scoped.reads import Reads
+from mdb_engine.scoped.rewrite.filters import scope_filter
 from mdb_engine.scoped.writes import Writes
 
 __all__ = ["ScopedCollection"]
@@ -27,7 +26,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
 
     Parameters
     ----------
-    seam
+    context
         What the database works with.
     reference
         The collection as the caller named it. What it means is decided anew by every operation.
@@ -40,25 +39,20 @@ class ScopedCollection(Reads, Writes, IndexOperations):
     stamp of the collection's owner, writes touch none but the app's own.
     """
 
-    __slots__ = ("__reference", "__seam")
-
-    def __init__(self, seam: Seam, reference: Reference) -> None:
-        super().__init__(seam, reference)
-        self.__seam = seam
-        self.__reference = reference
+    __slots__ = ()
 
     def __repr__(self) -> str:
-        app = f", app={self.__reference.app!r}" if self.__reference.app is not None else ""
-        return f"ScopedCollection({self.__reference.name!r}{app})"
+        app = f", app={self._reference.app!r}" if self._reference.app is not None else ""
+        return f"ScopedCollection({self._reference.name!r}{app})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ScopedCollection):
             return NotImplemented
-        same = self.__seam.gate() is other.__seam.gate()
-        return same and self.__reference == other.__reference
+        same = self._context.gate() is other._context.gate()
+        return same and self._reference == other._reference
 
     def __hash__(self) -> int:
-        return hash((id(self.__seam.gate()), self.__reference.name, self.__reference.app))
+        return hash((id(self._context.gate()), self._reference.name, self._reference.app))
 
     if not TYPE_CHECKING:  # a type checker is to say so as well
 
@@ -79,36 +73,36 @@ class ScopedCollection(Reads, Writes, IndexOperations):
     @property
     def name(self) -> str:
         """The name by which the collection was asked for."""
-        return self.__reference.name
+        return self._reference.name
 
     @property
     def full_name(self) -> str:
         """The name of the database and the collection's name in MongoDB, with a dot between."""
         with self._begin("full_name", Purpose.READ) as operation:
-            return f"{self.__seam.database().name}.{operation.target.physical}"
+            return f"{self._context.source()().database.name}.{operation.target.physical}"
 
     @property
     def codec_options(self) -> CodecOptions[Any]:
         """How documents are decoded."""
-        options: CodecOptions[Any] = self.__setting("codec_options")
+        options: CodecOptions[Any] = self._setting("codec_options")
         return options
 
     @property
     def read_concern(self) -> ReadConcern:
         """How far a read document has to be replicated."""
-        concern: ReadConcern = self.__setting("read_concern")
+        concern: ReadConcern = self._setting("read_concern")
         return concern
 
     @property
     def read_preference(self) -> _ServerMode:
         """Which members of the replica set may be read."""
-        preference: _ServerMode = self.__setting("read_preference")
+        preference: _ServerMode = self._setting("read_preference")
         return preference
 
     @property
     def write_concern(self) -> WriteConcern:
         """How far a write has to be replicated."""
-        concern: WriteConcern = self.__setting("write_concern")
+        concern: WriteConcern = self._setting("write_concern")
         return concern
 
     def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedCollection:
@@ -124,9 +118,9 @@ class ScopedCollection(Reads, Writes, IndexOperations):
         OptionRefused
             If documents would not be decoded as dicts.
         """
-        merged = merge_options(self.__reference.options, options, self.__seam.limits)
-        reference = Reference(self.__reference.name, self.__reference.app, merged)
-        return ScopedCollection(self.__seam, reference)
+        merged = merge_options(self._reference.options, options, self._context.limits)
+        reference = Reference(self._reference.name, self._reference.app, merged)
+        return ScopedCollection(self._context, reference)
 
     async def options(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
         """Return the options that the collection was made with; the app's own only.
@@ -161,13 +155,13 @@ class ScopedCollection(Reads, Writes, IndexOperations):
         """
         with self._begin("drop", Purpose.WRITE) as operation:
             settings = self._options("drop", options, CommonOptions)
-            query = scope_filter(None, operation.target, operation.seam.limits)
+            query = scope_filter(None, operation.target, operation.limits)
         if not operation.target.declared:
             await operation.run("drop", **settings)
             return
         await operation.run("delete_many", query, **settings)
         await operation.run("drop_indexes", **settings)
 
-    def __setting(self, name: str) -> Any:
-        given = dict(self.__reference.options)
-        return given[name] if name in given else getattr(self.__seam.database(), name)
+    def _setting(self, name: str) -> Any:
+        given = self._reference.options
+        return given[name] if name in given else getattr(self._context.source()().database, name)

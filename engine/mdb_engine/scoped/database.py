@@ -9,7 +9,8 @@ from pymongo.collation import Collation
 from pymongo.errors import OperationFailure
 
 from mdb_engine.access.model import Access, Gate
-from mdb_engine.connection.driver import Driver, RawDatabase
+from mdb_engine.connection.driver import Driver
+from mdb_engine.connection.pool import Connection
 from mdb_engine.core.stamp import stamped_validator
 from mdb_engine.exceptions import (
     AttributeRefused,
@@ -19,16 +20,20 @@ from mdb_engine.exceptions import (
     ScopeDenied,
 )
 from mdb_engine.scoped.collection import ScopedCollection
-from mdb_engine.scoped.collection_options import CollectionOptions, merge_options
-from mdb_engine.scoped.errors import Translation
+from mdb_engine.scoped.context import Context, Operation, Purpose, Reference
+from mdb_engine.scoped.errors import translating
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
-from mdb_engine.scoped.operation import Operation, Purpose, Reference, Seam
-from mdb_engine.scoped.option_values import collation_document
-from mdb_engine.scoped.options import unknown_option
+from mdb_engine.scoped.options import (
+    NO_OPTIONS,
+    CollectionOptions,
+    collation_document,
+    merge_options,
+    unknown_option,
+)
+from mdb_engine.scoped.rewrite.filters import check_filter
+from mdb_engine.scoped.rewrite.values import plain_mapping
 from mdb_engine.scoped.transaction import Transaction
-from mdb_engine.scoped.values import plain_mapping
-from mdb_engine.scoped.walk_filters import check_filter
 
 __all__ = ["ScopedApp", "ScopedDatabase"]
 
@@ -54,11 +59,11 @@ class ScopedDatabase:
     ----------
     gate
         Checks the app's token before every operation, and records it after.
-    database
-        Returns the driver's database; it is asked for every operation, because credentials rotate.
-        All databases of one engine, and its transactions, are given the same (equal) callable.
+    source
+        Returns the connection; it is asked for every operation, because credentials rotate. All
+        databases of one engine, and its transactions, are given the same (equal) callable.
     driver
-        The driver that the database is of.
+        The driver that the connection is of.
     limits
         The limits of every operation.
 
@@ -71,17 +76,17 @@ class ScopedDatabase:
         db.app("click_tracker").clicks.find({})             # the same
     """
 
-    __slots__ = ("__options", "__seam")
+    __slots__ = ("_context", "_options")
 
     def __init__(
         self,
         gate: Gate,
-        database: Callable[[], RawDatabase],
+        source: Callable[[], Connection],
         driver: Driver,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.__seam = Seam(gate, database, driver, limits)
-        self.__options: tuple[tuple[str, Any], ...] = ()
+        self._context = Context(gate, source, driver, limits)
+        self._options = NO_OPTIONS
 
     def __repr__(self) -> str:
         return "ScopedDatabase()"
@@ -111,7 +116,7 @@ class ScopedDatabase:
     @property
     def name(self) -> str:
         """The name of the database in MongoDB."""
-        name: str = self.__seam.database().name
+        name: str = self._context.source()().database.name
         return name
 
     def app(self, slug: str) -> ScopedApp:
@@ -122,7 +127,7 @@ class ScopedDatabase:
         slug
             The app. Whether it has granted this one is seen when a collection is used.
         """
-        return ScopedApp(self.__seam, _text(slug, "an app's slug"), self.__options)
+        return ScopedApp(self._context, _text(slug, "an app's slug"), self._options)
 
     def get_collection(self, name: str, **options: Unpack[CollectionOptions]) -> ScopedCollection:
         """Return a collection; what the name means is decided by each operation on it.
@@ -134,14 +139,15 @@ class ScopedDatabase:
         **options
             See `CollectionOptions`.
         """
-        merged = merge_options(self.__options, options, self.__seam.limits)
-        return ScopedCollection(self.__seam, Reference(_text(name, "a name"), None, merged))
+        context = self._context
+        merged = merge_options(self._options, options, context.limits)
+        return ScopedCollection(context, _reference(context, name, None, merged))
 
     def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedDatabase:
         """Return the same database, whose collections are read and written in another way."""
-        seam = self.__seam
-        other = ScopedDatabase(seam.gate(), seam.source(), seam.driver, seam.limits)
-        other.__options = merge_options(self.__options, options, seam.limits)
+        context = self._context
+        other = ScopedDatabase(context.gate(), context.source(), context.driver, context.limits)
+        other._options = merge_options(self._options, options, context.limits)
         return other
 
     async def list_collection_names(self, *, session: Transaction | None = None) -> list[str]:
@@ -153,8 +159,8 @@ class ScopedDatabase:
             Own collections by their own name, others with the app's slug before it: what
             ``db[name]`` takes. Sorted.
         """
-        seam = self.__seam
-        gate = seam.gate()
+        context = self._context
+        gate = context.gate()
         try:
             access = gate.admit()
         except MdbEngineError as error:
@@ -162,9 +168,12 @@ class ScopedDatabase:
             raise
         if session is not None:
             raise QueryRefused("MongoDB cannot list collections in a transaction", path="session")
-        with Translation("list_collection_names", seam.seconds):
-            found = await seam.database().list_collection_names(
-                authorizedCollections=True, maxTimeMS=seam.limits.max_time_ms
+        with (
+            translating("list_collection_names", context.seconds),
+            context.source()().lease() as database,
+        ):
+            found = await database.list_collection_names(
+                authorizedCollections=True, maxTimeMS=context.limits.max_time_ms
             )
         names = (_name_of(physical, access) for physical in found)
         return sorted(name for name in names if name is not None)
@@ -191,19 +200,20 @@ class ScopedDatabase:
         pymongo.errors.OperationFailure
             If it exists already.
         """
-        seam = self.__seam
-        reference = Reference(_text(name, "a name"), None, self.__options)
-        with Operation(seam, "create_collection", reference, Purpose.WRITE) as operation:
-            plain = _create_options(options, operation.target.owner, seam.limits)
-        collection, raw_session = operation.place(options.get("session"))
+        context = self._context
+        reference = _reference(context, name, None, self._options)
+        with Operation(context, "create_collection", reference, Purpose.WRITE) as operation:
+            plain = _create_options(options, operation.target.owner, context.limits)
+        collection, connection, raw_session = operation.place(options.get("session"))
         if raw_session is not None:
             plain["session"] = raw_session
-        made = ScopedCollection(seam, reference)
+        made = ScopedCollection(context, reference)
         try:
             await operation.send(
                 lambda: collection.database.create_collection(
                     operation.target.physical, check_exists=False, **plain
                 ),
+                connection,
                 bounded=True,
             )
         except OperationFailure as error:
@@ -227,7 +237,7 @@ class ScopedApp:
 
     Parameters
     ----------
-    seam
+    context
         What the database works with.
     slug
         The other app.
@@ -235,15 +245,15 @@ class ScopedApp:
         How its collections are read.
     """
 
-    __slots__ = ("__options", "__seam", "__slug")
+    __slots__ = ("_context", "_options", "_slug")
 
-    def __init__(self, seam: Seam, slug: str, options: tuple[tuple[str, Any], ...]) -> None:
-        self.__seam = seam
-        self.__slug = slug
-        self.__options = options
+    def __init__(self, context: Context, slug: str, options: Mapping[str, Any]) -> None:
+        self._context = context
+        self._slug = slug
+        self._options = options
 
     def __repr__(self) -> str:
-        return f"ScopedApp({self.__slug!r})"
+        return f"ScopedApp({self._slug!r})"
 
     def __reduce_ex__(self, protocol: object) -> Any:
         raise TypeError(
@@ -256,8 +266,8 @@ class ScopedApp:
         return self[name]
 
     def __getitem__(self, name: str) -> ScopedCollection:
-        reference = Reference(_text(name, "a name"), self.__slug, self.__options)
-        return ScopedCollection(self.__seam, reference)
+        reference = _reference(self._context, name, self._slug, self._options)
+        return ScopedCollection(self._context, reference)
 
     def __iter__(self) -> NoReturn:
         raise OptionRefused("an app's collections cannot be iterated")
@@ -284,12 +294,21 @@ def _create_options(options: CreateOptions, slug: str, limits: Limits) -> dict[s
     return plain
 
 
+def _reference(
+    context: Context, name: str, app: str | None, options: Mapping[str, Any]
+) -> Reference:
+    text = _text(name, "a name")
+    return Reference(text, app, options) if options else context.reference(text, app)
+
+
 _NAMESPACE_EXISTS = 48
 
 _ENFORCED = {"validationLevel": "strict", "validationAction": "error"}
 
 
 def _text(value: object, what: str) -> str:
+    if type(value) is str:
+        return value
     if not isinstance(value, str):
         raise OptionRefused(f"{what} has to be a string, not {type(value).__name__}")
     return str.__str__(value)

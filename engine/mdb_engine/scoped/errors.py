@@ -1,4 +1,4 @@
-"""What becomes of a driver's error, in one table, and the two errors of a wrongly used handle.
+"""What becomes of a driver's error, in one table.
 
 What MongoDB says about the caller's own data stays the driver's: code that catches
 `pymongo.errors.DuplicateKeyError`, `BulkWriteError`, `WriteError` or a failed validation keeps
@@ -12,9 +12,10 @@ a lack of privileges repeats the whole command, with the values in its filter.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 
 from pymongo.errors import (
     ConnectionFailure,
@@ -35,7 +36,7 @@ from mdb_engine.exceptions import (
     ServerLimitExceeded,
 )
 
-__all__ = ["Translation", "translated"]
+__all__ = ["raise_translated", "too_slow", "translated", "translating"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ def _is(*kinds: type[PyMongoError]) -> Callable[[PyMongoError], bool]:
     return lambda error: isinstance(error, kinds)
 
 
-def _too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
+def too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
+    """Make the error for an operation that did not end within its time limit."""
     return ServerLimitExceeded(
         f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow the "
         "filter, or add an index for it"
@@ -100,7 +102,7 @@ _DENIED: Mapping[str, str] = MappingProxyType(
 _RULES: tuple[_Rule, ...] = (
     _Rule(
         lambda error: isinstance(error, ExecutionTimeout) or _has_code(50, 262)(error),
-        _too_slow,
+        too_slow,
     ),
     _Rule(
         _has_code(146, 292),
@@ -177,39 +179,36 @@ def translated(
     return None
 
 
-class Translation:
-    """Raise the domain's errors in place of the driver's, for the length of a ``with`` block.
+def raise_translated(error: PyMongoError, operation: str, seconds: float, began: float) -> None:
+    """Raise the domain's error for a driver's, or return if the driver's is to stay.
 
     Parameters
     ----------
+    error
+        What the driver raised.
     operation
         The operation's name, for the message.
     seconds
-        The time limit that it runs under.
+        The time limit that it ran under.
+    began
+        When it began (`time.monotonic`).
     """
+    if isinstance(error, NetworkTimeout) and time.monotonic() - began >= seconds:
+        # The server stops a slow operation at the same moment as the driver stops waiting.
+        raise too_slow(operation, seconds) from error
+    outcome = translated(error, operation, seconds)
+    if outcome is None:
+        return
+    domain, chained = outcome
+    raise domain from (error if chained else None)
 
-    __slots__ = ("_began", "_operation", "_seconds")
 
-    def __init__(self, operation: str, seconds: float) -> None:
-        self._operation = operation
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if not isinstance(error, PyMongoError):
-            return
-        if isinstance(error, NetworkTimeout) and time.monotonic() - self._began >= self._seconds:
-            # The server stops a slow operation at the same moment as the driver stops waiting.
-            raise _too_slow(self._operation, self._seconds) from error
-        outcome = translated(error, self._operation, self._seconds)
-        if outcome is None:
-            return
-        domain, chained = outcome
-        raise domain from (error if chained else None)
+@contextmanager
+def translating(operation: str, seconds: float) -> Iterator[None]:
+    """Raise the domain's errors in place of the driver's, for the length of a ``with`` block."""
+    began = time.monotonic()
+    try:
+        yield
+    except PyMongoError as error:
+        raise_translated(error, operation, seconds, began)
+        raise

@@ -10,13 +10,12 @@ from pymongo.operations import SearchIndexModel
 
 from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
 from mdb_engine.exceptions import OptionRefused
+from mdb_engine.scoped.context import Handle, Operation, Purpose
 from mdb_engine.scoped.cursor import ScopedCommandCursor
-from mdb_engine.scoped.indexes import scope_index
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.operation import Handle, Operation, Purpose
-from mdb_engine.scoped.option_values import collation_document, key_list
-from mdb_engine.scoped.options import CommonOptions, Keys
-from mdb_engine.scoped.values import members, plain_mapping, plain_value
+from mdb_engine.scoped.options import CommonOptions, Keys, collation_document, key_list
+from mdb_engine.scoped.rewrite.indexes import scope_index
+from mdb_engine.scoped.rewrite.values import members, plain_mapping, plain_value
 
 __all__ = ["IndexOperations"]
 
@@ -91,7 +90,7 @@ class IndexOperations(Handle):
         """
         with self._begin("drop_index", Purpose.WRITE) as operation:
             settings = self._options("drop_index", options, CommonOptions)
-            limits = operation.seam.limits
+            limits = operation.limits
             index = plain_value(index_or_name, limits, "index_or_name")
             if not isinstance(index, str):
                 index = key_list(index, limits, "index_or_name")
@@ -112,7 +111,7 @@ class IndexOperations(Handle):
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
             if session is not None:
                 settings["session"] = session
-            return await operation.seam.driver.list_indexes(collection, **settings)
+            return await operation.context.driver.list_indexes(collection, **settings)
 
         return ScopedCommandCursor(operation, start, transaction, bounded=True)
 
@@ -153,7 +152,7 @@ class IndexOperations(Handle):
         """Give a search index another definition."""
         with self._begin("update_search_index", Purpose.WRITE) as operation:
             settings = self._options("update_search_index", options, CommonOptions)
-            plain = plain_mapping(definition, operation.seam.limits, "definition")
+            plain = plain_mapping(definition, operation.limits, "definition")
         await operation.run("update_search_index", _name(name), plain, **settings)
 
     async def drop_search_index(self, name: str, **options: Unpack[CommonOptions]) -> None:
@@ -174,7 +173,7 @@ class IndexOperations(Handle):
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
             if session is not None:
                 settings["session"] = session
-            return await operation.seam.driver.aggregate(collection, stages, **settings)
+            return await operation.context.driver.aggregate(collection, stages, **settings)
 
         return ScopedCommandCursor(operation, start, transaction, bounded=True)
 
@@ -184,7 +183,7 @@ class IndexOperations(Handle):
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, CommonOptions)
             made = [
-                _search_model(model, operation.seam.limits, f"models[{position}]")
+                _search_model(model, operation.limits, f"models[{position}]")
                 for position, model in enumerate(members(models, "models"))
             ]
             if not made:
@@ -218,7 +217,7 @@ def _scope_index(
     keys: Any, options: Mapping[str, Any], operation: Operation, path: str
 ) -> tuple[list[tuple[str, Any]], dict[str, Any]]:
     given = dict(options)
-    limits = operation.seam.limits
+    limits = operation.limits
     if given.get("collation") is not None:
         given["collation"] = collation_document(given["collation"], limits, f"{path}.collation")
     return scope_index(keys, given, operation.target, limits, path=path)

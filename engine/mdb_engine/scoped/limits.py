@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mdb_engine.exceptions import LimitExceeded
+from mdb_engine.scoped.rewrite.refusals import Position, written
 
 __all__ = ["DEFAULT_LIMITS", "Limits"]
 
@@ -44,12 +45,12 @@ class Limits:
     max_bulk_operations: int = 100_000
     """Operations of one ``bulk_write`` or ``insert_many``: the server's own batch limit."""
 
-    def exceeded(self, limit: str, found: str, path: str) -> LimitExceeded:
+    def exceeded(self, limit: str, found: str, path: Position) -> LimitExceeded:
         """Make the error that says which limit an input broke, by how much, and where."""
         return LimitExceeded(
             f"{found}; the limit {limit} allows {getattr(self, limit)}. Split the operation or "
             f"raise the limit.",
-            path=path,
+            path=written(path),
         )
 
 

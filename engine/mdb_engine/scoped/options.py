@@ -2,51 +2,84 @@
 
 The types are what a type checker reads at the call, and their keys are the allow-list that is
 checked at run time, so the two cannot differ. The names are the drivers', camelCase where the
-drivers pass a keyword straight to the server's command.
+drivers pass a keyword straight to the server's command. Each value is checked and copied before it
+is sent. So are codec, concerns and preference, which are made anew: the drivers put into a command
+what those objects say of themselves, and a subclass may say anything.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypedDict
+from typing import Any, Final, TypedDict
 
+from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import (
+    Nearest,
+    Primary,
+    PrimaryPreferred,
+    Secondary,
+    SecondaryPreferred,
+    _ServerMode,
+)
+from pymongo.write_concern import WriteConcern
 
-from mdb_engine.exceptions import OptionRefused
+from mdb_engine.exceptions import LimitExceeded, OptionRefused
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.option_values import READERS
-from mdb_engine.scoped.refusals import shown
+from mdb_engine.scoped.rewrite.bodies import check_sort
+from mdb_engine.scoped.rewrite.expressions import check_expression, scope_let
+from mdb_engine.scoped.rewrite.filters import scope_projection
+from mdb_engine.scoped.rewrite.refusals import Position, shown, written
+from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
 from mdb_engine.scoped.transaction import Transaction
 
 __all__ = [
+    "NO_OPTIONS",
     "REFUSED_OPTIONS",
     "AggregateOptions",
     "BulkOptions",
+    "CollectionOptions",
     "CommonOptions",
     "CountOptions",
     "DeleteOptions",
     "DistinctOptions",
     "EstimateOptions",
     "FindAndModifyOptions",
+    "FindAndReplaceOptions",
     "FindAndUpdateOptions",
     "FindOptions",
     "InsertManyOptions",
     "Keys",
+    "NoOptions",
+    "Projection",
     "ReplaceOptions",
     "UpdateManyOptions",
     "UpdateOptions",
     "WatchOptions",
     "accept",
+    "collation_document",
+    "count",
+    "field_name",
+    "key_list",
+    "merge_options",
     "unknown_option",
 ]
+
+NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
 Keys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 """Fields with a direction: ``"day"``, ``[("day", -1)]`` or ``{"day": -1}``."""
 
 Projection = Mapping[str, Any] | Sequence[str]
+"""The fields that a query returns: a mapping, or a list of names."""
+
+
+class NoOptions(TypedDict):
+    """What a method takes besides its parameters: nothing. What is given is refused by name."""
 
 
 class CommonOptions(TypedDict, total=False):
@@ -247,12 +280,11 @@ def accept(
     names = allowed.__annotations__
     accepted: dict[str, Any] = {}
     for name, value in given.items():
-        if name not in names:
-            if _asks_for_nothing(name, value):
-                continue
+        if name in names:
+            if value is not None:
+                accepted[name] = READERS[name](value, limits, name)
+        elif not _asks_for_nothing(name, value):
             raise unknown_option(operation, name, names)
-        if value is not None:
-            accepted[name] = READERS[name](value, limits, name)
     return accepted
 
 
@@ -273,3 +305,266 @@ def unknown_option(operation: str, name: str, names: Mapping[str, Any]) -> Optio
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(names))}"
     return OptionRefused(f"{operation} has no option {shown(name)}; {hint}", path=name)
+
+
+_LARGEST_COUNT = 2**31 - 1
+"""The largest number that the server takes for ``batch_size``; far more than can be skipped."""
+
+
+def key_list(value: Any, limits: Limits, path: Position) -> list[tuple[str, Any]]:
+    """Bring fields with a direction into one form; a direction may be ``{"$meta": ...}``."""
+    plain = plain_value(value, limits, path)
+    if isinstance(plain, str):
+        plain = [plain]
+    items = list(plain.items()) if isinstance(plain, dict) else plain
+    if not isinstance(items, list) or not items:
+        raise _wrong_value("has to name at least one field", path)
+    return [_key(item, (path, index)) for index, item in enumerate(items)]
+
+
+def _wrong_value(what: str, path: Position) -> OptionRefused:
+    where = written(path)
+    return OptionRefused(f"{where} {what}", path=where)
+
+
+def _key(item: Any, path: Position) -> tuple[str, Any]:
+    name, direction = (item, 1) if isinstance(item, str) else _pair(item, path)
+    if isinstance(direction, dict):
+        check_expression(direction, (path, name))
+    return name, direction
+
+
+def _pair(item: Any, path: Position) -> tuple[str, Any]:
+    match item:
+        case [str(name), direction]:
+            return name, direction
+        case _:
+            raise OptionRefused(
+                f"{written(path)} has to be a field's name or (name, direction)", path=written(path)
+            )
+
+
+def field_name(value: Any, limits: Limits, path: Position) -> str:
+    """Check the name of a field that ``distinct`` is to look at; it may have dots."""
+    name = plain_value(value, limits, path)
+    if not isinstance(name, str) or not name or name.startswith("$") or "\0" in name:
+        raise OptionRefused(
+            "distinct takes a field's name, without a leading $", path=written(path)
+        )
+    return name
+
+
+def _sort(value: Any, limits: Limits, path: Position) -> dict[str, Any]:
+    keys = dict(key_list(value, limits, path))
+    check_sort(keys, path)
+    return keys
+
+
+def _hint(value: Any, limits: Limits, path: Position) -> Any:
+    # As a mapping, which all commands take: the drivers make one of pairs in some of them only.
+    return (
+        _text(value, limits, path)
+        if isinstance(value, str)
+        else dict(key_list(value, limits, path))
+    )
+
+
+def _bounds(value: Any, limits: Limits, path: Position) -> dict[str, Any]:
+    plain = plain_value(value, limits, path)
+    if not isinstance(plain, list):
+        raise OptionRefused(
+            f"{written(path)} has to be a list of (name, value)", path=written(path)
+        )
+    return dict(_pair(item, (path, index)) for index, item in enumerate(plain))
+
+
+def collation_document(value: Any, limits: Limits, path: Position) -> dict[str, Any]:
+    """Copy a collation, given as the drivers' object or as a mapping."""
+    document = value.document if isinstance(value, Collation) else value
+    return plain_mapping(document, limits, path)
+
+
+def _time(value: Any, limits: Limits, path: Position) -> int:
+    milliseconds = _number(value, limits, path)
+    if not 0 < milliseconds <= limits.max_time_ms:
+        raise LimitExceeded(
+            f"{written(path)} has to lie between 1 and the limit max_time_ms, {limits.max_time_ms}",
+            path=written(path),
+        )
+    return milliseconds
+
+
+def _number(value: Any, limits: Limits, path: Position) -> int:
+    if type(value) is int and abs(value) <= _LARGEST_COUNT:
+        return value
+    number = plain_value(value, limits, path)
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise _wrong_value("has to be a whole number", path)
+    return number
+
+
+def count(value: Any, limits: Limits, path: Position) -> int:
+    """Check a number of documents."""
+    number = _number(value, limits, path)
+    if not 0 <= number <= _LARGEST_COUNT:
+        raise OptionRefused(
+            f"{written(path)} has to lie between 0 and {_LARGEST_COUNT}", path=written(path)
+        )
+    return number
+
+
+def _flag(value: Any, _limits: Limits, path: Position) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_value("has to be True or False", path)
+    return value
+
+
+def _text(value: Any, limits: Limits, path: Position) -> str:
+    text = plain_value(value, limits, path)
+    if not isinstance(text, str):
+        raise _wrong_value("has to be a string", path)
+    return text
+
+
+def _timestamp(value: Any, _limits: Limits, path: Position) -> Timestamp:
+    if type(value) is not Timestamp:
+        raise OptionRefused(
+            f"{written(path)} has to be a bson.timestamp.Timestamp", path=written(path)
+        )
+    return value
+
+
+def _let(value: Any, limits: Limits, path: Position) -> dict[str, Any]:
+    return scope_let(value, limits, path=path)
+
+
+def _projection(value: Any, limits: Limits, path: Position) -> Any:
+    return scope_projection(value, limits, path=path)
+
+
+def _as_given(value: Any, _limits: Limits, _path: Position) -> Any:
+    return value
+
+
+READERS: Mapping[str, Callable[[Any, Limits, Position], Any]] = MappingProxyType(
+    {
+        "allow_disk_use": _flag,
+        "allowDiskUse": _flag,
+        "array_filters": _as_given,  # checked together with the update that it belongs to
+        "batch_size": count,
+        "batchSize": count,
+        "collation": collation_document,
+        "comment": plain_value,
+        "full_document": _text,
+        "full_document_before_change": _text,
+        "hint": _hint,
+        "let": _let,
+        "limit": _number,  # a negative one asks for a single batch
+        "max": _bounds,
+        "max_await_time_ms": _time,
+        "max_time_ms": _time,
+        "maxTimeMS": _time,
+        "min": _bounds,
+        "ordered": _flag,
+        "projection": _projection,
+        "resume_after": plain_mapping,
+        "return_document": _flag,
+        "session": _as_given,  # checked where the operation finds its place
+        "skip": count,
+        "sort": _sort,
+        "start_after": plain_mapping,
+        "start_at_operation_time": _timestamp,
+        "upsert": _flag,
+    }
+)
+"""How the value of an option is checked and copied."""
+
+
+class CollectionOptions(TypedDict, total=False):
+    """How a collection is read and written, as the drivers' ``with_options`` takes it."""
+
+    codec_options: CodecOptions[Any] | None
+    read_concern: ReadConcern | None
+    read_preference: _ServerMode | None
+    write_concern: WriteConcern | None
+
+
+def merge_options(
+    before: Mapping[str, Any], options: Mapping[str, Any], limits: Limits
+) -> Mapping[str, Any]:
+    """Put options of ``with_options`` over those that hold already.
+
+    Raises
+    ------
+    OptionRefused
+        If one is unknown or of the wrong kind, or documents would not be decoded as dicts.
+    """
+    if not options:
+        return before
+    merged = dict(before)
+    for name, value in options.items():
+        make = _MAKERS.get(name)
+        if make is None:
+            raise OptionRefused(
+                f"with_options has no option {shown(name)}; it takes {', '.join(_MAKERS)}",
+                path=name,
+            )
+        if value is not None:
+            merged[name] = make(value, limits)
+    return MappingProxyType(merged)
+
+
+def _codec(value: Any, _limits: Limits) -> CodecOptions[Any]:
+    if type(value) is not CodecOptions:  # an immutable tuple, which says only what it holds
+        raise _wrong("codec_options", CodecOptions)
+    if value.document_class is not dict:
+        raise OptionRefused("documents of a scoped collection are dicts", path="codec_options")
+    return value
+
+
+def _read_concern(value: Any, limits: Limits) -> ReadConcern:
+    if type(value) is not ReadConcern:
+        raise _wrong("read_concern", ReadConcern)
+    return ReadConcern(plain_mapping(value.document, limits, "read_concern").get("level"))
+
+
+def _write_concern(value: Any, limits: Limits) -> WriteConcern:
+    if type(value) is not WriteConcern:
+        raise _wrong("write_concern", WriteConcern)
+    given = plain_mapping(value.document, limits, "write_concern")
+    return WriteConcern(given.get("w"), given.get("wtimeout"), given.get("j"), given.get("fsync"))
+
+
+def _read_preference(value: Any, limits: Limits) -> _ServerMode:
+    given = plain_mapping(getattr(value, "document", {}), limits, "read_preference")
+    tags, staleness = given.get("tags"), given.get("maxStalenessSeconds", -1)
+    match value:
+        case Primary():
+            return Primary()
+        case PrimaryPreferred():
+            return PrimaryPreferred(tags, staleness)
+        case Secondary():
+            return Secondary(tags, staleness)
+        case SecondaryPreferred():
+            return SecondaryPreferred(tags, staleness)
+        case Nearest():
+            return Nearest(tags, staleness)
+    raise OptionRefused(
+        "read_preference has to be one of pymongo.ReadPreference, or made with a class of "
+        "pymongo.read_preferences",
+        path="read_preference",
+    )
+
+
+def _wrong(name: str, kind: type) -> OptionRefused:
+    return OptionRefused(f"{name} has to be a {kind.__name__}", path=name)
+
+
+_MAKERS: Mapping[str, Callable[[Any, Limits], Any]] = MappingProxyType(
+    {
+        "codec_options": _codec,
+        "read_concern": _read_concern,
+        "read_preference": _read_preference,
+        "write_concern": _write_concern,
+    }
+)

@@ -1,28 +1,32 @@
 """The operations of a collection that read documents."""
-# ruff: noqa: A002 - the parameters' names are the drivers'
+# ruff: noqa: A002, FBT001, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
+from bson.timestamp import Timestamp
+from pymongo.collation import Collation
+
 from mdb_engine.connection.driver import RawCollection, RawCursor, RawSession
-from mdb_engine.scoped.change_stream import ScopedChangeStream
-from mdb_engine.scoped.cursor import ScopedCommandCursor, ScopedCursor
-from mdb_engine.scoped.filters import exactly, scope_filter
-from mdb_engine.scoped.iteration import Document
-from mdb_engine.scoped.operation import Handle, Purpose
-from mdb_engine.scoped.option_values import field_name
+from mdb_engine.scoped.context import Handle, Purpose
+from mdb_engine.scoped.cursor import Document, ScopedChangeStream, ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.options import (
     AggregateOptions,
     CountOptions,
     DistinctOptions,
     EstimateOptions,
     FindOptions,
+    Keys,
+    NoOptions,
+    Projection,
     WatchOptions,
+    field_name,
 )
-from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
-from mdb_engine.scoped.projections import scope_projection
+from mdb_engine.scoped.rewrite.filters import exactly, scope_projection, scope_read_filter
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
+from mdb_engine.scoped.transaction import Transaction
 
 __all__ = ["Filter", "Pipeline", "Reads"]
 
@@ -31,9 +35,6 @@ Filter = Mapping[str, Any]
 
 Pipeline = Sequence[Mapping[str, Any]]
 """The stages of an aggregation."""
-
-Projection = Mapping[str, Any] | Sequence[str]
-"""The fields that a query returns."""
 
 
 class Reads(Handle):
@@ -45,7 +46,26 @@ class Reads(Handle):
         self,
         filter: Filter | None = None,
         projection: Projection | None = None,
-        **options: Unpack[FindOptions],
+        skip: int | None = None,
+        limit: int | None = None,
+        no_cursor_timeout: bool | None = None,
+        cursor_type: int | None = None,
+        sort: Keys | None = None,
+        allow_partial_results: bool | None = None,
+        oplog_replay: bool | None = None,
+        batch_size: int | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        max_scan: int | None = None,
+        max_time_ms: int | None = None,
+        max: Sequence[tuple[str, Any]] | None = None,
+        min: Sequence[tuple[str, Any]] | None = None,
+        *,
+        comment: Any = None,
+        session: Transaction | None = None,
+        allow_disk_use: bool | None = None,
+        let: Mapping[str, Any] | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> ScopedCursor:
         """Return a cursor over the documents that match; nothing is awaited to make it.
 
@@ -55,8 +75,6 @@ class Reads(Handle):
             Which documents; None for all that the scope holds.
         projection
             Which fields: a mapping, or a list of names.
-        **options
-            See `FindOptions`; the cursor's methods set the same.
 
         Raises
         ------
@@ -67,9 +85,30 @@ class Reads(Handle):
         LimitExceeded
             If one of them is too large or too deep.
         """
+        options = {
+            "skip": skip,
+            "limit": limit,
+            "no_cursor_timeout": no_cursor_timeout,
+            "cursor_type": cursor_type,
+            "sort": sort,
+            "allow_partial_results": allow_partial_results,
+            "oplog_replay": oplog_replay,
+            "batch_size": batch_size,
+            "collation": collation,
+            "hint": hint,
+            "max_scan": max_scan,
+            "max_time_ms": max_time_ms,
+            "max": max,
+            "min": min,
+            "comment": comment,
+            "session": session,
+            "allow_disk_use": allow_disk_use,
+            "let": let,
+            **unknown,
+        }
         with self._begin("find", Purpose.READ) as operation:
-            limits, target = operation.seam.limits, operation.target
-            query = scope_filter(filter, target, limits)
+            limits, target = operation.limits, operation.target
+            query = scope_read_filter(filter, target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find", options, FindOptions)
         return ScopedCursor(operation, query, fields, settings)
@@ -78,7 +117,26 @@ class Reads(Handle):
         self,
         filter: Filter | Any | None = None,
         projection: Projection | None = None,
-        **options: Unpack[FindOptions],
+        skip: int | None = None,
+        limit: int | None = None,
+        no_cursor_timeout: bool | None = None,
+        cursor_type: int | None = None,
+        sort: Keys | None = None,
+        allow_partial_results: bool | None = None,
+        oplog_replay: bool | None = None,
+        batch_size: int | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        max_scan: int | None = None,
+        max_time_ms: int | None = None,
+        max: Sequence[tuple[str, Any]] | None = None,
+        min: Sequence[tuple[str, Any]] | None = None,
+        *,
+        comment: Any = None,
+        session: Transaction | None = None,
+        allow_disk_use: bool | None = None,
+        let: Mapping[str, Any] | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Return one document that matches, or None.
 
@@ -88,13 +146,32 @@ class Reads(Handle):
             Which document; a value that is not a mapping is taken for its ``_id``.
         projection
             Which fields.
-        **options
-            As `find`.
         """
+        options = {
+            "skip": skip,
+            "limit": limit,
+            "no_cursor_timeout": no_cursor_timeout,
+            "cursor_type": cursor_type,
+            "sort": sort,
+            "allow_partial_results": allow_partial_results,
+            "oplog_replay": oplog_replay,
+            "batch_size": batch_size,
+            "collation": collation,
+            "hint": hint,
+            "max_scan": max_scan,
+            "max_time_ms": max_time_ms,
+            "max": max,
+            "min": min,
+            "comment": comment,
+            "session": session,
+            "allow_disk_use": allow_disk_use,
+            "let": let,
+            **unknown,
+        }
         with self._begin("find_one", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             wanted = filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
-            query = scope_filter(wanted, operation.target, limits)
+            query = scope_read_filter(wanted, operation.target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
             settings = self._options("find_one", options, FindOptions)
             settings.pop("limit", None)
@@ -103,7 +180,18 @@ class Reads(Handle):
         return found
 
     def aggregate(
-        self, pipeline: Pipeline, **options: Unpack[AggregateOptions]
+        self,
+        pipeline: Pipeline,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        allowDiskUse: bool | None = None,
+        batchSize: int | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> ScopedCommandCursor:
         """Return a cursor over what a pipeline makes of the documents in scope.
 
@@ -112,8 +200,6 @@ class Reads(Handle):
         pipeline
             The stages. Collections that it names are read as this app may read them; ``$out`` and
             ``$merge`` write into the app's own collections, at the first document or ``to_list``.
-        **options
-            See `AggregateOptions`.
 
         Raises
         ------
@@ -124,66 +210,116 @@ class Reads(Handle):
         LimitExceeded
             If it is too large, too deep or too long.
         """
+        options = {
+            "session": session,
+            "let": let,
+            "comment": comment,
+            "allowDiskUse": allowDiskUse,
+            "batchSize": batchSize,
+            "collation": collation,
+            "hint": hint,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("aggregate", Purpose.READ) as operation:
-            seam = operation.seam
+            context = operation.context
             settings = {
-                "maxTimeMS": seam.limits.max_time_ms,
+                "maxTimeMS": context.limits.max_time_ms,
                 **self._options("aggregate", options, AggregateOptions),
             }
-            stages = scope_pipeline(
-                pipeline,
-                operation.target,
-                operation.access,
-                seam.limits,
-                collated="collation" in settings,
-            )
+            stages = operation.pipeline(pipeline, collated="collation" in settings)
             transaction = settings.pop("session", None)
 
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
             if session is not None:
-                return await seam.driver.aggregate(collection, stages, session=session, **settings)
-            return await seam.driver.aggregate(collection, stages, **settings)
+                return await context.driver.aggregate(
+                    collection, stages, session=session, **settings
+                )
+            return await context.driver.aggregate(collection, stages, **settings)
 
         return ScopedCommandCursor(operation, start, transaction)
 
-    async def count_documents(self, filter: Filter, **options: Unpack[CountOptions]) -> int:
+    async def count_documents(
+        self,
+        filter: Filter,
+        session: Transaction | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        limit: int | None = None,
+        maxTimeMS: int | None = None,
+        skip: int | None = None,
+        **unknown: Unpack[NoOptions],
+    ) -> int:
         """Count the documents that match.
 
         Parameters
         ----------
         filter
             Which documents.
-        **options
-            See `CountOptions`.
         """
+        options = {
+            "session": session,
+            "comment": comment,
+            "collation": collation,
+            "hint": hint,
+            "limit": limit,
+            "maxTimeMS": maxTimeMS,
+            "skip": skip,
+            **unknown,
+        }
         with self._begin("count_documents", Purpose.READ) as operation:
-            query = scope_filter(filter, operation.target, operation.seam.limits)
+            query = scope_read_filter(
+                filter, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("count_documents", options, CountOptions)
             query = exactly(query, operation.target, settings)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
-    async def estimated_document_count(self, **options: Unpack[EstimateOptions]) -> int:
-        """Count the documents in scope; exact, and as slow as ``count_documents({})``.
-
-        Parameters
-        ----------
-        **options
-            See `EstimateOptions`.
+    async def estimated_document_count(
+        self,
+        comment: Any = None,
+        *,
+        maxTimeMS: int | None = None,
+        session: Transaction | None = None,
+        **unknown: Unpack[NoOptions],
+    ) -> int:
+        """Count the documents in scope.
 
         Notes
         -----
-        The server's own estimate counts all documents of the collection. That would differ from
-        what the app can read as soon as one of them lacks the stamp, so it is not used.
+        The server's own estimate counts all documents of the collection. It is used where MongoDB
+        holds the stamp in a collection of the app's own, so that there are no others; elsewhere,
+        and in a transaction, this is exact, and as slow as ``count_documents({})``.
         """
+        options = {
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            "session": session,
+            **unknown,
+        }
         with self._begin("estimated_document_count", Purpose.READ) as operation:
-            query = scope_filter(None, operation.target, operation.seam.limits)
             settings = self._options("estimated_document_count", options, EstimateOptions)
-        counted: int = await operation.run("count_documents", query, **settings)
+            query = scope_read_filter(None, operation.target, operation.limits)
+        if operation.target.implied and "session" not in settings:
+            counted: int = await operation.run("estimated_document_count", **settings)
+        else:
+            counted = await operation.run("count_documents", query, **settings)
         return counted
 
     async def distinct(
-        self, key: str, filter: Filter | None = None, **options: Unpack[DistinctOptions]
+        self,
+        key: str,
+        filter: Filter | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        hint: Keys | None = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> list[Any]:
         """Return the distinct values of a field.
 
@@ -193,20 +329,38 @@ class Reads(Handle):
             The field.
         filter
             Of which documents; None for all that the scope holds.
-        **options
-            See `DistinctOptions`.
         """
+        options = {
+            "session": session,
+            "comment": comment,
+            "hint": hint,
+            "collation": collation,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("distinct", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             field = field_name(key, limits, "key")
-            query = scope_filter(filter, operation.target, limits)
+            query = scope_read_filter(filter, operation.target, limits, codecs=operation.codecs)
             settings = self._options("distinct", options, DistinctOptions)
             query = exactly(query, operation.target, settings)
         found: list[Any] = await operation.run("distinct", field, query, **settings)
         return found
 
     def watch(
-        self, pipeline: Pipeline | None = None, **options: Unpack[WatchOptions]
+        self,
+        pipeline: Pipeline | None = None,
+        full_document: str | None = None,
+        resume_after: Mapping[str, Any] | None = None,
+        max_await_time_ms: int | None = None,
+        batch_size: int | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        start_at_operation_time: Timestamp | None = None,
+        *,
+        start_after: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        full_document_before_change: str | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> ScopedChangeStream:
         """Return a stream of the collection's changes; nothing is awaited to make it.
 
@@ -214,8 +368,6 @@ class Reads(Handle):
         ----------
         pipeline
             Stages that select and shape the events.
-        **options
-            See `WatchOptions`.
 
         Raises
         ------
@@ -224,8 +376,20 @@ class Reads(Handle):
         QueryRefused
             If a stage or an option is refused.
         """
+        options = {
+            "full_document": full_document,
+            "resume_after": resume_after,
+            "max_await_time_ms": max_await_time_ms,
+            "batch_size": batch_size,
+            "collation": collation,
+            "start_at_operation_time": start_at_operation_time,
+            "start_after": start_after,
+            "comment": comment,
+            "full_document_before_change": full_document_before_change,
+            **unknown,
+        }
         with self._begin("watch", Purpose.READ) as operation:
-            limits = operation.seam.limits
+            limits = operation.limits
             settings = self._options("watch", options, WatchOptions)
             asked = settings.get("full_document", "default") != "default"
             stages = scope_change_stream_pipeline(
@@ -234,6 +398,7 @@ class Reads(Handle):
                 limits,
                 collated="collation" in settings,
                 full_document=asked,
+                codecs=operation.codecs,
             )
             if not asked and not operation.target.stamped:
                 settings["full_document"] = "updateLookup"

@@ -16,17 +16,13 @@ import pymongo
 from pymongo.errors import PyMongoError
 
 from mdb_engine.access.model import Gate
-from mdb_engine.connection.driver import Driver, RawDatabase, RawSession
-from mdb_engine.exceptions import (
-    DatabaseUnavailable,
-    OptionRefused,
-    QueryRefused,
-)
-from mdb_engine.scoped.errors import Translation
+from mdb_engine.connection.driver import Driver, RawSession
+from mdb_engine.connection.pool import Connection
+from mdb_engine.exceptions import DatabaseUnavailable, OptionRefused, QueryRefused
+from mdb_engine.scoped.errors import translating
 
-__all__ = ["Transaction", "join", "sealed"]
+__all__ = ["Transaction", "join"]
 
-Value = TypeVar("Value")
 Result = TypeVar("Result")
 
 RUN_ATTEMPTS = 5
@@ -42,11 +38,6 @@ _TRANSIENT = "TransientTransactionError"
 _UNKNOWN = "UnknownTransactionCommitResult"
 
 
-def sealed(value: Value) -> Callable[[], Value]:
-    """Put a value where only a call gets it: no attribute of the holder leads to it."""
-    return lambda: value
-
-
 class Transaction:
     """One transaction; ``engine.transaction()`` makes it.
 
@@ -54,8 +45,8 @@ class Transaction:
     ----------
     driver
         The driver that the engine runs on.
-    database
-        Returns the raw database to begin on. The same callable as that of the scoped databases
+    source
+        Returns the connection to begin on. The same callable as that of the scoped databases
         that take part: it is how a transaction of another engine is told apart.
     seconds
         How long the commit may take.
@@ -75,17 +66,18 @@ class Transaction:
             await db.accounts.update_one({"_id": 2}, {"$inc": {"n": 1}}, session=tx)
     """
 
-    __slots__ = ("__driver", "__gates", "__pinned", "__seconds", "__session", "__source")
+    __slots__ = ("_driver", "_gates", "_pinned", "_seconds", "_session", "_source")
 
     def __init__(
-        self, driver: Driver, database: Callable[[], RawDatabase], *, seconds: float = 30.0
+        self, driver: Driver, source: Callable[[], Connection], *, seconds: float = 30.0
     ) -> None:
-        self.__driver = driver
-        self.__source = sealed(database)
-        self.__seconds = seconds
-        self.__gates: list[Callable[[], Gate]] = []
-        self.__session: Callable[[], RawSession] | None = None
-        self.__pinned: Callable[[], RawDatabase] | None = None
+        self._driver = driver
+        # Behind a call, as it leads to the driver's objects.
+        self._source: Callable[[], Callable[[], Connection]] = lambda: source
+        self._seconds = seconds
+        self._gates: list[Callable[[], Gate]] = []
+        self._session: Callable[[], RawSession] | None = None
+        self._pinned: Callable[[], Connection] | None = None
 
     def __repr__(self) -> str:
         return f"Transaction({'active' if self.active else 'not active'})"
@@ -98,19 +90,24 @@ class Transaction:
     @property
     def active(self) -> bool:
         """Whether operations can take part in it at this moment."""
-        return self.__session is not None
+        return self._session is not None
 
     async def __aenter__(self) -> Self:
-        if self.__session is not None:
+        if self._session is not None:
             raise QueryRefused("the transaction has begun already; make another for another block")
-        database = self.__source()()
-        with Translation("transaction", self.__seconds):
-            session = await self.__driver.start_session(database.client)
-            milliseconds = int(self.__seconds * 1000)
-            await self.__driver.start_transaction(session, max_commit_time_ms=milliseconds)
-        self.__gates = []
-        self.__pinned = sealed(database)
-        self.__session = sealed(session)
+        connection = self._source()()
+        connection.operations += 1
+        try:
+            with translating("transaction", self._seconds):
+                session = await self._driver.start_session(connection.client)
+                milliseconds = int(self._seconds * 1000)
+                await self._driver.start_transaction(session, max_commit_time_ms=milliseconds)
+        except BaseException:
+            connection.operations -= 1
+            raise
+        self._gates = []
+        self._pinned = lambda: connection
+        self._session = lambda: session
         return self
 
     async def __aexit__(
@@ -119,17 +116,20 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        held, self.__session, self.__pinned = self.__session, None, None
-        if held is None:
+        if self._session is None or self._pinned is None:
             return
-        session = held()
+        session, connection = self._session(), self._pinned()
+        self._session = self._pinned = None
         try:
             if error is None:
-                await self.__commit(session)
+                await self._commit(session)
             else:
-                await self.__abort(session)
+                await self._abort(session)
         finally:
-            await session.end_session()
+            try:
+                await session.end_session()
+            finally:
+                connection.operations -= 1
 
     async def run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Do some work in the transaction, again if another transaction was in its way.
@@ -159,14 +159,14 @@ class Transaction:
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def __commit(self, session: RawSession) -> None:
+    async def _commit(self, session: RawSession) -> None:
         try:
-            for gate in self.__gates:
+            for gate in self._gates:
                 gate().admit()
         except BaseException:
-            await self.__abort(session)
+            await self._abort(session)
             raise
-        with Translation("commit", self.__seconds):
+        with translating("commit", self._seconds):
             for attempt in range(1, COMMIT_ATTEMPTS + 1):
                 try:
                     await session.commit_transaction()
@@ -176,7 +176,7 @@ class Transaction:
                 else:
                     return
 
-    async def __abort(self, session: RawSession) -> None:
+    async def _abort(self, session: RawSession) -> None:
         """Abort; the server does so by itself later if it does not hear of it now."""
         try:
             with pymongo.timeout(ABORT_SECONDS):
@@ -184,28 +184,26 @@ class Transaction:
         except PyMongoError:
             return
 
-    def _join(
-        self, gate: Gate, database: Callable[[], RawDatabase]
-    ) -> tuple[RawDatabase, RawSession]:
+    def _join(self, gate: Gate, source: Callable[[], Connection]) -> tuple[Connection, RawSession]:
         """Let an operation take part; for `join` alone."""
-        if self.__session is None or self.__pinned is None:
+        if self._session is None or self._pinned is None:
             raise QueryRefused("the transaction is over, or its block was not entered yet")
-        if self.__source() != database:
+        if self._source() != source:
             raise QueryRefused("the transaction was made by another engine")
-        if not any(known() is gate for known in self.__gates):
-            self.__gates.append(sealed(gate))
-        return self.__pinned(), self.__session()
+        if not any(known() is gate for known in self._gates):
+            self._gates.append(lambda: gate)
+        return self._pinned(), self._session()
 
 
 def join(
-    session: object, gate: Gate, database: Callable[[], RawDatabase]
-) -> tuple[RawDatabase, RawSession | None]:
+    session: object, gate: Gate, source: Callable[[], Connection]
+) -> tuple[Connection, RawSession]:
     """Say where an operation runs, from its ``session`` argument.
 
     Returns
     -------
     tuple
-        The raw database, and the raw session or None.
+        The connection and the raw session.
 
     Raises
     ------
@@ -214,14 +212,12 @@ def join(
     QueryRefused
         If the transaction is not active, or another engine's.
     """
-    if session is None:
-        return database(), None
     if type(session) is not Transaction:
         raise OptionRefused(
             "session takes what `async with engine.transaction() as tx` gives, not "
             f"{type(session).__name__}"
         )
-    return session._join(gate, database)  # noqa: SLF001 - the two halves of one seam
+    return session._join(gate, source)  # noqa: SLF001 - the two halves of one thing
 
 
 def _is_transient(error: BaseException) -> bool:

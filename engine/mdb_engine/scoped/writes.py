@@ -1,11 +1,15 @@
 """The operations of a collection that write documents: the app's own, in its own collections."""
-# ruff: noqa: A002 - the parameters' names are the drivers'
+# ruff: noqa: A002, FBT001, FBT002, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, Unpack
 
+from bson.regex import Regex
+from pymongo.collation import Collation
 from pymongo.results import (
     BulkWriteResult,
     DeleteResult,
@@ -16,15 +20,8 @@ from pymongo.results import (
 
 from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.bulk import Request, scope_requests
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.filters import (
-    exactly,
-    scope_array_filters,
-    scope_filter,
-    scope_upsert_filter,
-)
-from mdb_engine.scoped.iteration import Document
-from mdb_engine.scoped.operation import Handle, Operation, Purpose
+from mdb_engine.scoped.context import Handle, Operation, Purpose
+from mdb_engine.scoped.cursor import Document
 from mdb_engine.scoped.options import (
     BulkOptions,
     CommonOptions,
@@ -33,15 +30,29 @@ from mdb_engine.scoped.options import (
     FindAndReplaceOptions,
     FindAndUpdateOptions,
     InsertManyOptions,
+    Keys,
+    NoOptions,
+    Projection,
     ReplaceOptions,
     UpdateManyOptions,
     UpdateOptions,
 )
 from mdb_engine.scoped.reads import Filter
-from mdb_engine.scoped.updates import scope_update
-from mdb_engine.scoped.values import members
+from mdb_engine.scoped.rewrite.filters import (
+    exactly,
+    scope_array_filters,
+    scope_filter,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.refusals import Position
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
+from mdb_engine.scoped.rewrite.values import members
+from mdb_engine.scoped.transaction import Transaction
 
 __all__ = ["Update", "Writes"]
+
+DOCUMENTS_AT_ONCE = 250
+"""How many documents ``insert_many`` copies before other tasks may run: about a millisecond's."""
 
 Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 """An update: operators, or the stages of a pipeline."""
@@ -53,7 +64,12 @@ class Writes(Handle):
     __slots__ = ()
 
     async def insert_one(
-        self, document: Mapping[str, Any], **options: Unpack[CommonOptions]
+        self,
+        document: Mapping[str, Any],
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> InsertOneResult:
         """Insert a document.
 
@@ -62,8 +78,6 @@ class Writes(Handle):
         document
             It gets an ``_id`` if it has none, as with the drivers. The engine's stamp goes into a
             copy; an ``app_id`` of the caller's does not count.
-        **options
-            See `CommonOptions`.
 
         Raises
         ------
@@ -74,15 +88,31 @@ class Writes(Handle):
         LimitExceeded
             If the document is too large or too deep.
         """
+        options = {
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("insert_one", Purpose.WRITE) as operation:
-            stamped = stamp_document(document, operation.target, operation.seam.limits)
+            stamped = stamp_document(
+                document, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("insert_one", options, CommonOptions)
         _return_id(document, stamped)
-        inserted: InsertOneResult = await operation.run("insert_one", stamped, **settings)
+        inserted: InsertOneResult = await operation.run(
+            "insert_one", stamped, by_id=True, **settings
+        )
         return inserted
 
     async def insert_many(
-        self, documents: Iterable[Mapping[str, Any]], **options: Unpack[InsertManyOptions]
+        self,
+        documents: Iterable[Mapping[str, Any]],
+        ordered: bool = True,
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> InsertManyResult:
         """Insert documents.
 
@@ -90,22 +120,39 @@ class Writes(Handle):
         ----------
         documents
             As `insert_one`; at least one, at most ``max_bulk_operations``.
-        **options
-            See `InsertManyOptions`.
 
         Raises
         ------
         pymongo.errors.BulkWriteError
             If one of them could not be inserted.
         """
+        options = {
+            "ordered": ordered,
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("insert_many", Purpose.WRITE) as operation:
-            stamped = _stamp_all(documents, operation)
+            stamped = await _stamp_all(documents, operation)
             settings = self._options("insert_many", options, InsertManyOptions)
         inserted: InsertManyResult = await operation.run("insert_many", stamped, **settings)
         return inserted
 
     async def update_one(
-        self, filter: Filter, update: Update, **options: Unpack[UpdateOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        upsert: bool = False,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        sort: Keys | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Change one document that matches.
 
@@ -115,24 +162,67 @@ class Writes(Handle):
             Which document.
         update
             Operators or a pipeline. It may not write ``app_id``.
-        **options
-            See `UpdateOptions`.
 
         Raises
         ------
         QueryRefused
             If the filter, the update or an option is refused; the message has its path.
         """
+        options = {
+            "upsert": upsert or None,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "array_filters": array_filters,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "sort": sort,
+            "comment": comment,
+            **unknown,
+        }
         return await self._update("update_one", filter, update, options, UpdateOptions)
 
     async def update_many(
-        self, filter: Filter, update: Update, **options: Unpack[UpdateManyOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        upsert: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Change all documents that match; as `update_one`."""
+        options = {
+            "upsert": upsert or None,
+            "array_filters": array_filters,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._update("update_many", filter, update, options, UpdateManyOptions)
 
     async def replace_one(
-        self, filter: Filter, replacement: Mapping[str, Any], **options: Unpack[ReplaceOptions]
+        self,
+        filter: Filter,
+        replacement: Mapping[str, Any],
+        upsert: bool = False,
+        bypass_document_validation: bool | None = None,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        sort: Keys | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Put another document in the place of one that matches.
 
@@ -142,34 +232,94 @@ class Writes(Handle):
             Which document.
         replacement
             The new one, which is stamped as an inserted one is.
-        **options
-            See `ReplaceOptions`.
         """
+        options = {
+            "upsert": upsert or None,
+            "bypass_document_validation": bypass_document_validation,
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "sort": sort,
+            "comment": comment,
+            **unknown,
+        }
         with self._begin("replace_one", Purpose.WRITE) as operation:
             settings = self._options("replace_one", options, ReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
-        replaced: UpdateResult = await operation.run("replace_one", query, stamped, **settings)
+            stamped = stamp_replacement(
+                replacement, operation.target, operation.limits, codecs=operation.codecs
+            )
+        replaced: UpdateResult = await operation.run(
+            "replace_one", query, stamped, by_id=_is_by_id(query), **settings
+        )
         return replaced
 
-    async def delete_one(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+    async def delete_one(
+        self,
+        filter: Filter,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
+    ) -> DeleteResult:
         """Delete one document that matches.
 
         Parameters
         ----------
         filter
             Which document.
-        **options
-            See `DeleteOptions`.
         """
+        options = {
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._delete("delete_one", filter, options)
 
-    async def delete_many(self, filter: Filter, **options: Unpack[DeleteOptions]) -> DeleteResult:
+    async def delete_many(
+        self,
+        filter: Filter,
+        collation: Collation | Mapping[str, Any] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        **unknown: Unpack[NoOptions],
+    ) -> DeleteResult:
         """Delete all documents that match; as `delete_one`."""
+        options = {
+            "collation": collation,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "comment": comment,
+            **unknown,
+        }
         return await self._delete("delete_many", filter, options)
 
     async def find_one_and_update(
-        self, filter: Filter, update: Update, **options: Unpack[FindAndUpdateOptions]
+        self,
+        filter: Filter,
+        update: Update,
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        upsert: bool = False,
+        return_document: bool = False,
+        array_filters: Sequence[Mapping[str, Any]] | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Change one document and return it as it was, or as it is with ``return_document=True``.
 
@@ -177,13 +327,27 @@ class Writes(Handle):
         ----------
         filter, update
             As `update_one`.
-        **options
-            See `FindAndUpdateOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "upsert": upsert or None,
+            "return_document": return_document or None,
+            "array_filters": array_filters,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_update", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.seam.limits)
+            changes = scope_update(
+                update, operation.target, operation.limits, codecs=operation.codecs
+            )
             _scope_array_filters(settings, operation)
         found: Document | None = await operation.run(
             "find_one_and_update", query, changes, **settings
@@ -194,7 +358,18 @@ class Writes(Handle):
         self,
         filter: Filter,
         replacement: Mapping[str, Any],
-        **options: Unpack[FindAndReplaceOptions],
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        upsert: bool = False,
+        return_document: bool = False,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Replace one document and return it as it was, or as it is with ``return_document=True``.
 
@@ -202,20 +377,44 @@ class Writes(Handle):
         ----------
         filter, replacement
             As `replace_one`.
-        **options
-            See `FindAndReplaceOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "upsert": upsert or None,
+            "return_document": return_document or None,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
             query = _write_filter(filter, operation, settings)
-            stamped = stamp_replacement(replacement, operation.target, operation.seam.limits)
+            stamped = stamp_replacement(
+                replacement, operation.target, operation.limits, codecs=operation.codecs
+            )
         found: Document | None = await operation.run(
             "find_one_and_replace", query, stamped, **settings
         )
         return found
 
     async def find_one_and_delete(
-        self, filter: Filter, **options: Unpack[FindAndModifyOptions]
+        self,
+        filter: Filter,
+        projection: Projection | None = None,
+        sort: Keys | None = None,
+        hint: Keys | None = None,
+        session: Transaction | None = None,
+        let: Mapping[str, Any] | None = None,
+        comment: Any = None,
+        *,
+        collation: Collation | Mapping[str, Any] | None = None,
+        maxTimeMS: int | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> Document | None:
         """Delete one document and return it.
 
@@ -223,9 +422,18 @@ class Writes(Handle):
         ----------
         filter
             Which document.
-        **options
-            See `FindAndModifyOptions`.
         """
+        options = {
+            "projection": projection,
+            "sort": sort,
+            "hint": hint,
+            "session": session,
+            "let": let,
+            "collation": collation,
+            "comment": comment,
+            "maxTimeMS": maxTimeMS,
+            **unknown,
+        }
         with self._begin("find_one_and_delete", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_delete", options, FindAndModifyOptions)
             query = _write_filter(filter, operation, settings)
@@ -233,7 +441,14 @@ class Writes(Handle):
         return found
 
     async def bulk_write(
-        self, requests: Iterable[Request], **options: Unpack[BulkOptions]
+        self,
+        requests: Iterable[Request],
+        ordered: bool = True,
+        bypass_document_validation: bool | None = None,
+        session: Transaction | None = None,
+        comment: Any = None,
+        let: Mapping[str, Any] | None = None,
+        **unknown: Unpack[NoOptions],
     ) -> BulkWriteResult:
         """Send several writes at once.
 
@@ -242,8 +457,6 @@ class Writes(Handle):
         requests
             The drivers' ``InsertOne``, ``UpdateOne``, ``UpdateMany``, ``ReplaceOne``,
             ``DeleteOne`` and ``DeleteMany``; each is scoped as its single operation is.
-        **options
-            See `BulkOptions`.
 
         Raises
         ------
@@ -252,8 +465,18 @@ class Writes(Handle):
         QueryRefused
             If one of them is refused; then none is sent.
         """
+        options = {
+            "ordered": ordered,
+            "bypass_document_validation": bypass_document_validation,
+            "session": session,
+            "comment": comment,
+            "let": let,
+            **unknown,
+        }
         with self._begin("bulk_write", Purpose.WRITE) as operation:
-            scoped = scope_requests(requests, operation.target, operation.seam.limits)
+            scoped = scope_requests(
+                requests, operation.target, operation.limits, codecs=operation.codecs
+            )
             settings = self._options("bulk_write", options, BulkOptions)
         written: BulkWriteResult = await operation.run("bulk_write", scoped, **settings)
         return written
@@ -264,16 +487,20 @@ class Writes(Handle):
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, allowed)
             query = _write_filter(filter, operation, settings)
-            changes = scope_update(update, operation.target, operation.seam.limits)
+            changes = scope_update(
+                update, operation.target, operation.limits, codecs=operation.codecs
+            )
             _scope_array_filters(settings, operation)
-        updated: UpdateResult = await operation.run(name, query, changes, **settings)
+        updated: UpdateResult = await operation.run(
+            name, query, changes, by_id=_is_by_id(query), **settings
+        )
         return updated
 
     async def _delete(self, name: str, filter: Filter, options: Mapping[str, Any]) -> DeleteResult:
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, DeleteOptions)
             query = _write_filter(filter, operation, settings)
-        deleted: DeleteResult = await operation.run(name, query, **settings)
+        deleted: DeleteResult = await operation.run(name, query, by_id=_is_by_id(query), **settings)
         return deleted
 
 
@@ -286,34 +513,44 @@ def _write_filter(
             f"{operation.name} needs a filter; {{}} for all documents", path="filter"
         )
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
-    query = scope(filter, operation.target, operation.seam.limits)
+    query = scope(filter, operation.target, operation.limits, codecs=operation.codecs)
     return exactly(query, operation.target, settings)
+
+
+def _is_by_id(query: Mapping[str, Any]) -> bool:
+    """Say whether a filter is met by one document at most, which its index finds."""
+    return "_id" in query and not isinstance(query["_id"], dict | list | Regex | re.Pattern)
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:
     if "array_filters" in settings:
-        settings["array_filters"] = scope_array_filters(
-            settings["array_filters"], operation.seam.limits
-        )
+        settings["array_filters"] = scope_array_filters(settings["array_filters"], operation.limits)
 
 
-def _stamp_all(
+async def _stamp_all(
     documents: Iterable[Mapping[str, Any]], operation: Operation
 ) -> list[dict[str, Any]]:
-    limits = operation.seam.limits
+    """Stamp documents, and let other tasks run now and then; the app is then admitted again."""
+    limits, target, codecs = operation.limits, operation.target, operation.codecs
+    given = members(documents, "documents")
     stamped = []
-    for index, document in enumerate(members(documents, "documents")):
-        path = f"documents[{index}]"
+    for index, document in enumerate(tuple(given) if isinstance(given, list) else given):
+        path: Position = ("documents", index)
         if index >= limits.max_bulk_operations:
             raise limits.exceeded("max_bulk_operations", "insert_many has more documents", path)
-        stamped.append(stamp_document(document, operation.target, limits, path=path))
-        _return_id(document, stamped[-1])
+        if index % DOCUMENTS_AT_ONCE == DOCUMENTS_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        one = stamp_document(document, target, limits, path=path, codecs=codecs)
+        _return_id(document, one)
+        stamped.append(one)
     if not stamped:
         raise OptionRefused("documents has to hold at least one document", path="documents")
+    if len(stamped) >= DOCUMENTS_AT_ONCE:
+        operation.recheck()
     return stamped
 
 
 def _return_id(document: Mapping[str, Any], stamped: Mapping[str, Any]) -> None:
     """Let the caller's document have the ``_id`` that was made for it, as the drivers do."""
-    if isinstance(document, MutableMapping) and "_id" not in document:
+    if (type(document) is dict or isinstance(document, MutableMapping)) and "_id" not in document:
         document["_id"] = stamped["_id"]

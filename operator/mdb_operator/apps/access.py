@@ -6,7 +6,7 @@ nothing but MongoDB.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from mdb_engine.exceptions import (
     SlugTaken,
 )
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.registry.models.app import AppRecord, AppState
+from mdb_engine.registry.models.app import AppRecord, AppState, GrantOutcome
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
 from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.requests import asked_revocation, due_rotation
@@ -41,15 +41,15 @@ class Access:
         isolation: Isolation,
         # Told the object before and after a write of ours.
         absorb: Callable[[MdbAppResource, Mapping[str, Any]], None],
-        # Has the apps looked at that a change of this one is about.
-        wake_related: Callable[[MdbAppResource], None],
+        # Told what apps were granted in somebody else's run.
+        on_grants: Callable[[Iterable[GrantOutcome]], None],
     ) -> None:
         self._database = database
         self._registry = database.registry
         self._mdbapps = mdbapps
         self._isolation = isolation
         self._absorb = absorb
-        self._wake_related = wake_related
+        self._on_grants = on_grants
         self._narrowed: dict[AppKey, tuple[str, int]] = {}
 
     async def add_finalizer(self, app: MdbAppResource, report: Report) -> None:
@@ -74,7 +74,7 @@ class Access:
         """Take slug and names, or find what is registered; nothing that waits for data."""
         before = await self._registry.holder(spec.slug)
         try:
-            record = await self._claim_spec(app, spec)
+            record = await self._claim_spec(app, spec, before)
         except SlugTaken:
             if before is None or not await self._mdbapps.has_vanished(before.owner):
                 raise
@@ -94,13 +94,13 @@ class Access:
             record = await self._claim_spec(app, kept)
         wrote = before is None or record.revision != before.revision
         report.did(Step.CLAIM, wrote=wrote)
-        if wrote:
-            self._wake_related(app)
         return record
 
-    async def _claim_spec(self, app: MdbAppResource, spec: MdbAppSpec) -> AppRecord:
+    async def _claim_spec(
+        self, app: MdbAppResource, spec: MdbAppSpec, seen: AppRecord | None = None
+    ) -> AppRecord:
         try:
-            return await self._registry.claim(spec, app.owner, generation=app.generation)
+            return await self._registry.claim(spec, app.owner, generation=app.generation, seen=seen)
         except OutdatedGeneration:
             # Seen late, or of an API server that was restored from a backup: only it can tell.
             obj = await self._mdbapps.get(*app.key)
@@ -122,7 +122,6 @@ class Access:
         if wrote:
             await self._database.keys.require()
             found = await secrets.ensure(record, handled=asked)
-            self._wake_related(report.app)
         assert found is not None  # noqa: S101 - generated where there was none
         report.did(Step.SECRET, wrote=wrote)
         return found
@@ -193,16 +192,13 @@ class Access:
         report.require_database()
         report.grants = grants = await self._registry.publish(record.slug)
         report.did(Step.GRANTS, wrote=grants.changed or bool(grants.readers_changed))
-        if grants.changed or grants.readers_changed:
-            self._wake_related(report.app)
+        self._on_grants(grants.readers)
         said = (report.app.uid, report.app.generation)
         if self._narrowed.get(report.app.key) == said and not grants.readers_changed:
             return
         self._narrowed.pop(report.app.key, None)
-        wrote = await self._database.users.refresh_roles(grants.readers)
-        report.did(Step.READERS, wrote=wrote)
-        if wrote:
-            self._wake_related(report.app)
+        wrote = await self._database.users.refresh_roles(reader.slug for reader in grants.readers)
+        report.did(Step.READERS, wrote=bool(wrote))
         self._narrowed[report.app.key] = said
 
     async def database_users(
@@ -215,7 +211,7 @@ class Access:
         if revealed is None or report.grants is None:
             # Without the key nothing can be made, but what has ended can be dropped.
             wrote = await users.drop_ended(slug, [v.version for v in report.secrets.versions])
-            wrote |= await users.refresh_roles([slug])
+            wrote |= bool(await users.refresh_roles([slug]))
             report.did(Step.DATABASE_USER, wrote=wrote)
             return
         wrote = await users.ensure(record, report.grants, revealed)
@@ -237,9 +233,8 @@ class Access:
         report.did(Step.DEREGISTER, wrote=True)
         readers = await self._registry.neighbours(app.slug)
         wrote = await self._database.users.drop(app.slug)
-        wrote |= await self._database.users.refresh_roles(
-            reader.slug for reader in readers if app.slug in reader.spec.read_scopes
-        )
+        former = [reader.slug for reader in readers if app.slug in reader.spec.read_scopes]
+        wrote |= bool(await self._database.users.refresh_roles(former))
         report.did(Step.DROP_USERS, wrote=wrote)
         return record.secret_names if record is not None else frozenset()
 

@@ -54,14 +54,14 @@ class Binding:
         self._secrets = secrets
         self._restarter = restarter
         self._address = address
-        self._certificates = certificates
+        self.certificates = certificates
         self._contention = Contention()
 
     async def project(
         self, app: MdbAppResource, record: AppRecord, revealed: RevealedSecrets, report: Report
     ) -> None:
         """Make the app's Secret what it has to be, then remove those of earlier names."""
-        data = projected_data(self._address, revealed, self._certificates())
+        data = projected_data(self._address, revealed, self.certificates())
         desired = DesiredSecret(app.owner, app.secret_name, data)
         result = await self._secrets.project(desired)
         if result in _NOT_PROJECTED:
@@ -167,7 +167,7 @@ class Binding:
                     rotated_at=secrets.current.created_at,
                 )
             except Forbidden:
-                failed.append(f"{name} (RBAC does not allow it)")
+                failed.append(f"{name} (not allowed: see the chart's workloadRestart.enabled)")
                 continue
             except Invalid:  # a stored object that today's validation, or a webhook, refuses
                 failed.append(f"{name} (the API server refuses the change)")

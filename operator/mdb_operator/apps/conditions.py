@@ -46,6 +46,11 @@ class ConditionType(StrEnum):
     DATABASE_USER_READY = "DatabaseUserReady"
     WORKLOADS_RESTARTED = "WorkloadsRestarted"
     COLLECTIONS_READY = "CollectionsReady"
+    STALLED = "Stalled"
+    """kstatus' word (Flux): nothing goes on before a person has mended what `Ready` says.
+
+    There only while it is so.
+    """
 
 
 CONDITION_ORDER = tuple(ConditionType)

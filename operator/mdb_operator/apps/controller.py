@@ -26,7 +26,8 @@ from mdb_operator.apps.status import StepObserver
 from mdb_operator.apps.sweep import Sweeper
 from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
-from mdb_operator.kubernetes.secret_watch import SecretChange, SecretKey
+from mdb_operator.kubernetes.secret_watch import SecretChange
+from mdb_operator.kubernetes.secrets import SecretKey
 from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
@@ -104,9 +105,14 @@ class Controller:
         self._relist.shown(resource.uid, resource.resource_version)
         if not self._ownership.admits(resource) or not self.cache.update(resource):
             return
-        # What somebody changes is what somebody waits for; new apps come in their hundreds.
-        urgent = known is not None and not known.asks_the_same_as(resource)
-        self._queue.wake(resource.key, urgent=urgent)
+        # What somebody changes is what somebody waits for; new apps come in their hundreds, and so
+        # does at a start what has not changed since its status was written.
+        if known is None:
+            self._queue.wake(resource.key, urgent=resource.changed_since_its_status, last=True)
+        else:
+            asked = not known.asks_the_same_as(resource)
+            # Else it is the status or the finalizers: the echo of a write of ours, mostly.
+            self._queue.wake(resource.key, urgent=asked, routine=not asked)
 
     def _forget(self, app: MdbAppResource) -> None:
         """Take in that an MdbApp is gone, and have its traces looked for."""
@@ -134,7 +140,7 @@ class Controller:
 
     async def run(self) -> None:
         """Work until cancelled; `wait_for_database` comes before, and calls of `see` meanwhile."""
-        context = self._context
+        context, config = self._context, self._context.config
         context.master_keys.on_change = self._keys_changed
         workers = Workers(self._queue, self.reconcile, count=context.config.concurrency)
         watchers = self._factory.secret_watchers(
@@ -142,7 +148,7 @@ class Controller:
         )
         context.metrics.show_database(up=self.gate.up)
         try:
-            if context.config.watch_namespaces and self.gate.up:
+            if (config.watch_namespaces or config.exclude_namespaces) and self.gate.up:
                 await self._tell_of_unwatched()
             await self._relist.list()  # before the Secrets: it tells whose of them are followed
             async with asyncio.TaskGroup() as group:
@@ -169,7 +175,7 @@ class Controller:
 
         Nobody may look there, so nothing is concluded: their MdbApps may well be in use.
         """
-        watched = self._context.config.watch_namespaces
+        handles = self._context.config.handles_namespace
         try:
             active = [a for a in await self.database.registry.all() if a.state is AppState.ACTIVE]
         except MdbEngineError:
@@ -177,7 +183,7 @@ class Controller:
         left = Counter(
             app.owner.namespace
             for app in active
-            if not app.owner.is_standalone and app.owner.namespace not in watched
+            if not app.owner.is_standalone and not handles(app.owner.namespace)
         )
         for namespace, count in sorted(left.items()):
             _log.warning(
@@ -214,7 +220,7 @@ class Controller:
 
     def _wake_all(self) -> None:
         for app in self.cache:
-            self._queue.wake(app.key)
+            self._queue.wake(app.key, last=True)
 
     async def _report(self) -> None:
         while True:

@@ -103,7 +103,7 @@ class SharedDatabase:
 
     async def _build(self, record: AppRecord) -> Built:
         """Make an app's collections, then their indexes, which may take its time."""
-        collections = await self.registry.ensure_collections(record.slug)
+        collections = await self.registry.ensure_collections(record)
         indexes = await self.registry.ensure_indexes(collections.record)
         return Built(
             collections.wrote or bool(indexes.changes),

@@ -13,7 +13,7 @@ handed out before it works, and nothing stops working before its successor was h
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeGuard
@@ -23,7 +23,7 @@ import structlog
 from mdb_engine.core.secret import RevealedSecrets
 from mdb_engine.exceptions import DatabaseUnavailable, KeyManagerUnavailable, MdbEngineError
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.registry.models.app import AppRecord, AppState
+from mdb_engine.registry.models.app import AppRecord, AppState, GrantOutcome, Revisions
 from mdb_operator.apps.access import Access
 from mdb_operator.apps.binding import Binding
 from mdb_operator.apps.conditions import (
@@ -38,7 +38,15 @@ from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.ownership import Others, Ownership
 from mdb_operator.apps.requests import next_due, requests
 from mdb_operator.apps.resource import MdbAppResource
-from mdb_operator.apps.status import UNSETTLED_RUNS, Report, Step, StepObserver, describe
+from mdb_operator.apps.status import (
+    UNSETTLED_RUNS,
+    Report,
+    Step,
+    StepObserver,
+    describe,
+    tells_of_grants,
+)
+from mdb_operator.apps.verified import Verified
 from mdb_operator.apps.workers import Again
 from mdb_operator.constants import ANNOTATION_FORCE_DELETE, FINALIZER
 from mdb_operator.exceptions import NotFound
@@ -87,7 +95,8 @@ class Reconciler:
         self._isolation = isolation
         self._metrics = metrics
         self._observer = observer
-        self._access = Access(database, mdbapps, isolation, self._absorb, self._wake_related)
+        self._access = Access(database, mdbapps, isolation, self._absorb, self._wake_readers)
+        self._verified = Verified(binding.certificates, database.clock)
         self._unsettled: dict[AppKey, int] = {}
 
     async def reconcile(self, key: AppKey) -> Again:
@@ -100,6 +109,10 @@ class Reconciler:
                 await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
                 return Again(failed=left_behind, transient=left_behind)
+            if self._database.queue.is_routine(key) and await self._is_as_verified(app):
+                timer.result = "unchanged"
+                return Again(seconds=self._resync(), routine=True)
+            self._verified.forget(key)
             started = self._database.clock()
             report = Report(app, self._isolation, on_step=self._did)
             with report.line(ConditionType.REGISTERED):
@@ -117,11 +130,45 @@ class Reconciler:
                 finally:
                     with report.line(ConditionType.READY):
                         await self._write_status(report)
+            self._note_if_right(report)
             again = self._again(report, started)
             if left_behind and not again.failed:
                 again = replace(again, failed=True, transient=True)
             timer.result = "waiting" if again.failed else "changed" if report.wrote else "unchanged"
             return again
+
+    async def _is_as_verified(self, app: MdbAppResource) -> bool:
+        """Whether nothing can differ from what the last full look found right; see `Verified`."""
+        if not self._verified.covers(app):
+            return False
+        if self._verified.is_fresh(app.key):
+            return True
+        try:
+            self._database.gate.require()
+            revisions = await self._registry.revisions(app.slug)
+        except DatabaseUnavailable:
+            return False  # which the full look then says
+        return self._verified.holds(app.key, revisions)
+
+    def _note_if_right(self, report: Report) -> None:
+        """Remember a full look that found everything as it has to be, or made it so."""
+        record, secrets, grants = report.record, report.secrets, report.grants
+        now = self._cache.get(report.app.key)
+        if (
+            record is not None
+            and secrets is not None
+            and grants is not None
+            and report.all_right
+            and self._database.users.is_settled(record.slug)
+            # Its status is what this run has told, and nobody changed the rest meanwhile.
+            and now is not None
+            and now.asks_the_same_as(report.app)
+            and now.status == report.told
+        ):
+            revisions = Revisions(
+                record.incarnation, record.revision, secrets.revision, grants.epoch
+            )
+            self._verified.note(now, revisions, next_due(secrets, _period(report.app)))
 
     async def _provision(self, app: MdbAppResource, report: Report) -> None:
         """Give an app what it asks for, and take from it what it may not have any more."""
@@ -134,7 +181,7 @@ class Reconciler:
                 return
             self._database.gate.require()
             await self._access.add_finalizer(app, report)
-            record = await self._access.claim(app, spec, report)
+            record = report.record = await self._access.claim(app, spec, report)
             report.holding[ConditionType.REGISTERED] = "Slug and collections are this app's."
         if record is None:
             return
@@ -242,6 +289,7 @@ class Reconciler:
             )
             return
         report.did(Step.COLLECTIONS, wrote=outcome.wrote)
+        report.record = outcome.record
         if outcome.record.stamped != record.stamped and report.grants is not None:
             self._database.queue.wake(app.key)  # pods are told where MongoDB holds the stamp
         if outcome.conflicts:
@@ -305,7 +353,7 @@ class Reconciler:
             return
         if report.unsettled and runs < UNSETTLED_RUNS and not current.get("conditions"):
             return  # a lost race of a new app is over before anyone could read of it
-        status = describe(report, current, self._database.clock(), runs)
+        status = report.told = describe(report, current, self._database.clock(), runs)
         try:
             written = await self._mdbapps.apply_status(app.owner, current, status)
         except NotFound:
@@ -364,7 +412,7 @@ class Reconciler:
             return Again(seconds, failed=True, transient=True, not_before=report.not_before)
         if report.retry_seconds is not None:
             return Again(report.retry_seconds, failed=True, transient=transient)
-        return Again(seconds=self._resync())
+        return Again(seconds=self._resync(), routine=self._verified.has(report.app.key))
 
     def _remember_what_is_due(self, report: Report, started: datetime) -> None:
         """Have the app looked at when a version of its secret ends or begins, whatever failed.
@@ -373,8 +421,7 @@ class Reconciler:
         """
         if report.secrets is None or report.suspended:
             return
-        period = (report.app.spec.get("secret") or {}).get("rotationPeriodSeconds") or 0
-        for time in (report.waiting_until, next_due(report.secrets, period)):
+        for time in (report.waiting_until, next_due(report.secrets, _period(report.app))):
             now = self._database.clock()
             if time is not None and time > min(started, now):
                 seconds = (time - now).total_seconds()
@@ -392,10 +439,19 @@ class Reconciler:
         for other in self._cache.related(app):
             self._database.queue.wake(other.key, urgent=True)
         if waiting:
-            for other in self._cache:
-                rows = other.status.get("conditions") or ()
-                if any(row.get("reason") in _WAIT_FOR_NAMES for row in rows):
-                    self._database.queue.wake(other.key)
+            for key in self._cache.waiting_for_names():
+                self._database.queue.wake(key)
+
+    def _wake_readers(self, grants: Iterable[GrantOutcome]) -> None:
+        """Wake the apps whose status says something else than what they were granted.
+
+        Or is about to say so, in a run that may have looked before.
+        """
+        queue = self._database.queue
+        for outcome in grants:
+            for app in self._cache.of_slug(outcome.slug):
+                if queue.is_working(app.key) or not tells_of_grants(app.status, outcome):
+                    queue.wake(app.key, urgent=True)
 
     def _did(self, step: Step, wrote: bool) -> None:  # noqa: FBT001 - an observer's argument
         if wrote:
@@ -405,12 +461,15 @@ class Reconciler:
 
     def _forget(self, key: AppKey) -> None:
         self._unsettled.pop(key, None)
+        self._verified.forget(key)
         self._access.forget(key)
         self._binding.forget(key)
         self._database.queue.forget(key)
 
 
-_WAIT_FOR_NAMES = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
+def _period(app: MdbAppResource) -> int:
+    """Return after how many seconds the secret is to be rotated; 0 for never."""
+    return int((app.spec.get("secret") or {}).get("rotationPeriodSeconds") or 0)
 
 
 def _is_held_by(record: AppRecord | None, app: MdbAppResource) -> TypeGuard[AppRecord]:
@@ -421,12 +480,23 @@ def _is_held_by(record: AppRecord | None, app: MdbAppResource) -> TypeGuard[AppR
 
 
 def _is_silent(row: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
-    """Whether nobody has to hear of a transition: an app's first and good state of its grants."""
+    """Whether nobody has to hear of a transition.
+
+    That is an app's first and good state of its grants; and an outage of MongoDB and its end, which
+    all apps have at once: the conditions say so, the log and a metric, and ten thousand events less
+    reach the API server while it is needed.
+    """
+    outage = Reason.DATABASE_UNAVAILABLE
+    before = {one["type"]: one["reason"] for one in current.get("conditions") or ()}
+    if before and (
+        row["reason"] == outage or (row["status"], before.get(row["type"])) == ("True", outage)
+    ):
+        return True
     return (
         row["type"] == ConditionType.GRANTS_RESOLVED
         and row["reason"] != Reason.NOT_GRANTED
         and row["reason"] != Reason.GRANT_PENDING
-        and not current.get("conditions")
+        and not before
     )
 
 

@@ -1,7 +1,8 @@
 """What a reconcile found out, and the status that it makes of an MdbApp.
 
 A `Report` is filled in line by line while the reconcile runs; `describe` turns it into the status.
-Every condition is always there, so that ``kubectl wait`` has something to wait for. A message says
+Every condition is always there, so that ``kubectl wait`` has something to wait for, but for
+``Stalled``, which kstatus wants to be there only while it holds. A message says
 what to do next wherever something is to be done, and holds no figure that changes by itself: the
 status of an app that does not change must not change.
 
@@ -12,7 +13,7 @@ not be looked at this time keeps what it said, with the generation that it said 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -21,7 +22,7 @@ import structlog
 
 from mdb_engine.core.secret import SecretRecord
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
-from mdb_engine.registry.models.app import GrantOutcome
+from mdb_engine.registry.models.app import AppRecord, GrantOutcome
 from mdb_operator.apps.conditions import (
     Condition,
     ConditionStatus,
@@ -35,7 +36,7 @@ from mdb_operator.apps.failures import Failure, failure_for, sentence
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.exceptions import Forbidden, KubernetesError
 
-__all__ = ["Report", "Step", "StepObserver", "describe"]
+__all__ = ["Report", "Step", "StepObserver", "describe", "tells_of_grants"]
 
 _NEEDED = (
     ConditionType.REGISTERED,
@@ -46,8 +47,22 @@ _NEEDED = (
 """What `Ready` sums up. A denied foreign scope is not among it (the app works with what it has),
 nor a workload that could not be restarted, nor an index that is still being built."""
 
+_FOR_A_PERSON = frozenset(
+    {
+        Reason.SLUG_TAKEN,
+        Reason.COLLECTION_TAKEN,
+        Reason.INDEX_CONFLICT,
+        Reason.KEY_UNAVAILABLE,
+        Reason.SECRET_CONFLICT,
+    }
+)
+"""Why an app is not ready that does not pass by itself. Suspended is none: nothing is broken."""
+
 _BLOCKS_NOTHING = frozenset({ConditionType.COLLECTIONS_READY, ConditionType.WORKLOADS_RESTARTED})
 """No other line waits for these."""
+
+_SUMS = frozenset({ConditionType.READY, ConditionType.STALLED})
+"""What is made of the others, and has no line of its own."""
 
 _NOT_ITS_OWN = frozenset({Reason.SLUG_TAKEN, Reason.COLLECTION_TAKEN})
 """Why an app is not registered at all: nothing of what stood in its status is its own."""
@@ -121,6 +136,7 @@ class Report:
     unsettled: dict[ConditionType, Exception] = field(default_factory=dict)
     # What the app was granted, None where that was not found out.
     grants: GrantOutcome | None = None
+    record: AppRecord | None = None  # the registration as it is now, None as above
     # Sealed, as they are now; None where that was not found out.
     secrets: SecretRecord | None = None
     binding: str | None = None  # the Secret that holds the app's values, or None
@@ -129,10 +145,20 @@ class Report:
     waiting_until: datetime | None = None
     # Why a rotation that is due waits for a key manager, empty where none does.
     key_manager_problem: str = ""
+    told: Mapping[str, Any] | None = None  # the status that was made of it
     events: list[tuple[str, str]] = field(default_factory=list)  # reason and note
     wrote: bool = False
     on_step: StepObserver | None = None
     _database_down: DatabaseUnavailable | None = None
+
+    @property
+    def all_right(self) -> bool:
+        """Whether every line was run, and found or made everything as it has to be."""
+        return (
+            not (self.suspended or self.app.deleting or self.failures or self.unsettled)
+            and self.grants is not None
+            and self.holding.keys() >= set(_NEEDED)
+        )
 
     def line(self, condition: ConditionType) -> _Line:
         """Return a context in which a line of the reconcile fails alone.
@@ -254,9 +280,12 @@ def _looked_at(
 ) -> dict[ConditionType, Condition]:
     rows: dict[ConditionType, Condition] = {}
     for kind in ConditionType:
-        if kind is not ConditionType.READY:
+        if kind not in _SUMS:
             rows[kind] = _row(report, kind, old.get(kind.value), runs)
     rows[ConditionType.READY] = _ready(report, rows, old.get(ConditionType.READY.value))
+    ready = rows[ConditionType.READY]
+    if ready.status == "False" and ready.reason in _FOR_A_PERSON:
+        rows[ConditionType.STALLED] = replace(ready, type=ConditionType.STALLED, status="True")
     return rows
 
 
@@ -298,6 +327,25 @@ def _kept(kind: ConditionType, old: Mapping[str, Any] | None) -> Condition | Non
     return Condition(
         kind, old["status"], Reason(old["reason"]), old["message"], old["observedGeneration"]
     )
+
+
+def tells_of_grants(status: Mapping[str, Any], grants: GrantOutcome) -> bool:
+    """Whether a status says what an app was granted; that it says nothing yet counts as well."""
+    if not status.get("conditions"):
+        return True  # its own first run will
+    said = {row["type"]: row["message"] for row in status["conditions"]}
+    wanted = _grants(grants, 0).message
+    facts = _scopes(grants)
+    return said.get(ConditionType.GRANTS_RESOLVED) == wanted and all(
+        status.get(name) == value for name, value in facts.items()
+    )
+
+
+def _scopes(grants: GrantOutcome) -> dict[str, Any]:
+    return {
+        "grantedScopes": list(grants.granted),
+        "deniedScopes": [{"slug": scope.slug, "reason": scope.reason} for scope in grants.denied],
+    }
 
 
 def _grants(grants: GrantOutcome, generation: int) -> Condition:
@@ -358,10 +406,7 @@ def _facts(report: Report, current: Mapping[str, Any]) -> dict[str, Any]:
     elif "secret" in current:
         facts["secret"] = current["secret"]
     if report.grants is not None:
-        facts["grantedScopes"] = list(report.grants.granted)
-        facts["deniedScopes"] = [
-            {"slug": scope.slug, "reason": scope.reason} for scope in report.grants.denied
-        ]
+        facts |= _scopes(report.grants)
     else:
         facts |= {key: current[key] for key in ("grantedScopes", "deniedScopes") if key in current}
     return facts
@@ -375,6 +420,8 @@ def _suspended(
     generation = report.app.generation
     for kind in ConditionType:
         kept = _kept(kind, old.get(kind.value))
+        if kind is ConditionType.STALLED and kept is None:
+            continue
         if kind is ConditionType.READY or kept is None:
             status: ConditionStatus = "False" if kind is ConditionType.READY else "Unknown"
             yield kind, Condition(kind, status, Reason.SUSPENDED, text, generation)

@@ -10,7 +10,7 @@ after a consent was withdrawn, and the reader is suspended or fails, so that not
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import structlog
@@ -21,6 +21,7 @@ from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.backoff import Backoff
 from mdb_operator.exceptions import Forbidden, KubernetesError
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
+from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.process.metrics import Metrics
 
 __all__ = ["Sweeper"]
@@ -61,21 +62,24 @@ class Sweeper:
         """
         self._database.gate.require()
         failed: list[MdbEngineError] = []
-        for record in await self._vanished():
+        registered = await self._database.registry.all()
+        for record in await self._vanished(registered):
             self._database.gate.require()
             with _collected(failed):
                 await self._database.end_vanished(record)
                 self._metrics.count_write("mongodb", "sweep")
-        users = self._database.users
-        for name in await users.sweep(self._active):
+        active = [record for record in registered if record.state is AppState.ACTIVE]
+        users, slugs = self._database.users, [record.slug for record in active]
+        for name in await users.sweep(self._active, known=slugs):
             self._metrics.count_write("mongodb", "sweep")
             _log.warning("Dropped what a deleted app left in MongoDB", user_or_role=name)
-        for slug in await self._active():
-            self._database.gate.require()
-            with _collected(failed):
-                if await users.refresh_roles([slug]):
-                    self._metrics.count_write("mongodb", "follow-grants")
-                    _log.warning("Brought the role of an app up to its grants", slug=slug)
+        for slug in await self._refresh_roles(slugs, failed):
+            self._metrics.count_write("mongodb", "follow-grants")
+            _log.warning("Brought the role of an app up to its grants", slug=slug)
+        altered = set(await users.altered())
+        for record in active:
+            if record.slug in altered:  # the run that repairs it counts the write
+                self._database.queue.wake(AppKey(record.owner.namespace, record.owner.name))
         await self._database.registry.trim_audit()
         damaged = await self._database.registry.damaged()
         self._metrics.unreadable_rows.set(len(damaged))
@@ -84,15 +88,26 @@ class Sweeper:
         if failed:
             raise failed[0]
 
-    async def _vanished(self) -> list[AppRecord]:
+    async def _refresh_roles(self, slugs: list[str], failed: list[MdbEngineError]) -> list[str]:
+        try:
+            return await self._database.users.refresh_roles(slugs)
+        except MdbEngineError:
+            wrote: list[str] = []
+            for slug in slugs:  # one after the other, so that one stops nothing of the others
+                self._database.gate.require()
+                with _collected(failed):
+                    wrote += await self._database.users.refresh_roles([slug])
+            return wrote
+
+    async def _vanished(self, apps: Iterable[AppRecord]) -> list[AppRecord]:
         """Return the registrations of MdbApps that are not there any more.
 
-        Registrations are read first: each was made for an MdbApp that was there. What the list
+        Registrations were read first: each was made for an MdbApp that was there. What the list
         lacks is asked for by name, since a list may lack a namespace that is not watched.
         """
         registered = [
             record
-            for record in await self._database.registry.all()
+            for record in apps
             if not record.owner.is_standalone and record.state is not AppState.TOMBSTONE
         ]
         present: set[str] = set()

@@ -36,6 +36,7 @@ class Again:
     """When an app wants to be looked at next."""
 
     seconds: float | None = None  # delay until then; None where only an event will wake it up
+    routine: bool = False  # and until then nothing is known to happen
     # This run failed: it is repeated, later with each failure in a row, and ``seconds`` bounds the
     # delay from above.
     failed: bool = False
@@ -85,7 +86,12 @@ class Workers:
                 urgent = self._wakeups.done(key)
             delay = self._delay(key, again)
             if delay is not None:
-                self._wakeups.wake(key, after=delay, urgent=urgent and again.transient)
+                self._wakeups.wake(
+                    key,
+                    after=delay,
+                    urgent=urgent and again.transient,
+                    routine=not again.failed and again.routine,
+                )
 
     def _delay(self, key: AppKey, again: Again) -> float | None:
         if not again.failed:

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
 from mdb_engine.exceptions import MdbEngineError
 from mdb_operator.apps.ownership import Ours, handled_by
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.cli.audit import event_line, read_events
-from mdb_operator.cli.uninstall import release_all, stop_operator
+from mdb_operator.cli.crd import apply_crd
+from mdb_operator.cli.uninstall import is_of_helm, release_all, stop_operator
 from mdb_operator.config import Config, load_config
 from mdb_operator.exceptions import OperatorError
+from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.logging import configure_logging
 from mdb_operator.process.context import open_context
 from mdb_operator.process.factory import Factory
@@ -152,6 +155,21 @@ async def _audit(config: Config, slug: str | None, limit: int, *, denied: bool) 
         click.echo("Nothing was recorded" + (" as denied" if denied else ""))
 
 
+@main.command("apply-crd", hidden=True)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def apply_crd_command(file: Path) -> None:
+    """Bring the cluster's CRD up to date with a FILE (the chart's pre-upgrade hook)."""
+    _finish(_apply_crd(yaml.safe_load(file.read_text(encoding="utf-8"))))
+
+
+async def _apply_crd(crd: dict[str, Any]) -> None:
+    client = await KubeClient.connect()
+    try:
+        click.echo(await apply_crd(client, crd))
+    finally:
+        await client.aclose()
+
+
 @main.command("prepare-uninstall", hidden=True)
 @click.option("--deployment", required=True, help="The operator's Deployment, in its namespace.")
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for its pods.")
@@ -162,6 +180,9 @@ def prepare_uninstall(deployment: str, timeout: float) -> None:
 
 async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: float) -> None:
     async with open_context(config) as context:
+        if not await is_of_helm(context.kube, config.namespace, deployment):
+            click.echo("The operator was not installed by Helm, so Helm does not uninstall it")
+            return
         await stop_operator(
             context.kube, config.namespace, deployment, click.echo, deadline_seconds=wait_seconds
         )

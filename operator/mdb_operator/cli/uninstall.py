@@ -19,7 +19,7 @@ from mdb_operator.kubernetes.client import KubeClient, KubeObject
 from mdb_operator.kubernetes.mdbapps import MdbAppStore, app_ref
 from mdb_operator.kubernetes.resources import DEPLOYMENTS, PODS
 
-__all__ = ["release_all", "stop_operator"]
+__all__ = ["is_of_helm", "release_all", "stop_operator"]
 
 POLL_SECONDS = 0.5
 """How often it is looked whether the operator's pods are gone."""
@@ -29,6 +29,22 @@ _ENDED = frozenset({"Succeeded", "Failed"})
 
 ROUNDS = 3
 """How often those that changed while their finalizer was taken off are tried again."""
+
+
+HELM_RELEASE = "meta.helm.sh/release-name"
+"""Helm's annotation of whatever it installs, and of nothing that it only renders."""
+
+
+async def is_of_helm(client: KubeClient, namespace: str, deployment: str) -> bool:
+    """Tell whether Helm installed the Deployment, or it is gone.
+
+    Who renders the hooks and applies them like any other object wants to install, not uninstall.
+    """
+    try:
+        found = await client.get(DEPLOYMENTS, namespace, deployment, metadata_only=True)
+    except NotFound:
+        return True
+    return HELM_RELEASE in (found["metadata"].get("annotations") or {})
 
 
 async def stop_operator(

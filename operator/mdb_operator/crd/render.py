@@ -8,15 +8,24 @@ holds them equal.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
-from copy import deepcopy
+from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_operator.constants import GROUP, KIND, PLURAL, VERSION
+from mdb_operator.constants import (
+    ANNOTATION_CRD_HASH,
+    ANNOTATION_CRD_VERSION,
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
+)
 from mdb_operator.crd.status import MdbAppStatus
 from mdb_operator.crd.structural import structural, walk
 
@@ -25,8 +34,8 @@ __all__ = ["CHART_TEMPLATE", "CRD_FILE", "crd", "render_chart_template", "render
 CRD_FILE = Path("crds") / f"{PLURAL}.{GROUP}.yaml"
 """Where the CRD stands in the repository."""
 
-CHART_TEMPLATE = Path("charts") / "mdb-operator" / "templates" / "crd.yaml"
-"""Where the chart has it: as a template, because Helm never upgrades what is in ``crds/``."""
+CHART_TEMPLATE = Path("charts") / "mdb-operator" / "templates" / "_crd.tpl"
+"""Where the chart has it: as a named template, because Helm never upgrades what is in ``crds/``."""
 
 DESCRIPTION = (
     "An app that shares a MongoDB database with others. The operator registers it, makes its secret"
@@ -109,6 +118,28 @@ PRINTER_COLUMNS = (
 
 def crd() -> dict[str, Any]:
     """Return the CustomResourceDefinition as plain data."""
+    definition = _definition()
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": f"{PLURAL}.{GROUP}",
+            # Service Binding: by this label people and tools find what can be bound to.
+            "labels": {"servicebinding.io/provisioned-service": "true"},
+            "annotations": {
+                ANNOTATION_CRD_VERSION: package_version("mdbapp-operator"),
+                ANNOTATION_CRD_HASH: _hash(definition),
+            },
+        },
+        "spec": definition,
+    }
+
+
+def _hash(definition: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _definition() -> dict[str, Any]:
     spec = _with_defaults(structural(MdbAppSpec.model_json_schema(by_alias=True)))
     nodes = dict(walk({"properties": {"spec": spec}}))
     for path, rules in RULES.items():
@@ -118,6 +149,8 @@ def crd() -> dict[str, Any]:
     for path, keys in UNIQUE_BY.items():
         nodes[path] |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": list(keys)}
     status = structural(MdbAppStatus.model_json_schema(by_alias=True))
+    # To kstatus an object without a status is done. With this one it is under way.
+    status["default"] = {"observedGeneration": -1}
     schema = {
         "type": "object",
         "description": DESCRIPTION,
@@ -132,45 +165,36 @@ def crd() -> dict[str, Any]:
         "x-kubernetes-validations": list(ROOT_RULES),
     }
     return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{PLURAL}.{GROUP}",
-            # Service Binding: by this label people and tools find what can be bound to.
-            "labels": {"servicebinding.io/provisioned-service": "true"},
+        "group": GROUP,
+        "scope": "Namespaced",
+        "names": {
+            "kind": KIND,
+            "listKind": f"{KIND}List",
+            "plural": PLURAL,
+            "singular": KIND.lower(),
+            "shortNames": ["mdba"],
+            "categories": ["mdb"],
         },
-        "spec": {
-            "group": GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["mdba"],
-                "categories": ["mdb"],
-            },
-            "versions": [
-                {
-                    "name": VERSION,
-                    "served": True,
-                    "storage": True,
-                    "subresources": {"status": {}},
-                    "selectableFields": [{"jsonPath": ".spec.slug"}],
-                    "additionalPrinterColumns": [
-                        {
-                            "name": name,
-                            "type": kind,
-                            "jsonPath": path,
-                            "description": description,
-                            "priority": priority,
-                        }
-                        for name, kind, path, description, priority in PRINTER_COLUMNS
-                    ],
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
+        "versions": [
+            {
+                "name": VERSION,
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "selectableFields": [{"jsonPath": ".spec.slug"}],
+                "additionalPrinterColumns": [
+                    {
+                        "name": name,
+                        "type": kind,
+                        "jsonPath": path,
+                        "description": description,
+                        "priority": priority,
+                    }
+                    for name, kind, path, description, priority in PRINTER_COLUMNS
+                ],
+                "schema": {"openAPIV3Schema": schema},
+            }
+        ],
     }
 
 
@@ -180,15 +204,21 @@ def render_crd() -> str:
 
 
 def render_chart_template() -> str:
-    """Return the text of the chart's template: the same CRD, kept when the release is removed.
-
-    Deleting the CRD would delete every MdbApp with it, so Helm is told to leave it.
-    """
-    definition = deepcopy(crd())
-    definition["metadata"]["annotations"] = {"helm.sh/resource-policy": "keep"}
+    """Return the text of the chart's named templates: the CRD's name, labels, hash and spec."""
+    definition = crd()
+    metadata = definition["metadata"]
+    parts = {
+        "crdName": metadata["name"],
+        "crdLabels": _dump(metadata["labels"]).rstrip("\n") if metadata.get("labels") else "",
+        "crdHash": metadata["annotations"][ANNOTATION_CRD_HASH],
+        "crdSpec": _dump(definition["spec"]).rstrip("\n"),
+    }
     return (
         "{{- /* Generated from the pydantic models by `make crds`; do not edit. */ -}}\n"
-        "{{- if .Values.crds.install }}\n" + _dump(definition) + "{{- end }}\n"
+        + "".join(
+            f'{{{{- define "mdb-operator.{name}" -}}}}\n{text}\n{{{{- end -}}}}\n'
+            for name, text in parts.items()
+        )
     )
 
 

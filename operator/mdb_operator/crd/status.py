@@ -34,7 +34,7 @@ class ConditionStatusModel(_Part):
         max_length=316,
         pattern=r"^[A-Za-z][A-Za-z0-9]*$",
         description="What the condition is about: Ready, Registered, GrantsResolved,"
-        " SecretProjected, DatabaseUserReady, WorkloadsRestarted or CollectionsReady.",
+        " SecretProjected, DatabaseUserReady, WorkloadsRestarted, CollectionsReady or Stalled.",
     )
     status: Literal["True", "False", "Unknown"] = Field(
         description="Whether it holds; Unknown where it could not be found out."
@@ -97,7 +97,10 @@ class MdbAppStatus(_Part):
     """What the operator last saw and did. Written by the operator alone."""
 
     observed_generation: int | None = Field(
-        default=None, ge=0, le=2**53, description="The generation that this status is about."
+        default=None,
+        ge=-1,
+        le=2**53,
+        description="The generation that this status is about; -1 before the operator has seen it.",
     )
     installation: str | None = Field(
         default=None,

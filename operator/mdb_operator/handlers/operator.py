@@ -97,7 +97,8 @@ def login(memo: kopf.Memo, **kwargs: Any) -> kopf.ConnectionInfo | None:
 @kopf.on.event(GROUP, VERSION, PLURAL)
 async def see(type: str | None, body: kopf.Body, memo: kopf.Memo, **_: Any) -> None:  # noqa: A002 - kopf's
     """Hand on what the watch shows: the type is None while it lists."""
-    memo.controller.see(type, dict(body))
+    if memo.config.handles_namespace(body.metadata.namespace):
+        memo.controller.see(type, dict(body))
 
 
 def configure(settings: kopf.OperatorSettings) -> None:

@@ -143,7 +143,7 @@ class KubeClient:
         return await self._send("create", resource, resource.path(namespace), body=body)
 
     async def replace(
-        self, resource: Resource, namespace: str, name: str, body: KubeObject
+        self, resource: Resource, namespace: str | None, name: str, body: KubeObject
     ) -> KubeObject:
         """Replace one object; `Conflict` if ``body`` holds another resource version."""
         return await self._send("update", resource, resource.path(namespace, name), body=body)

@@ -29,11 +29,17 @@ def app_ref(obj: Mapping[str, Any]) -> Owner:
 
 
 class MdbAppStore:
-    """MdbApps of the API server, in the watched namespaces; empty for all of the cluster."""
+    """MdbApps of the API server, in the watched namespaces; empty for all but the excluded."""
 
-    def __init__(self, client: KubeClient, namespaces: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        namespaces: tuple[str, ...] = (),
+        excluded: tuple[str, ...] = (),
+    ) -> None:
         self._client = client
         self._namespaces = namespaces
+        self._excluded = frozenset(excluded)
 
     @property
     def scopes(self) -> tuple[str | None, ...]:
@@ -44,7 +50,7 @@ class MdbAppStore:
         """Yield the MdbApps of a namespace, or of all watched ones, page by page."""
         scopes: tuple[str | None, ...] = (namespace,) if namespace else self.scopes
         for scope in scopes:
-            async for page in self._client.pages(MDBAPPS, scope):
+            async for page in self._pages(scope):
                 for item in page["items"]:
                     yield item
 
@@ -52,7 +58,17 @@ class MdbAppStore:
         self, namespace: str | None, *, limit: int = PAGE_SIZE
     ) -> AsyncIterator[KubeObject]:
         """Yield the pages of a list, one at least, of what is in the metadata alone."""
-        async for page in self._client.pages(MDBAPPS, namespace, metadata_only=True, limit=limit):
+        async for page in self._pages(namespace, metadata_only=True, limit=limit):
+            yield page
+
+    async def _pages(self, namespace: str | None, **options: Any) -> AsyncIterator[KubeObject]:
+        async for page in self._client.pages(MDBAPPS, namespace, **options):
+            if self._excluded:
+                page["items"] = [
+                    one
+                    for one in page["items"]
+                    if metadata_of(one)["namespace"] not in self._excluded
+                ]
             yield page
 
     async def get(self, namespace: str, name: str) -> KubeObject | None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 __all__ = [
+    "CRDS",
     "DEPLOYMENTS",
     "EVENTS",
     "LEASES",
@@ -66,3 +67,4 @@ PODS = Resource("v1", "pods")
 EVENTS = Resource("events.k8s.io/v1", "events")
 LEASES = Resource("coordination.k8s.io/v1", "leases")
 DEPLOYMENTS = Resource("apps/v1", "deployments")
+CRDS = Resource("apiextensions.k8s.io/v1", "customresourcedefinitions")

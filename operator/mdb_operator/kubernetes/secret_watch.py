@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from http.client import TOO_MANY_REQUESTS
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -27,24 +28,16 @@ from mdb_operator.constants import KIND, LABEL_OWNER_UID
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesError
 from mdb_operator.kubernetes.client import KubeClient, metadata_of
 from mdb_operator.kubernetes.resources import SECRETS
-from mdb_operator.kubernetes.secrets import SecretMetadata, SecretStore
+from mdb_operator.kubernetes.secrets import OwnWrites, SecretKey, SecretMetadata, SecretStore
 
 __all__ = [
     "IsApp",
     "OnChange",
-    "OwnWrites",
     "SecretChange",
-    "SecretKey",
     "SecretPoll",
     "SecretWatch",
     "Watcher",
 ]
-
-SecretKey: TypeAlias = tuple[str, str]
-"""A Secret's namespace and name."""
-
-OWN_WRITES_REMEMBERED = 4096
-"""More than are ever on their way at once; a forgotten one costs one idle reconcile."""
 
 _log = structlog.get_logger(__name__)
 
@@ -82,24 +75,6 @@ class Watcher(Protocol):
 
     async def wait_synced(self) -> None:
         """Wait until changes from now on will be noticed."""
-
-
-class OwnWrites:
-    """Remembers the resource versions that our own writes made, so that they wake nobody."""
-
-    def __init__(self) -> None:
-        self._versions: dict[SecretKey, str] = {}
-
-    def note(self, namespace: str, name: str, resource_version: str) -> None:
-        """Remember a write; the signature that `SecretStore` calls."""
-        self._versions.pop((namespace, name), None)
-        self._versions[namespace, name] = resource_version
-        while len(self._versions) > OWN_WRITES_REMEMBERED:
-            del self._versions[next(iter(self._versions))]
-
-    def made(self, seen: SecretMetadata) -> bool:
-        """Tell whether this state of the Secret is what we wrote last."""
-        return self._versions.get((seen.namespace, seen.name)) == seen.resource_version
 
 
 class SecretWatch:
@@ -220,9 +195,11 @@ class SecretWatch:
                 self._known[key] = now
             if before is not None and before.version == now.version:
                 return
-            if self._own_writes.made(secret):
-                return
-        self._notify(key, _both(before, now), gone=gone)
+            self._own_writes.unless_made(
+                secret, partial(self._notify, key, _both(before, now), gone=False)
+            )
+            return
+        self._notify(key, _both(before, now), gone=True)
 
     def _notify(self, key: SecretKey, owners: dict[str, str | None], *, gone: bool) -> None:
         for uid, name in owners.items():
@@ -278,12 +255,17 @@ class SecretPoll:
             now = self._known[key] = _Seen(secret.resource_version, _owners(secret))
             if before is not None and before.version == now.version:
                 return
-            if self._own_writes.made(secret):
-                return
         if before is None:
             return
-        for uid, name in _both(before, now).items():
-            self._on_change(SecretChange(*key, uid, name, gone=now is None))
+
+        def tell() -> None:
+            for uid, name in _both(before, now).items():
+                self._on_change(SecretChange(*key, uid, name, gone=now is None))
+
+        if secret is None:
+            tell()
+        else:
+            self._own_writes.unless_made(secret, tell)
 
 
 def _owners(secret: SecretMetadata) -> dict[str, str | None]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import base64
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -30,14 +31,19 @@ from mdb_operator.kubernetes.resources import SECRETS
 
 __all__ = [
     "DesiredSecret",
+    "OwnWrites",
     "Projection",
+    "SecretKey",
     "SecretMetadata",
     "SecretStore",
     "StoredSecret",
 ]
 
-WriteObserver: TypeAlias = Callable[[str, str, str], None]
-"""Told of every own write: namespace, name, the resource version that it made."""
+SecretKey: TypeAlias = tuple[str, str]
+"""A Secret's namespace and name."""
+
+OWN_WRITES_REMEMBERED = 4096
+"""More than are ever on their way at once; a forgotten one costs one idle reconcile."""
 
 MAX_ATTEMPTS = 5
 """How often a race with another writer is tried again before the caller is told to come back."""
@@ -210,12 +216,54 @@ class DesiredSecret:
         )
 
 
-class SecretStore:
-    """Secrets of the API server; `on_write` lets the watch wake nobody for our own writes."""
+class OwnWrites:
+    """Remembers the resource versions that our own writes made, so that they wake nobody."""
 
-    def __init__(self, client: KubeClient, on_write: WriteObserver | None = None) -> None:
+    def __init__(self) -> None:
+        self._versions: dict[SecretKey, str] = {}
+        self._under_way: dict[SecretKey, list[tuple[str, Callable[[], None]]]] = {}
+
+    @contextmanager
+    def writing(self, namespace: str, name: str) -> Iterator[None]:
+        """Put off what is seen of the Secret until the block, a write of it, has ended.
+
+        A watch is often faster than the answer to the write, which alone says what it made.
+        """
+        key = (namespace, name)
+        self._under_way[key] = []
+        try:
+            yield
+        finally:
+            for version, tell in self._under_way.pop(key, []):
+                if self._versions.get(key) != version:
+                    tell()
+
+    def note(self, namespace: str, name: str, resource_version: str) -> None:
+        """Remember a write."""
+        self._versions.pop((namespace, name), None)
+        self._versions[namespace, name] = resource_version
+        while len(self._versions) > OWN_WRITES_REMEMBERED:
+            del self._versions[next(iter(self._versions))]
+
+    def made(self, seen: SecretMetadata) -> bool:
+        """Tell whether this state of the Secret is what we wrote last."""
+        return self._versions.get((seen.namespace, seen.name)) == seen.resource_version
+
+    def unless_made(self, seen: SecretMetadata, tell: Callable[[], None]) -> None:
+        """Call unless this state of the Secret is what we wrote last, or are just writing."""
+        waiting = self._under_way.get((seen.namespace, seen.name))
+        if waiting is not None:
+            waiting.append((seen.resource_version, tell))
+        elif not self.made(seen):
+            tell()
+
+
+class SecretStore:
+    """Secrets of the API server; a watch that has the same `OwnWrites` tells of no write of it."""
+
+    def __init__(self, client: KubeClient, own_writes: OwnWrites | None = None) -> None:
         self._client = client
-        self._on_write = on_write
+        self._own_writes = own_writes or OwnWrites()
 
     async def read(self, namespace: str, name: str) -> StoredSecret | None:
         """Read a Secret with its values; None if there is none."""
@@ -234,8 +282,8 @@ class SecretStore:
 
     async def create(self, namespace: str, manifest: KubeObject) -> SecretMetadata:
         """Create a Secret; `AlreadyExists` if the name is taken, whoever took it."""
-        created = await self._client.create(SECRETS, namespace, manifest)
-        return self._written(created)
+        with self._own_writes.writing(namespace, metadata_of(manifest)["name"]):
+            return self._written(await self._client.create(SECRETS, namespace, manifest))
 
     async def replace(self, manifest: KubeObject) -> SecretMetadata:
         """Replace a Secret, if it is still the one whose uid and version the manifest holds.
@@ -248,10 +296,9 @@ class SecretStore:
             If it is gone.
         """
         metadata = metadata_of(manifest)
-        replaced = await self._client.replace(
-            SECRETS, metadata["namespace"], metadata["name"], manifest
-        )
-        return self._written(replaced)
+        namespace, name = metadata["namespace"], metadata["name"]
+        with self._own_writes.writing(namespace, name):
+            return self._written(await self._client.replace(SECRETS, namespace, name, manifest))
 
     async def set_entries(self, seen: SecretMetadata, entries: Mapping[str, bytes | None]) -> None:
         """Set single entries of a Secret that people own too, or remove those that are None.
@@ -344,6 +391,5 @@ class SecretStore:
 
     def _written(self, obj: KubeObject) -> SecretMetadata:
         metadata = SecretMetadata.parse(obj)
-        if self._on_write is not None:
-            self._on_write(metadata.namespace, metadata.name, metadata.resource_version)
+        self._own_writes.note(metadata.namespace, metadata.name, metadata.resource_version)
         return metadata

@@ -43,13 +43,24 @@ class DatabaseUsers(Protocol):
     async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
         """Drop the users of all versions but the valid ones; whether there were any."""
 
-    async def refresh_roles(self, slugs: Iterable[str]) -> bool:
-        """Bring the roles of apps up to their published grants; whether something was written."""
+    async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
+        """Bring the roles of apps up to their published grants; return whose were written."""
+
+    async def altered(self) -> list[str]:
+        """Return the apps whose users somebody else changed since they were right."""
+
+    def is_settled(self, slug: str) -> bool:
+        """Whether none of an app's users waits for its end."""
 
     async def drop(self, slug: str) -> bool:
         """Drop role and users of an app that is being deleted; whether there were any."""
 
-    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
+    async def sweep(
+        self,
+        active: Callable[[], Awaitable[Collection[str]]],
+        *,
+        known: Collection[str] | None = None,
+    ) -> list[str]:
         """Drop users and roles of ours whose app is not active any more; return their names."""
 
 
@@ -63,7 +74,7 @@ class RetiringUsers:
 
     def __init__(self, service: DatabaseUserService) -> None:
         self._service = service
-        self._allowed = True
+        self._left: bool | None = None  # of an earlier ``database``: nobody makes any here
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
@@ -78,30 +89,47 @@ class RetiringUsers:
             lambda: self._service.drop_ended(slug, valid), otherwise=False
         )
 
-    async def refresh_roles(self, slugs: Iterable[str]) -> bool:
+    async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
         """Bring the roles that are left up to the published grants."""
         names = list(slugs)
-        return await self._where_allowed(
-            lambda: self._service.follow_grants(names), otherwise=False
-        )
+        return await self._where_allowed(lambda: self._service.follow_grants(names), otherwise=[])
+
+    async def altered(self) -> list[str]:
+        """Return none: those that are left are on their way out."""
+        return []
+
+    def is_settled(self, slug: str) -> bool:
+        """Whether no user of an earlier ``database`` is left for a while."""
+        return self._service.is_settled(slug)
 
     async def drop(self, slug: str) -> bool:
         """Drop what is left of an app's users and role."""
         return await self._where_allowed(lambda: self._service.drop(slug), otherwise=False)
 
-    async def sweep(self, active: Callable[[], Awaitable[Collection[str]]]) -> list[str]:
+    async def sweep(
+        self,
+        active: Callable[[], Awaitable[Collection[str]]],
+        *,
+        known: Collection[str] | None = None,
+    ) -> list[str]:
         """Drop what is left of apps that are not active any more."""
-        return await self._where_allowed(lambda: self._service.sweep(active), otherwise=[])
+        if self._left:
+            self._left = None  # the last of them may have ended
+        return await self._where_allowed(
+            lambda: self._service.sweep(active, known=known), otherwise=[]
+        )
 
     async def _where_allowed(
         self, work: Callable[[], Awaitable[_Result]], *, otherwise: _Result
     ) -> _Result:
-        if not self._allowed:
+        if self._left is False:
             return otherwise
         try:
-            return await work()
+            if self._left is None:
+                self._left = await self._service.any()
+            return await work() if self._left else otherwise
         except DatabaseForbidden:
-            self._allowed = False
+            self._left = False
             _log.info(
                 "The operator's MongoDB user may not manage users. Those that isolation: database"
                 " made earlier, if any, stay; drop them by hand"

@@ -25,8 +25,7 @@ from mdb_operator.keys.source import (
     SecretKeySource,
 )
 from mdb_operator.kubernetes.client import KubeClient
-from mdb_operator.kubernetes.secret_watch import OwnWrites
-from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.secrets import OwnWrites, SecretStore
 from mdb_operator.mongodb.certificates import driver_options
 from mdb_operator.mongodb.hosted import require_supported
 from mdb_operator.process.metrics import Metrics

@@ -25,12 +25,11 @@ from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.secret_watch import (
     IsApp,
     OnChange,
-    SecretKey,
     SecretPoll,
     SecretWatch,
     Watcher,
 )
-from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.secrets import SecretKey, SecretStore
 from mdb_operator.kubernetes.workloads import WorkloadRestarter
 from mdb_operator.mongodb.installation import InstallationGuard, identify
 from mdb_operator.process.context import ProcessContext, connect_mongodb
@@ -76,11 +75,12 @@ class Factory:
 
     def secret_store(self) -> SecretStore:
         """Return the Secrets; what it writes is noted, so that the watch wakes nobody for it."""
-        return SecretStore(self.context.kube, self.context.own_writes.note)
+        return SecretStore(self.context.kube, self.context.own_writes)
 
     def mdbapp_store(self) -> MdbAppStore:
         """Return the MdbApps of the watched namespaces."""
-        return MdbAppStore(self.context.kube, self.context.config.watch_namespaces)
+        config = self.context.config
+        return MdbAppStore(self.context.kube, config.watch_namespaces, config.exclude_namespaces)
 
     def event_recorder(self) -> EventRecorder:
         """Return what posts events about MdbApps."""

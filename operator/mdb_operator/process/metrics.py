@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,29 +52,40 @@ class AppSnapshot:
 
 
 class _Collector(Collector):
-    """The series that are made when somebody asks."""
+    """The series that are made when somebody asks.
+
+    Of an app in which all is well there are two, and none at all where they are not wanted: what is
+    said of all together is as long for ten thousand apps as for ten.
+    """
 
     def __init__(
-        self, apps: Callable[[], Mapping[AppKey, AppSnapshot]], up: Callable[[], bool | None]
+        self,
+        apps: Callable[[], Mapping[AppKey, AppSnapshot]],
+        up: Callable[[], bool | None],
+        *,
+        each: bool,
     ) -> None:
         self._apps = apps
         self._up = up
+        self._each = each
 
     def describe(self) -> Iterable[Metric]:
-        return self._families({}, up=None)
+        return self._families({}, up=None, each=self._each)
 
     def collect(self) -> Iterable[Metric]:
-        return self._families(self._apps(), up=self._up())
+        return self._families(self._apps(), up=self._up(), each=self._each)
 
     @staticmethod
-    def _families(apps: Mapping[AppKey, AppSnapshot], *, up: bool | None) -> Iterator[Metric]:
+    def _families(
+        apps: Mapping[AppKey, AppSnapshot], *, up: bool | None, each: bool
+    ) -> Iterator[Metric]:
         known = GaugeMetricFamily("mdb_operator_apps", "MdbApps that this process knows.")
         known.add_metric([], len(apps))
         yield known
         labels = ["namespace", "name", "slug"]
         conditions = GaugeMetricFamily(
             "mdb_operator_app_condition",
-            "1 for the status that a condition of an MdbApp has, with its reason.",
+            "1 for a condition of an MdbApp that is not true, with its status and reason.",
             labels=[*labels, "condition", "status", "reason"],
         )
         versions = GaugeMetricFamily(
@@ -86,11 +98,30 @@ class _Collector(Collector):
             "Time since an MdbApp's current secret was made.",
             labels=labels,
         )
+        totals = GaugeMetricFamily(
+            "mdb_operator_conditions",
+            "How many MdbApps have a condition with a status and reason.",
+            labels=["condition", "status", "reason"],
+        )
+        oldest = GaugeMetricFamily(
+            "mdb_operator_oldest_secret_age_seconds",
+            "Time since the oldest of all current secrets was made.",
+        )
         now = time.time()
-        for key, app in apps.items():
+        counts = Counts(
+            (kind, status.lower(), reason)
+            for app in apps.values()
+            for kind, (status, reason) in app.conditions.items()
+        )
+        for labels_of_one, count in sorted(counts.items()):
+            totals.add_metric(labels_of_one, count)
+        if made := [app.rotated_at for app in apps.values() if app.rotated_at is not None]:
+            oldest.add_metric([], max(0.0, now - min(made)))
+        for key, app in apps.items() if each else ():
             app_labels = [key.namespace, key.name, app.slug]
             for kind, (status, reason) in app.conditions.items():
-                conditions.add_metric([*app_labels, kind, status.lower(), reason], 1)
+                if status != "True":
+                    conditions.add_metric([*app_labels, kind, status.lower(), reason], 1)
             if app.secret_version is not None:
                 versions.add_metric(app_labels, app.secret_version)
             if app.rotated_at is not None:
@@ -101,13 +132,16 @@ class _Collector(Collector):
         )
         if up is not None:
             database.add_metric([], up)
-        yield from (conditions, versions, ages, database)
+        yield from (totals, oldest, conditions, versions, ages, database)
 
 
 class Metrics:
-    """All metrics of one process, on a registry of their own."""
+    """All metrics of one process, on a registry of their own.
 
-    def __init__(self) -> None:
+    Without ``each_app`` there are no series of single apps.
+    """
+
+    def __init__(self, *, each_app: bool = True) -> None:
         self.registry = CollectorRegistry()
         self._lock = threading.Lock()
         self._apps: dict[AppKey, AppSnapshot] = {}
@@ -115,7 +149,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self.registry.register(_Collector(self._snapshot, lambda: self._database_up))
+        self.registry.register(_Collector(self._snapshot, lambda: self._database_up, each=each_app))
 
         counter = partial(Counter, registry=self.registry)
         gauge = partial(Gauge, registry=self.registry)

@@ -1,5 +1,8 @@
 """``/healthz``, ``/readyz`` and ``/metrics`` on one port, from a thread of their own.
 
+By TLS where there is a certificate, all three: kubelet asks by HTTPS as well and checks nothing. A
+token is asked for ``/metrics`` alone.
+
 A thread, so that a main loop that is blocked is *reported* instead of making the endpoint silent
 for an unclear reason. Health never looks at MongoDB: restarting the operator repairs no database,
 and all replicas restarting together would only add to an outage.
@@ -8,19 +11,24 @@ and all replicas restarting together would only add to an outage.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import socket
+import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from socketserver import TCPServer
+from types import MappingProxyType
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-__all__ = ["Heartbeat", "ProbeServer", "Readiness"]
+__all__ = ["Heartbeat", "ProbeServer", "Readiness", "ServerCertificate"]
 
 BEAT_SECONDS = 1.0
 """How often the main loop shows that it is alive."""
@@ -90,6 +98,38 @@ class Readiness:
             return dict(self._why)
 
 
+class ServerCertificate:
+    """A certificate with its key, which somebody renews under our hands.
+
+    Raises
+    ------
+    OSError
+        If the files cannot be read, or are no certificate and its key.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self._files = certificate, key
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._context.load_cert_chain(certificate, key)
+        self._loaded = self._state()
+
+    def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Return the connection by TLS; the handshake is the reader's, in a thread of its own."""
+        try:
+            state = self._state()
+            if state != self._loaded:
+                self._context.load_cert_chain(*self._files)
+                self._loaded = state
+        except OSError:
+            pass  # half written; the one before holds until it is whole
+        return self._context.wrap_socket(
+            connection, server_side=True, do_handshake_on_connect=False
+        )
+
+    def _state(self) -> tuple[Any, ...]:
+        return tuple((s.st_ino, s.st_mtime_ns, s.st_size) for s in (f.stat() for f in self._files))
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: ProbeServer
     server_version = "mdb-operator"
@@ -117,6 +157,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._json(status, {"ready": not failures, "waiting_for": failures})
 
     def _metrics(self) -> None:
+        if not self.server.admits(self.headers.get("Authorization", "")):
+            self._answer(
+                HTTPStatus.UNAUTHORIZED,
+                b"Send the token of the chart's metrics.token\n",
+                "text/plain",
+                {"WWW-Authenticate": "Bearer"},
+            )
+            return
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
         self._answer(HTTPStatus.OK, encode(self.server.registry), content_type)
 
@@ -126,8 +174,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, status: HTTPStatus, body: object) -> None:
         self._answer(status, json.dumps(body).encode() + b"\n", "application/json")
 
-    def _answer(self, status: HTTPStatus, body: bytes, content_type: str) -> None:
+    def _answer(
+        self,
+        status: HTTPStatus,
+        body: bytes,
+        content_type: str,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
@@ -157,7 +213,11 @@ class ProbeServer(ThreadingHTTPServer):
         *,
         host: str = "",
         port: int = 0,
+        certificate: ServerCertificate | None = None,
+        token_file: Path | None = None,
     ) -> None:
+        self._certificate = certificate
+        self._token_file = token_file
         self.heartbeat = heartbeat
         self.readiness = readiness
         self.registry = registry
@@ -189,6 +249,25 @@ class ProbeServer(ThreadingHTTPServer):
         if self._dual:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, without waiting for its handshake."""
+        connection, address = super().get_request()
+        if self._certificate is None:
+            return connection, address
+        return self._certificate.wrap(connection), address
+
+    def admits(self, authorization: str) -> bool:
+        """Tell whether a request's header holds the token, as its file has it at this moment."""
+        if self._token_file is None:
+            return True
+        try:
+            token = self._token_file.read_bytes().strip()
+        except OSError:
+            return False
+        scheme, _, sent = authorization.partition(" ")
+        right = hmac.compare_digest(sent.strip().encode(), token)
+        return bool(token) and scheme.lower() == "bearer" and right
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing: a probe that hung up is no event."""

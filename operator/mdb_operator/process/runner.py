@@ -17,7 +17,7 @@ import structlog
 
 from mdb_operator.backoff import Backoff
 from mdb_operator.config import Config
-from mdb_operator.exceptions import Forbidden, KubernetesError
+from mdb_operator.exceptions import ConfigurationInvalid, Forbidden, KubernetesError
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.process.context import (
@@ -31,7 +31,7 @@ from mdb_operator.process.factory import Factory
 from mdb_operator.process.files import ConnectionFiles
 from mdb_operator.process.leader import LeaderThread
 from mdb_operator.process.metrics import Metrics
-from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness
+from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness, ServerCertificate
 
 __all__ = ["Background", "lead"]
 
@@ -82,14 +82,21 @@ async def lead(config: Config, background: Background) -> AsyncIterator[Factory]
     ConfigurationInvalid
         If the process cannot work with its settings.
     """
-    metrics = Metrics()
+    metrics = Metrics(each_app=config.app_metrics)
     heartbeat = Heartbeat(config.heartbeat_limit_seconds)
     readiness = Readiness(READY_KUBERNETES, READY_MASTER_KEY, READY_CONTROLLER)
     server = ProbeServer(
-        heartbeat, readiness, metrics.registry, host=config.http_host, port=config.http_port
+        heartbeat,
+        readiness,
+        metrics.registry,
+        host=config.http_host,
+        port=config.http_port,
+        certificate=_certificate(config),
+        token_file=config.metrics_token_file,
     )
     server.start()
-    _log.info("Serving /healthz, /readyz and /metrics", port=server.port)
+    tls = config.http_tls_certificate_file is not None
+    _log.info("Serving /healthz, /readyz and /metrics", port=server.port, tls=tls)
     try:
         files = ConnectionFiles(config)
         async with (
@@ -108,6 +115,18 @@ async def lead(config: Config, background: Background) -> AsyncIterator[Factory]
         server.stop()
         # After a signal too: kopf waits 5 s for its own task that waits for this, then kills it.
         background.stop.set()
+
+
+def _certificate(config: Config) -> ServerCertificate | None:
+    if config.http_tls_certificate_file is None or config.http_tls_key_file is None:
+        return None
+    try:
+        return ServerCertificate(config.http_tls_certificate_file, config.http_tls_key_file)
+    except (OSError, ValueError) as error:  # what OpenSSL says of a file is an OSError, too
+        raise ConfigurationInvalid(
+            f"MDB_OPERATOR_HTTP_TLS_CERTIFICATE_FILE and MDB_OPERATOR_HTTP_TLS_KEY_FILE are no "
+            f"certificate with its key, in PEM ({type(error).__name__})"
+        ) from None
 
 
 @asynccontextmanager

@@ -34,8 +34,10 @@ PACKAGES = ("ca-certificates", "libcurl4", "python3", "python3-venv")
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 """The system's, said in the environment: uv would trust only those that it carries itself."""
 
+BUILDAH = Requirement("buildah", ("buildah",))
+
 TOOLS = (
-    Requirement("buildah", ("buildah",)),
+    BUILDAH,
     Requirement("mmdebstrap", ("mmdebstrap",)),
 )
 """What a machine without Docker needs to make images."""

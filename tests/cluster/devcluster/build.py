@@ -140,6 +140,15 @@ COMPOSE = Program(
 REGISTRY = Program("registry", package="github.com/distribution/distribution/v3/cmd/registry")
 """A registry of images, for tests of what somebody pushes to one."""
 
+PROMTOOL = Program("promtool", package="github.com/prometheus/prometheus/cmd/promtool", space=3)
+"""Prometheus' checker of rules, for the chart's alerts."""
+
+KSTATUS = Program("kstatus")
+"""What Flux makes of an object's status, for MdbApps' conditions."""
+
+ACTIONLINT = Program("actionlint", package="github.com/rhysd/actionlint/cmd/actionlint")
+"""The linter of GitHub's workflows; its Python package downloads from where a wall may be."""
+
 
 def ensure(program: Program, progress: Progress) -> Path:
     """Return the directory that holds a program, compiling it first if it must be.

@@ -118,8 +118,8 @@ def node_image(progress: Progress, run: Run = run) -> str:
 
 def prepare(progress: Progress) -> None:
     """Download or make what a cluster needs, and start nothing that stays."""
-    require_engine(progress)
-    with own.using():
+    with own.using():  # from before it starts: whoever is done elsewhere would remove it
+        require_engine(progress)
         ensure_kind(progress)
         node_image(progress)
         list(missing_tools(progress))
@@ -198,6 +198,10 @@ class KindProvider:
         kubeconfig.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         waiting = "Another devcluster is at work on this cluster; waiting for it"
         with own.using(), hold(self._lock(), lambda: self.progress.note(waiting)):
+            if (
+                own.in_use() and not own.runs()
+            ):  # it may have been removed as unused since it was chosen
+                own.up(self.progress, keep=False)
             if self._exists():
                 self._export(kubeconfig)
                 self._provide_tools()

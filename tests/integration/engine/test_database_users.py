@@ -19,7 +19,7 @@ from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import Credentials
 from mdb_engine.exceptions import DatabaseUnavailable
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_engine.registry.database_users import DatabaseUserService
+from mdb_engine.registry.database_users import BATCH, DatabaseUserService
 from mdb_engine.registry.models.app import AppRecord, Owner
 from mdb_engine.registry.registry import Registry
 from mdb_operator.mongodb.rights import OPERATOR_ROLE, create_role_command
@@ -236,6 +236,75 @@ async def test_a_sweep_takes_orphans_of_ours_and_nothing_else(bench: Bench) -> N
     assert await bench.users.sweep(active) == ["gone.v1", "mdb-engine.app.gone"]
     assert bench.user_names() == {"shop.v1", "somebody", "gone.v9"}
     assert await bench.users.sweep(active) == []
+
+
+async def test_a_sweep_asks_again_before_it_drops_users_of_an_app_that_has_just_come(
+    bench: Bench,
+) -> None:
+    app = await bench.register("shop", "clicks")
+    await bench.ensure(app)
+
+    async def active() -> list[str]:
+        return ["shop"]
+
+    assert await bench.users.sweep(active, known=[]) == []
+    assert bench.user_names() == {"shop.v1"}
+
+
+async def test_users_that_somebody_changed_are_told_of_until_they_are_right_again(
+    bench: Bench,
+) -> None:
+    apps = [await bench.register(slug, "clicks") for slug in ("shop", "dash", "late")]
+    for app in apps:
+        await bench.ensure(app)
+    assert await bench.users.altered() == []
+    assert await bench.users.altered() == []
+    bench.raw.command("updateUser", "shop.v1", pwd="changed by hand")
+    bench.raw.command("grantRolesToUser", "dash.v1", roles=["read"])
+    bench.raw.command("dropUser", "late.v1")
+    for _ in range(2):
+        assert await bench.users.altered() == ["dash", "late", "shop"]
+    for app in apps:
+        assert await bench.ensure(app)
+    assert await bench.users.altered() == []
+    await bench.users.drop("late")
+    assert await bench.users.altered() == []
+
+
+async def test_many_roles_follow_their_grants_at_once(bench: Bench) -> None:
+    await bench.register("hub", "clicks")
+    readers = [f"reader-{number}" for number in range(2 * BATCH + 1)]
+    for slug in readers:
+        await bench.register(slug, reads=("hub",))
+    assert await bench.users.refresh_roles(readers) == sorted(readers)
+    assert await bench.users.refresh_roles(readers) == []
+    await bench.register("hub", "clicks", "orders")
+    assert await bench.users.refresh_roles(readers) == sorted(readers)
+    role = bench.raw.command("rolesInfo", "mdb-engine.app.reader-7", showPrivileges=True)
+    names = {one["resource"]["collection"] for one in role["roles"][0]["privileges"]}
+    assert {"hub_clicks", "hub_orders"} <= names
+
+
+async def test_revisions_tell_of_every_write_and_of_nothing_else(bench: Bench) -> None:
+    registry = bench.registry
+    assert await registry.revisions("shop") is None
+    app = await bench.register("shop", "clicks")
+    first = await registry.revisions("shop")
+    assert first is not None
+    assert first.incarnation == app.incarnation
+    await registry.publish("shop")
+    assert await registry.revisions("shop") == first
+    await registry.rotate("shop", expected_version=1, overlap_seconds=600)
+    rotated = await registry.revisions("shop")
+    assert rotated is not None
+    assert (rotated.registration, rotated.secret) == (first.registration, first.secret + 1)
+    assert rotated.epoch > first.epoch
+    await bench.register("shop", "clicks", "orders")
+    changed = await registry.revisions("shop")
+    assert changed is not None
+    assert changed.registration > rotated.registration
+    bench.raw["_mdb_engine_grants"].delete_one({"slug": "shop"})
+    assert await registry.revisions("shop") is None
 
 
 async def test_users_end_after_the_overlap_when_isolation_is_given_up(bench: Bench) -> None:

@@ -12,10 +12,15 @@ from typing import Any
 import pytest
 from support.mongo import Database
 
-from mdb_engine.scoped.operators import Rule
-from mdb_engine.scoped.operators_expression import ACCUMULATORS, EXPRESSIONS, WINDOW_FUNCTIONS
-from mdb_engine.scoped.operators_query import FIELD_OPERATORS, FILTER_OPERATORS
-from mdb_engine.scoped.operators_stage import STAGES
+from mdb_engine.scoped.rewrite.operators import (
+    ACCUMULATORS,
+    EXPRESSIONS,
+    FIELD_OPERATORS,
+    FILTER_OPERATORS,
+    WINDOW_FUNCTIONS,
+    Rule,
+)
+from mdb_engine.scoped.rewrite.stages import STAGES
 
 KINDS: dict[str, list[Mapping[str, Rule]]] = {
     "stages": [STAGES],

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.clusters import Cluster, CommandError
+from support.clusters import Cluster
 from support.installed_operator import CHART
 
 from mdb_operator.kubernetes.resources import AppKey
@@ -93,6 +93,34 @@ MATRIX: dict[str, dict[str, Any]] = {
         "priorityClassName": "system-cluster-critical",
         "networkPolicy": {"from": [{"namespaceSelector": {}}]},
         "metrics": {"grafanaDashboard": {"enabled": True, "labels": {"grafana": "yes"}}},
+    },
+    "more that a pod can be given": {
+        **TRIAL,
+        "global": {
+            "imageRegistry": "registry.example",
+            "imagePullSecrets": ["registry"],
+            "compatibility": {"openshift": {"adaptSecurityContext": "force"}},
+        },
+        "commonLabels": {"team": "data"},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0}},
+        "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["db.example"]}],
+        "dnsPolicy": "None",
+        "dnsConfig": {"nameservers": ["10.0.0.2"]},
+        "topologySpreadConstraints": [
+            {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+        ],
+        "extraEnv": [{"name": "A", "value": "b"}],
+        "extraArgs": ["--help"],
+        "extraVolumes": [{"name": "more", "emptyDir": {}}],
+        "extraVolumeMounts": [{"name": "more", "mountPath": "/more"}],
+        "extraContainers": [{"name": "beside", "image": "x"}],
+        "extraInitContainers": [{"name": "before", "image": "x"}],
+        "extraObjects": ["{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}"],
+        "podDisruptionBudget": {"minAvailable": "50%"},
+        "excludeNamespaces": ["kube-system"],
+        "service": {"ipFamilyPolicy": "PreferDualStack", "annotations": {"a": "b"}},
+        "metrics": {"tls": {"existingSecret": "a"}, "token": {"existingSecret": "b"}},
+        "workloadRestart": {"enabled": True},
     },
 }
 
@@ -277,31 +305,6 @@ def test_names_of_digits_stay_names(
     found = [pair for pair in leaves(list(yaml.safe_load_all(text))) if pair[0] in NAMES]
     assert {str(digit) for digit in range(1, 9)} <= {value for _, value in found}
     assert [pair for pair in found if not isinstance(pair[1], str)] == []
-
-
-def test_a_service_monitor_says_what_it_lacks_where_prometheus_is_not_installed(
-    control_plane: Cluster, namespace: str
-) -> None:
-    with pytest.raises(CommandError, match="ensure CRDs are installed first"):
-        control_plane.helm(
-            *("install", "mdb", str(CHART), "-n", namespace, "--dry-run=server"),
-            *("--set=mongodb.existingSecret.name=x", "--set=crds.install=false"),
-            "--set=metrics.serviceMonitor.enabled=true",
-        )
-
-
-def test_a_service_monitor_keeps_the_apps_namespace(control_plane: Cluster) -> None:
-    text = control_plane.helm(
-        *("template", "mdb", str(CHART), "-s", "templates/servicemonitor.yaml"),
-        *("--set=mongodb.existingSecret.name=x", "--set=metrics.serviceMonitor.enabled=true"),
-        "--set=metrics.serviceMonitor.labels.release=prometheus",
-        "--set=masterKey.existingSecret=y",
-    )
-    monitor = yaml.safe_load(text)
-    assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["endpoints"] == [
-        {"port": "http", "path": "/metrics", "interval": "30s", "honorLabels": True}
-    ]
 
 
 def test_the_dashboard_asks_for_metrics_that_the_operator_has() -> None:

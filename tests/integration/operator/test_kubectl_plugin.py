@@ -134,13 +134,22 @@ def test_the_status_shows_what_is_wrong_and_what_to_do(
                     "message": "Choose another slug.",
                     "observedGeneration": 1,
                     "lastTransitionTime": "2026-01-01T00:00:00Z",
-                }
+                },
+                {
+                    "type": "Stalled",
+                    "status": "True",
+                    "reason": "SlugTaken",
+                    "message": "Choose another slug.",
+                    "observedGeneration": 1,
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                },
             ],
             "deniedScopes": [{"slug": "hr", "reason": "NotGranted"}],
         },
     )
     output = run("status", "dashboard").output
     assert "- Ready: SlugTaken\n      Choose another slug." in output
+    assert output.count("Choose another slug.") == 1, "Stalled is for tools"
     assert "denied: hr (NotGranted)" in output
     assert "has not looked" not in output
 

@@ -6,11 +6,13 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from support.gateway import gateway
 from support.installation import ACCOUNT, Installation
+from support.installed_operator import CHART
 from support.waiting import wait_until
 
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
@@ -125,3 +127,64 @@ def test_a_watch_that_is_refused_comes_back_with_what_happened_in_between(
         )
         assert len(here.processes) == 1
         here.stop(process)
+
+
+@pytest.fixture
+def everywhere(installation: Installation) -> Iterator[None]:
+    """Give the operator the chart's rights in the whole cluster."""
+    values = (f"--set=serviceAccount.name={ACCOUNT}", f"--set=fullnameOverride={ACCOUNT}")
+    text = installation.cluster.helm(
+        *("template", "mdb", str(CHART), "-n", installation.namespace, *values),
+        *("--set=mongodb.existingSecret.name=x,masterKey.existingSecret=y", "-s"),
+        "templates/rbac.yaml",
+    )
+    kinds = {"ClusterRole", "ClusterRoleBinding"}
+    wanted = [
+        one
+        for one in yaml.safe_load_all(text)
+        if one["kind"] in kinds and one["metadata"]["name"].count(":") == 1
+    ]
+    for manifest in wanted:
+        installation.cluster.api.apply(manifest)
+    yield
+    for manifest in wanted:
+        installation.cluster.api.delete(manifest["kind"], manifest["metadata"]["name"])
+
+
+@pytest.mark.usefixtures("everywhere")
+def test_an_excluded_namespace_is_left_alone_while_all_others_are_handled(
+    installation: Installation,
+) -> None:
+    here, bi = installation, installation.others["bi"]
+    # The cluster is shared: of all its namespaces only this class of MdbApps is ours.
+    mine: dict[str, Any] = {"operatorClass": here.namespace}
+    settings: dict[str, Any] = {
+        "WATCH_NAMESPACES": "",
+        "OPERATOR_CLASS": here.namespace,
+        "RELIST_SECONDS": "1",
+    }
+    process = here.start(**settings)
+    here.apply("ns-before", namespace=bi, **mine)
+    here.wait_condition("ns-before", namespace=bi)
+    here.stop(process)
+
+    process = here.start(**settings, EXCLUDE_NAMESPACES=bi)
+    line = next(line for line in process.text().splitlines() if "not watched" in line)
+    assert json.loads(line) | {"namespace": bi, "apps": 1} == json.loads(line)
+    before = here.app("ns-before", bi)
+    here.kubectl("delete", "secret", "ns-before-mdb", namespace=bi)
+    here.apply("ns-excluded", namespace=bi, **mine)
+    here.apply("ns-handled", **mine)
+    here.wait_condition("ns-handled")
+    excluded = here.app("ns-excluded", bi)
+    assert "finalizers" not in excluded["metadata"]
+    assert excluded["status"] == {"observedGeneration": -1}
+    assert here.app("ns-before", bi) == before
+    assert here.get("Secret", "ns-before-mdb", bi) is None, "nobody looks after it any more"
+    assert here.mongo["apps_config"].find_one({"slug": "ns-before"})["state"] == "active"
+    here.stop(process)
+
+    process = here.start(**settings)
+    here.wait_condition("ns-excluded", namespace=bi)
+    wait_until(lambda: here.get("Secret", "ns-before-mdb", bi), message="it is repaired again")
+    here.stop(process)

@@ -28,8 +28,8 @@ from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.leases import LeaseRecord, LeaseStore
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import LEASES, NAMESPACES, SECRETS, Resource
-from mdb_operator.kubernetes.secret_watch import OwnWrites, SecretWatch
-from mdb_operator.kubernetes.secrets import Projection, SecretStore
+from mdb_operator.kubernetes.secret_watch import SecretWatch
+from mdb_operator.kubernetes.secrets import OwnWrites, Projection, SecretStore
 from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
 from mdb_operator.mongodb.installation import identify
 
@@ -78,6 +78,9 @@ def scopes(namespace: str, *, listed: bool) -> dict[str, list[str]]:
     return {"watchNamespaces": [namespace]} if listed else {}
 
 
+RESTARTS = {"enabled": True}
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["cluster", "namespaces"])
 async def test_everything_that_the_operator_does_is_allowed(
     control_plane: Cluster,
@@ -88,7 +91,7 @@ async def test_everything_that_the_operator_does_is_allowed(
     *,
     listed: bool,
 ) -> None:
-    account = installed(**scopes(namespace, listed=listed))
+    account = installed(**scopes(namespace, listed=listed), workloadRestart=RESTARTS)
     app = make_app()
     control_plane.kubectl("create", "deployment", "web", "--image=x", "-n", namespace)
     async with client(account) as kube:

@@ -19,13 +19,12 @@ from mdb_operator.exceptions import Expired, KubernetesUnavailable
 from mdb_operator.kubernetes.client import PAGE_BYTES, KubeClient, KubeObject
 from mdb_operator.kubernetes.resources import SECRETS
 from mdb_operator.kubernetes.secret_watch import (
-    OwnWrites,
     SecretChange,
     SecretPoll,
     SecretWatch,
     Watcher,
 )
-from mdb_operator.kubernetes.secrets import SecretStore
+from mdb_operator.kubernetes.secrets import OwnWrites, SecretStore
 
 NAME = "dashboard-mdb"
 
@@ -84,7 +83,7 @@ def seen() -> Seen:
 
 @pytest.fixture
 def store(kube: KubeClient, seen: Seen) -> SecretStore:
-    return SecretStore(kube, seen.own.note)
+    return SecretStore(kube, seen.own)
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_a_watch_that_hangs_makes_the_process_unhealthy_until_it_does_not(
             message="the process says that its watch hangs",
         )
         assert "has not shown 1 changes" in here.ask(process, "/healthz").json()["problem"]
-        assert here.status("unseen") == {}
+        assert here.status("unseen") == {"observedGeneration": -1}
 
         api.watches = "pass"
         api.cut()

@@ -35,7 +35,7 @@ async def test_a_figure_is_a_ratio_of_what_ran_in_turn() -> None:
         await asyncio.sleep(0.004)
 
     figure = await measure(Pair(plain, library), 1, 0.1)
-    assert ran.count("plain") == ran.count("library") > figure.rounds
+    assert ran.count("plain") == ran.count("library") > 20
     assert ran[:4] == ["plain", "library", "library", "plain"]
     assert figure.ratio > 1.5
     assert figure.low <= figure.high

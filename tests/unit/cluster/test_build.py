@@ -147,7 +147,7 @@ def test_without_go_and_network_it_says_so(
         go = tmp_path / "go"
         go.write_text(f"#!/bin/sh\necho {installed}\n")
         go.chmod(0o755)
-    uv = shutil.which("uv")
+    uv = shutil.which("uv") or shutil.which("uv", path=Path(__file__).parents[3] / ".tools" / "bin")
     if uv:
         (tmp_path / "uv").symlink_to(uv)
     monkeypatch.setenv("PATH", str(tmp_path))

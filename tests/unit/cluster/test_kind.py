@@ -11,6 +11,7 @@ from support.recording import Answer, RecordingRun
 from devcluster import build, kind, kind_node_image
 from devcluster.engine import own
 from devcluster.errors import DevclusterError
+from devcluster.filelock import is_held
 from devcluster.kind import NODE_IMAGE, KindProvider
 from devcluster.progress import Progress
 
@@ -160,6 +161,7 @@ def test_an_engine_of_our_own_publishes_the_api_server_at_its_address(
 ) -> None:
     for name, value in own.environment().items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(own, "runs", lambda: True)
     monkeypatch.setattr(own, "address", lambda: "192.0.2.7")
     run = RecordingRun({f"{program} create": DevclusterError("stop here")})
 
@@ -248,3 +250,22 @@ def test_kind_is_compiled_where_it_is_not_installed(
     assert run.commands == [f"/go install sigs.k8s.io/kind@{kind.KIND_VERSION}"]
     assert run.environments[0]["GOBIN"] == str(made.parent)
     assert made == tmp_path / "cache" / "devcluster" / "bin" / "kind-v0.30.0" / "kind"
+
+
+def test_an_engine_is_held_from_before_it_starts_until_all_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[str, bool]] = []
+
+    def note(step: str) -> None:
+        seen.append((step, is_held(own._use_lock())))
+
+    monkeypatch.setattr(kind, "require_engine", lambda _: note("engine"))
+    monkeypatch.setattr(kind, "ensure_kind", lambda _: note("kind"))
+    monkeypatch.setattr(kind, "node_image", lambda _: note("image"))
+    monkeypatch.setattr(kind, "missing_tools", lambda _: iter(()))
+    monkeypatch.setattr(own, "down_if_unused", lambda: note("end"))
+
+    kind.prepare(Progress())
+
+    assert seen == [("engine", True), ("kind", True), ("image", True), ("end", False)]

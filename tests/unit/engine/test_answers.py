@@ -16,7 +16,7 @@ import pytest
 from bson import Binary, DatetimeMS, DBRef, Decimal128, ObjectId, Timestamp
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
@@ -24,6 +24,7 @@ from mdb_engine import MongoDBEngine, ScopedDatabase
 from mdb_engine.access.readiness import Check, Note, Readiness
 from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.config import EngineSettings
+from mdb_engine.core.documents import as_json, plain
 from mdb_engine.exceptions import InvalidToken, MdbEngineError
 from mdb_engine.fastapi import MdbJSONResponse, MdbRouter, current_user, get_engine, get_scoped_db
 
@@ -190,6 +191,14 @@ def test_what_is_no_object_id_is_told_by_the_models_own_error() -> None:
     for wrong in ("xyz", 5, None, b"123456789012"):
         with pytest.raises(ValueError, match="_id"):
             Click.model_validate({"_id": wrong, "price": Decimal128("1"), "naive": NAIVE})
+
+
+@pytest.mark.parametrize("name", DOCUMENT)
+def test_what_pydantic_writes_by_itself_is_what_it_is_converted_to(name: Any) -> None:
+    value = DOCUMENT[name]
+    for holder in (value, [value], {"a": value}, {"a": [1, {"b": value}]}, {1: [value]}):
+        converted = to_json(plain(holder), inf_nan_mode="null")
+        assert as_json(holder) == converted
 
 
 def test_what_cannot_be_written_is_an_error_that_names_its_type() -> None:

@@ -86,6 +86,30 @@ def test_no_secret_is_part_of_the_settings_as_text() -> None:
     assert "hunter2" not in repr(load_config())
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"WATCH_NAMESPACES": "a", "EXCLUDE_NAMESPACES": "b"}, "EXCLUDE_NAMESPACES, not both"),
+        ({"EXCLUDE_NAMESPACES": "Not a name"}, "EXCLUDE_NAMESPACES: is not a list"),
+        ({"HTTP_TLS_CERTIFICATE_FILE": "/tls.crt"}, "HTTP_TLS_KEY_FILE"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_named(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    for name, value in {"MONGODB_URI": "mongodb://db", **settings}.items():
+        monkeypatch.setenv(f"{ENV_PREFIX}{name}", value)
+    with pytest.raises(ConfigurationInvalid, match=said):
+        load_config()
+
+
+def test_a_namespace_is_handled_unless_it_is_left_out() -> None:
+    watched = load_config(mongodb_uri="mongodb://db", watch_namespaces="shop,bi")
+    assert [watched.handles_namespace(name) for name in ("shop", "other")] == [True, False]
+    excluded = load_config(mongodb_uri="mongodb://db", exclude_namespaces="kube-system")
+    assert [excluded.handles_namespace(n) for n in ("shop", "kube-system")] == [True, False]
+
+
 def test_every_setting_has_a_title_and_a_description() -> None:
     for name, field in Config.model_fields.items():
         assert field.title, name

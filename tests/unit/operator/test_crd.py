@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from mdb_engine.models.spec import MdbAppSpec
-from mdb_operator.crd.render import crd, write_crds
+from mdb_operator.constants import ANNOTATION_CRD_HASH
+from mdb_operator.crd.render import _hash, crd, write_crds
 from mdb_operator.crd.structural import structural, walk
 
 ROOT = Path(__file__).parents[3]
@@ -19,12 +19,12 @@ def test_the_files_in_the_repository_are_what_the_models_say() -> None:
     assert write_crds(ROOT, check=True) == [], "run `make crds` and commit the result"
 
 
-def test_the_chart_installs_the_same_definition_and_keeps_it() -> None:
-    template = (ROOT / "charts/mdb-operator/templates/crd.yaml").read_text()
-    lines = [line for line in template.splitlines() if not line.startswith("{{")]
-    installed = yaml.safe_load("\n".join(lines))
-    assert installed["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
-    assert installed == crd()
+def test_the_hash_changes_with_the_definition_and_with_nothing_else() -> None:
+    definition = crd()
+    found = definition["metadata"]["annotations"][ANNOTATION_CRD_HASH]
+    assert _hash(definition["spec"]) == found
+    definition["spec"]["names"]["shortNames"].append("more")
+    assert _hash(definition["spec"]) != found
 
 
 @pytest.mark.parametrize("path", sorted(NODES))

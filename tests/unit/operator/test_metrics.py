@@ -26,7 +26,7 @@ def snapshot(reason: str = "Provisioned") -> AppSnapshot:
 
 def test_the_series_of_an_app_disappear_with_it() -> None:
     metrics = Metrics()
-    metrics.show_app(KEY, snapshot())
+    metrics.show_app(KEY, snapshot("KeyUnavailable"))
     assert len(about_apps(metrics)) == 3
     assert metrics.registry.get_sample_value("mdb_operator_apps") == 1
     metrics.forget_app(KEY)
@@ -34,13 +34,30 @@ def test_the_series_of_an_app_disappear_with_it() -> None:
     assert metrics.registry.get_sample_value("mdb_operator_apps") == 0
 
 
-def test_a_condition_has_one_series_whatever_its_reason_was_before() -> None:
+def test_a_condition_has_one_series_while_it_is_not_true_whatever_its_reason_was_before() -> None:
     metrics = Metrics()
-    for reason in ("DatabaseUnavailable", "KeyUnavailable", "Provisioned"):
+    for reason in ("DatabaseUnavailable", "KeyUnavailable"):
         metrics.show_app(KEY, snapshot(reason))
-    labels = {**LABELS, "condition": "Ready", "status": "true", "reason": "Provisioned"}
+    labels = {**LABELS, "condition": "Ready", "status": "false", "reason": "KeyUnavailable"}
     assert metrics.registry.get_sample_value("mdb_operator_app_condition", labels) == 1
     assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 1
+    metrics.show_app(KEY, snapshot())
+    assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 0
+
+
+def test_what_is_said_of_all_apps_does_not_grow_with_their_number() -> None:
+    def lines(apps: int) -> list[str]:
+        metrics = Metrics(each_app=False)
+        for number in range(apps):
+            metrics.show_app(AppKey("shop", f"dashboard-{number}"), snapshot())
+        labels = {"condition": "Ready", "status": "true", "reason": "Provisioned"}
+        value = metrics.registry.get_sample_value
+        assert value("mdb_operator_conditions", labels) == apps
+        age = value("mdb_operator_oldest_secret_age_seconds")
+        assert age == pytest.approx(60, abs=5)
+        return generate_latest(metrics.registry).decode().splitlines()
+
+    assert len(lines(1000)) == len(lines(1))
 
 
 def test_the_age_of_a_secret_grows_without_anybody_setting_it() -> None:
@@ -77,7 +94,7 @@ def test_whether_mongodb_answers_is_not_said_by_a_process_that_does_not_ask_it()
 
 def test_names_follow_the_conventions_and_everything_has_a_help_text() -> None:
     metrics = Metrics()
-    metrics.show_app(KEY, snapshot())
+    metrics.show_app(KEY, snapshot("KeyUnavailable"))
     metrics.show_database(up=True)
     metrics.count_write("mongodb", "rotate")
     metrics.count_request("get", "secrets", 200)

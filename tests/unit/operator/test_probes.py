@@ -3,24 +3,27 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from support.certificates import Authority
 from support.waiting import wait_until
 
 from mdb_operator.process.metrics import Metrics
-from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness
+from mdb_operator.process.probes import Heartbeat, ProbeServer, Readiness, ServerCertificate
 
 
 class Probes:
-    def __init__(self, limit: float = 60) -> None:
+    def __init__(self, limit: float = 60, **options: Any) -> None:
         self.heartbeat = Heartbeat(limit)
         self.readiness = Readiness("kubernetes")
-        self.server = ProbeServer(self.heartbeat, self.readiness, Metrics().registry)
+        self.server = ProbeServer(self.heartbeat, self.readiness, Metrics().registry, **options)
         self.server.start()
 
     def get(self, path: str, host: str = "127.0.0.1") -> httpx.Response:
@@ -103,3 +106,70 @@ def test_the_age_of_a_heartbeat_is_measured_by_a_monotonic_clock() -> None:
     assert [heartbeat.alive] == [False]
     heartbeat.beat()
     assert [heartbeat.alive] == [True]
+
+
+def test_the_port_speaks_tls_and_takes_up_a_renewed_certificate(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    file = tmp_path / "served.pem"
+    file.write_bytes(authority.issue("first", ["127.0.0.1"]).read_bytes())
+    probes = Probes(certificate=ServerCertificate(file, file))
+    trust = ssl.create_default_context(cafile=authority.certificate)
+
+    def served() -> str:
+        address = ("127.0.0.1", probes.server.port)
+        with (
+            socket.create_connection(address, timeout=5) as plain,
+            trust.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+        ):
+            found: Any = connection.getpeercert()
+            return str(found["subject"][0][0][1])
+
+    try:
+        url = f"https://127.0.0.1:{probes.server.port}/metrics"
+        assert httpx.get(url, verify=trust, trust_env=False).status_code == 200
+        assert served() == "first"
+        with pytest.raises(httpx.RemoteProtocolError):
+            probes.get("/healthz")  # without TLS
+        file.write_text("half written")
+        assert served() == "first"
+        file.write_bytes(authority.issue("second", ["127.0.0.1"]).read_bytes())
+        assert served() == "second"
+        with socket.create_connection(("127.0.0.1", probes.server.port)):  # shakes no hands
+            assert served() == "second"
+    finally:
+        probes.server.stop()
+
+
+def test_what_is_no_certificate_ends_the_start(tmp_path: Path) -> None:
+    file = tmp_path / "served.pem"
+    file.write_text("nothing of the kind")
+    with pytest.raises(OSError, match="PEM"):
+        ServerCertificate(file, file)
+
+
+def test_metrics_ask_for_the_token_that_is_in_the_file_now(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("first-token\n")
+    probes = Probes(token_file=file)
+
+    def status(header: str | None) -> int:
+        headers = {} if header is None else {"Authorization": header}
+        url = f"http://127.0.0.1:{probes.server.port}/metrics"
+        return httpx.get(url, headers=headers, trust_env=False, timeout=5).status_code
+
+    try:
+        assert status(None) == status("Bearer other") == status("Basic first-token") == 401
+        assert status("Bearer first-token") == status("bearer first-token") == 200
+        file.write_text("second-token")
+        assert status("Bearer first-token") == 401
+        assert status("Bearer second-token") == 200
+        file.write_text("")
+        assert status("Bearer") == 401, "no token is not an empty one"
+        file.unlink()
+        assert status("Bearer second-token") == 401
+        assert probes.get("/healthz").status_code == 200, "kubelet has no token"
+        refused = probes.get("/metrics")
+        assert refused.headers["www-authenticate"] == "Bearer"
+        assert "mdb_operator" not in refused.text
+    finally:
+        probes.server.stop()

@@ -51,6 +51,15 @@ HOLDING = dict.fromkeys(
 )
 
 
+FOR_A_PERSON = {
+    "SlugTaken",
+    "CollectionTaken",
+    "IndexConflict",
+    "KeyUnavailable",
+    "SecretConflict",
+}
+
+
 def app(status: dict[str, Any] | None = None, generation: int = 4) -> MdbAppResource:
     return MdbAppResource.from_body(
         {
@@ -91,8 +100,13 @@ def failed(kind: ConditionType, error: Exception, seen: MdbAppResource | None = 
 
 
 def conditions(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the conditions but for ``Stalled``, which follows from ``Ready``."""
     MdbAppStatus.model_validate(status)
-    return {row["type"]: (row["status"], row["reason"]) for row in status["conditions"]}
+    found = {row["type"]: (row["status"], row["reason"]) for row in status["conditions"]}
+    stalled = found.pop("Stalled", None)
+    is_for_a_person = found["Ready"][0] == "False" and found["Ready"][1] in FOR_A_PERSON
+    assert stalled == (("True", found["Ready"][1]) if is_for_a_person else None)
+    return found
 
 
 def message(status: dict[str, Any], kind: str = "Ready") -> str:
@@ -102,7 +116,7 @@ def message(status: dict[str, Any], kind: str = "Ready") -> str:
 def test_what_works_is_provisioned_and_says_what_to_mount() -> None:
     status = told(reached())
     assert set(conditions(status).values()) == {("True", "Provisioned")}
-    assert list(conditions(status)) == [kind.value for kind in ConditionType]
+    assert [*conditions(status), "Stalled"] == [kind.value for kind in ConditionType]
     assert message(status) == "Mount the Secret orders-mdb."
     assert status["secret"] == {
         "version": 3,
@@ -315,6 +329,18 @@ def test_the_trouble_of_a_collection_or_a_row_is_not_that_of_the_database() -> N
         raise DatabaseUnavailable("nobody answers")
     with pytest.raises(DatabaseUnavailable, match="nobody answers"):
         report.require_database()
+
+
+def test_what_only_a_person_can_mend_is_stalled_until_it_is_mended() -> None:
+    taken = failed(ConditionType.REGISTERED, SlugTaken("taken", holder=Owner("x", "y", "z")))
+    status = told(taken)
+    assert message(status, "Stalled") == message(status)
+    suspended = describe(Report(app(status), "database", suspended=True), status, LATER)
+    assert {row["type"]: row["status"] for row in suspended["conditions"]}["Stalled"] == "True"
+    mended = told(reached(app(status)), status)
+    assert "Stalled" not in {row["type"] for row in mended["conditions"]}
+    down = failed(ConditionType.REGISTERED, DatabaseUnavailable("down"))
+    assert "Stalled" not in {row["type"] for row in told(down)["conditions"]}, "passes by itself"
 
 
 def test_nothing_waits_for_an_index() -> None:

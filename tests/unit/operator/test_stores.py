@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,8 +19,7 @@ from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
 from mdb_operator.kubernetes.errors import stream_error
 from mdb_operator.kubernetes.resources import DEPLOYMENTS, SECRETS
-from mdb_operator.kubernetes.secret_watch import OwnWrites
-from mdb_operator.kubernetes.secrets import DesiredSecret, SecretMetadata
+from mdb_operator.kubernetes.secrets import DesiredSecret, OwnWrites, SecretMetadata
 from mdb_operator.kubernetes.workloads import _Mark, _needs_restart, restart_annotation
 
 OWNER = Owner("shop", "dashboard", "uid-1")
@@ -145,3 +147,21 @@ def test_only_the_last_own_write_of_a_secret_counts_as_ours() -> None:
     for number in range(5000):
         writes.note("shop", f"s{number}", "1")
     assert len(writes._versions) <= 4096
+
+
+def test_what_is_seen_during_a_write_is_told_afterwards_unless_it_was_that_write() -> None:
+    writes, told = OwnWrites(), list[str]()
+    ours = replace(metadata(None), resource_version="7")
+    theirs = replace(ours, resource_version="8")
+    with writes.writing("shop", "s"):
+        for seen in (ours, theirs):
+            writes.unless_made(seen, partial(told.append, seen.resource_version))
+        assert told == []
+        writes.note("shop", "s", "7")
+    assert told == ["8"]
+    writes.unless_made(ours, lambda: told.append("again"))
+    assert told == ["8"]
+    with suppress(OSError), writes.writing("shop", "s"):
+        writes.unless_made(theirs, lambda: told.append("no answer"))
+        raise OSError  # it may have been written or not
+    assert told == ["8", "no answer"]

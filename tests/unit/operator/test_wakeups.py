@@ -97,3 +97,52 @@ async def test_no_two_workers_have_one_app_and_no_wake_up_is_lost(workers: int) 
         await wait_until_async(lambda: seen == level, message="every app was seen as it is now")
         for task in tasks:
             task.cancel()
+
+
+async def test_only_an_app_that_nothing_else_woke_is_a_routine_one() -> None:
+    wakeups = WakeUps()
+    wakeups.wake(A, routine=True)
+    wakeups.wake(B, routine=True)
+    wakeups.wake(B)
+    assert [await take(wakeups), await take(wakeups)] == [B, A]
+    assert (wakeups.is_routine(A), wakeups.is_routine(B)) == (True, False)
+    wakeups.wake(A)  # something happened while it is worked on
+    wakeups.done(A)
+    assert await take(wakeups) == A
+    assert not wakeups.is_routine(A)
+
+
+async def test_a_routine_wake_up_takes_no_doubt_away_and_is_delayed_beside_others() -> None:
+    wakeups = WakeUps()
+    wakeups.wake(A)
+    wakeups.wake(A, routine=True)
+    assert await take(wakeups) == A
+    assert not wakeups.is_routine(A)
+    wakeups.done(A)
+    wakeups.wake(A, after=0.02, routine=True)
+    wakeups.wake(A, after=0.05)
+    assert await take(wakeups) == A
+    assert wakeups.is_routine(A)
+    wakeups.done(A)
+    assert await take(wakeups) == A
+    assert not wakeups.is_routine(A)
+    wakeups.close()
+
+
+def test_an_app_that_nobody_took_from_the_queue_is_no_routine_one() -> None:
+    assert not WakeUps().is_routine(A)
+
+
+async def test_what_comes_in_thousands_goes_last() -> None:
+    wakeups = WakeUps()
+    many = [AppKey("shop", f"new-{number}") for number in range(3)]
+    for key in many:
+        wakeups.wake(key, last=True)
+    wakeups.wake(A)
+    wakeups.wake(many[2])
+    assert [await take(wakeups) for _ in range(4)] == [A, many[2], *many[:2]]
+    assert len(wakeups) == 0
+    assert not wakeups.is_routine(many[0])
+    wakeups.wake(many[0], last=True)
+    wakeups.forget(many[0])
+    assert len(wakeups) == 0

@@ -11,7 +11,7 @@ from mdb_engine.models.naming import ManagedName
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.owner import Owner
 
-__all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner"]
+__all__ = ["AppRecord", "AppState", "DeniedScope", "GrantOutcome", "Owner", "Revisions"]
 
 
 class AppState(StrEnum):
@@ -85,6 +85,26 @@ class AppRecord:
         return self.state is AppState.ACTIVE
 
 
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """At which revision each of an app's rows is: no row differs where these are the same.
+
+    Parameters
+    ----------
+    incarnation
+        Of the registration.
+    registration, secret
+        `AppRecord.revision` and that of the app's credentials.
+    epoch
+        Of its grants, which whoever changes a consent publishes anew.
+    """
+
+    incarnation: str
+    registration: int
+    secret: int
+    epoch: int
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class DeniedScope:
     """A scope that an app names but does not have.
@@ -122,7 +142,7 @@ class GrantOutcome:
     changed
         Whether this publication wrote the row.
     readers
-        The active apps that name it in their read scopes, sorted.
+        What was granted to each active app that names it in its read scopes, by slug.
     readers_changed
         Those of them whose rows this publication wrote.
     """
@@ -132,5 +152,5 @@ class GrantOutcome:
     denied: tuple[DeniedScope, ...]
     epoch: int
     changed: bool
-    readers: tuple[str, ...] = ()
+    readers: tuple[GrantOutcome, ...] = ()
     readers_changed: tuple[str, ...] = ()

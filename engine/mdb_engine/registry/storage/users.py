@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -103,31 +103,40 @@ class UserStore:
         query = {"customData.managedBy": MANAGED_BY, "customData.slug": slug}
         return await self._users_info({"usersInfo": 1, "filter": query})
 
-    async def names(self) -> list[tuple[str, str]]:
-        """Return the names of all users of ours, each with the slug of its app."""
-        with translated("list the apps' database users"):
-            reply = await self._database.command(
-                {"usersInfo": 1, "filter": {"customData.managedBy": MANAGED_BY}}
-            )
+    async def named(self, names: Iterable[str]) -> dict[str, DatabaseUser]:
+        """Return those users of these names that there are, ours or not.
+
+        Names are asked for exactly: MongoDB then looks these up instead of walking all users.
+        """
+        wanted = [{"user": name, "db": self.database_name} for name in names]
+        found = await self._users_info({"usersInfo": wanted}) if wanted else []
+        return {user.name: user for user in found}
+
+    async def names_without(self, slugs: Collection[str]) -> list[tuple[str, str]]:
+        """Return the names of our users whose app is none of these, each with its app's slug.
+
+        The apps are told to MongoDB, because all users at once do not fit into one answer, of
+        which there is no second page: it would end at 59,000 of them.
+        """
+        query = {
+            "customData.managedBy": MANAGED_BY,
+            "customData.slug": {"$nin": sorted(slugs)},
+        }
+        with translated("look for database users whose app is gone"):
+            reply = await self._database.command({"usersInfo": 1, "filter": query})
         return [
             (str(document["user"]), str(document["customData"].get("slug", "")))
             for document in reply["users"]
         ]
 
-    async def user(self, name: str) -> DatabaseUser | None:
-        """Return the user of a name, ours or not, or None."""
-        found = await self._users_info({"usersInfo": name})
-        return found[0] if found else None
-
-    async def role(self, name: str) -> DatabaseRole | None:
-        """Return a role, or None."""
-        with translated("read an app's database role"):
-            reply = await self._database.command(
-                {"rolesInfo": name, "showPrivileges": True},
-            )
-        for document in reply["roles"]:
-            return self._role(document)
-        return None
+    async def roles(self, names: Iterable[str]) -> dict[str, DatabaseRole]:
+        """Return those roles of these names that there are."""
+        wanted = [{"role": name, "db": self.database_name} for name in names]
+        if not wanted:
+            return {}
+        with translated("read the apps' database roles"):
+            reply = await self._database.command({"rolesInfo": wanted, "showPrivileges": True})
+        return {document["role"]: self._role(document) for document in reply["roles"]}
 
     async def role_names(self) -> list[str]:
         """Return the names of all roles of ours."""

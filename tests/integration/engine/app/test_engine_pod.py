@@ -234,7 +234,8 @@ async def test_what_a_pod_asks_and_reads_for_its_grants(
         cache = engine._runtime.cache
         await cache.stop()  # it is told below when to read
         # The slugs of all; its own row, to see what it may read; then all of those at once.
-        assert commands.names == ["ping", "aggregate", "find", "find"]
+        sent = [name for name in commands.names if not name.startswith("sasl")]
+        assert sent == ["ping", "aggregate", "find", "find"]
         assert parsed == ["dashboard", "click_tracker"]
 
         async def seen(changes: int = 3) -> tuple[list[str], list[str]]:

@@ -11,6 +11,7 @@ from support.mongo import Database
 from support.scoped_world import MemoryGate, World, connected_world
 
 from mdb_engine.connection.driver import DriverName
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import (
     DatabaseUnavailable,
     LimitExceeded,
@@ -69,7 +70,7 @@ async def test_an_unreachable_server_is_unavailable(
         serverSelectionTimeoutMS=50,
     )
     gate = MemoryGate(world, "shop", read_only=False)
-    db = ScopedDatabase(gate, lambda: gone[mongo.name], world.driver)
+    db = ScopedDatabase(gate, lambda: Connection(gone, gone[mongo.name]), world.driver)
     try:
         for attempt in (
             db.orders.find_one({}),

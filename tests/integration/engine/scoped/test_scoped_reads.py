@@ -236,6 +236,8 @@ async def test_every_command_carries_a_time_limit(filled: World) -> None:
     await orders.create_index("n")
 
     for event in filled.commands.started_events:
+        if event.command_name == "insert" and filled.driver.cancellable:
+            continue  # one document: the library itself keeps the limit (`test_plans`)
         assert 0 < event.command["maxTimeMS"] <= 30_000, event.command_name
 
 

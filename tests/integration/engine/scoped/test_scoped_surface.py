@@ -1,8 +1,11 @@
 """The scoped objects beside the drivers' own: nothing is forgotten, and nothing gets out."""
 
+# ruff: noqa: FBT003 - as the drivers take them
+
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -182,10 +185,10 @@ async def test_no_object_leads_to_one_of_the_drivers(world: World) -> None:
 async def test_the_walk_would_find_a_driver_object(world: World) -> None:
     class Leaky:
         def __init__(self) -> None:
-            self._hidden = {"deep": [world.database()]}
+            self._hidden = {"deep": [world.connection.database]}
 
     assert any(is_a_drivers(reached) for _, reached in reachable(Leaky()))
-    assert any(is_a_drivers(reached) for _, reached in reachable(world.database))
+    assert any(is_a_drivers(reached) for _, reached in reachable(world.current))
 
 
 @pytest.mark.parametrize("attempt", [copy.copy, copy.deepcopy, pickle.dumps])
@@ -223,7 +226,7 @@ async def test_options_of_a_collection_are_kept_and_checked(world: World) -> Non
     for bad in (
         {"codec_options": CodecOptions(document_class=RawBSONDocument)},
         {"codec_options": {"tz_aware": True}},
-        {"database": world.database()},
+        {"database": world.connection.database},
     ):
         with pytest.raises(QueryRefused):
             db.orders.with_options(**bad)
@@ -231,3 +234,37 @@ async def test_options_of_a_collection_are_kept_and_checked(world: World) -> Non
 
 def world_collection(db: ScopedDatabase) -> ScopedCollection:
     return db.get_collection("orders")
+
+
+SAME_ORDER = {
+    *("bulk_write", "delete_many", "delete_one", "find_one_and_delete", "find_one_and_replace"),
+    *("find_one_and_update", "insert_many", "insert_one", "replace_one", "update_many"),
+    *("aggregate", "count_documents", "distinct", "update_one"),
+}
+"""Methods whose positional arguments PyMongo names; Motor passes them on."""
+
+
+@pytest.mark.parametrize("name", sorted(SAME_ORDER))
+def test_arguments_stand_in_the_order_of_the_drivers(name: str) -> None:
+    def positional(kind: type) -> list[str]:
+        parameters = inspect.signature(getattr(kind, name)).parameters.values()
+        return [one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD]
+
+    assert positional(ScopedCollection) == positional(AsyncCollection)
+
+
+async def test_arguments_by_position_mean_what_they_mean_to_the_drivers(world: World) -> None:
+    orders = world.db("shop").orders
+    await orders.update_one({"_id": 1}, {"$set": {"n": 1}}, True)
+    await orders.insert_many([{"_id": 2}, {"_id": 3}], False)
+    assert await orders.find({}, {"n": 1}, 1, 1).to_list() == [{"_id": 2}]
+    assert await orders.find_one({}, {"n": 1}, 2) == {"_id": 3}
+    assert (await orders.find_one_and_update({}, {"$set": {"n": 2}}, None, [("_id", -1)]))[
+        "_id"
+    ] == 3  # type: ignore[index]
+    with pytest.raises(QueryRefused, match="bypass_document_validation"):
+        await orders.insert_one({}, True)
+    with pytest.raises(QueryRefused, match="no_cursor_timeout"):
+        orders.find({}, None, 0, 0, True)
+    with pytest.raises(QueryRefused, match="did you mean upsert"):
+        await orders.update_one({}, {"$set": {"n": 1}}, upserts=True)  # type: ignore[call-arg]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 from pymongo import DeleteMany, UpdateMany
 from pymongo.collation import Collation
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, WriteError
 from support.scoped_world import World
 
-from mdb_engine.exceptions import QueryRefused
+from mdb_engine.core.stamp import stamped_validator
+from mdb_engine.exceptions import QueryRefused, ScopeDenied
 from mdb_engine.scoped import ScopedDatabase
 
 LOOSE: dict[str, Any] = {"collation": Collation("en", strength=1)}
@@ -180,3 +183,103 @@ async def test_where_mongodb_holds_the_stamp_a_stream_looks_nothing_up(world: Wo
 
     assert "fullDocument" not in opened[0]["$changeStream"]
     assert change["updateDescription"]["updatedFields"] == {"n": 1}
+
+
+# Where MongoDB holds the stamp, reading one's own documents needs no predicate on it.
+
+STAMPS: list[Any] = [
+    *("shop", "SHOP", "shóp", "hr", "", None, 0, True, [], {}, ["shop"], ["hr"], ["shop", "hr"]),
+    *([["shop"]], {"shop": 1}, ["SHOP"], [None], re.compile("^shop$"), {"$literal": "shop"}),
+]
+"""What somebody may try as a stamp; besides, there is none at all."""
+
+
+async def held(world: World, **options: Any) -> Any:
+    """Make a collection as the registry does, and let the grants say so."""
+    validator = stamped_validator("shop", {}, collated="collation" in options)
+    world.raw.create_collection("shop_orders", validator=validator, **options)
+    world.add("shop", {"orders", "clicks", "copies"}, {"stock"}, stamped={"orders"})
+    return world.raw.shop_orders
+
+
+@pytest.mark.parametrize("options", [{}, LOOSE], ids=["simple", "collated"])
+async def test_every_document_that_mongodb_lets_in_is_one_that_the_predicate_matches(
+    world: World, options: dict[str, Any]
+) -> None:
+    raw = await held(world, **options)
+    for number, stamp in enumerate([*STAMPS, ...]):
+        document = {"_id": number} if stamp is ... else {"_id": number, "app_id": stamp}
+        with contextlib.suppress(WriteError):
+            raw.insert_one(document)
+        with contextlib.suppress(WriteError):
+            change = {"$unset": {"app_id": 1}} if stamp is ... else {"$set": {"app_id": stamp}}
+            raw.update_one({"_id": number}, change)
+        with contextlib.suppress(WriteError):
+            raw.replace_one({"_id": number}, document, upsert=True)
+
+    let_in = {found["_id"] for found in raw.find({})}
+    matched = {found["_id"] for found in raw.find({"app_id": "shop"})}
+    assert let_in == matched
+    assert {found["_id"] for found in await world.db("shop").orders.find({}).to_list()} == matched
+    assert [STAMPS[number] for number in sorted(let_in)] == [
+        stamp
+        for stamp in STAMPS
+        if stamp == "shop" or (isinstance(stamp, list) and "shop" in stamp)
+    ]
+
+
+async def test_reading_ones_own_asks_for_no_stamp_where_mongodb_holds_it(world: World) -> None:
+    await held(world)
+    orders, commands = world.db("shop").orders, world.commands
+    await orders.insert_many([{"_id": n, "n": n} for n in range(20)])
+    await orders.create_index("n")
+
+    assert await orders.find_one({"_id": 3}) == {"_id": 3, "n": 3, "app_id": "shop"}
+    assert commands.last["filter"] == {"_id": 3}
+    plan = await orders.find({"_id": 3}).explain()
+    assert "IDHACK" in str(plan["queryPlanner"]["winningPlan"])
+    assert await orders.count_documents({"n": {"$lt": 5}}) == 5
+    assert commands.last["pipeline"][0] == {"$match": {"n": {"$lt": 5}}}
+    plan = world.raw.command("explain", {"count": "shop_orders", "query": {"n": {"$lt": 5}}})
+    assert "FETCH" not in str(plan["queryPlanner"]["winningPlan"])
+    assert await orders.estimated_document_count() == 20
+    assert commands.names[-1] == "count"
+    assert len(await orders.aggregate([{"$match": {"n": 1}}, {"$limit": 5}]).to_list()) == 1
+    assert commands.last["pipeline"] == [{"$match": {"n": 1}}, {"$limit": 5}]
+    assert len(await orders.aggregate([]).to_list()) == 20
+    assert await orders.distinct("n", {"n": 1}) == [1]
+    async with world.transaction() as tx:
+        assert await orders.estimated_document_count(session=tx) == 20
+
+
+async def test_a_predicate_stands_wherever_mongodb_does_not_hold_the_stamp(world: World) -> None:
+    raw = await held(world)
+    world.add("stock", {"items"}, {"shop"}, stamped={"items"})
+    raw.insert_one({"_id": 1, "app_id": "shop"})
+    shop, commands = world.db("shop"), world.commands
+
+    await world.db("stock")["shop_orders"].find_one({})  # another app's, though it is held
+    assert commands.last["filter"] == {"app_id": "shop"}
+    await shop.clicks.find_one({})  # declared, and not held (yet)
+    assert commands.last["filter"] == {"app_id": "shop"}
+    await shop.orders.update_one({"_id": 1}, {"$set": {"n": 1}})  # a write
+    assert commands.last["updates"][0]["q"] == {"app_id": "shop", "_id": 1}
+    await shop.orders.delete_one({"_id": 2})
+    assert commands.last["deletes"][0]["q"] == {"app_id": "shop", "_id": 2}
+    await shop.orders.find_one({"app_id": "hr"})  # a condition of one's own stays
+    assert commands.last["filter"] == {"app_id": "hr"}
+    await shop.orders.find_one({}, **LOOSE)
+    assert commands.last["filter"]["app_id"]["$eq"] == "shop"
+    await shop.clicks.aggregate([{"$unionWith": "orders"}, {"$unionWith": "stock_items"}]).to_list()
+    own, foreign = commands.last["pipeline"][1:]
+    assert own["$unionWith"]["pipeline"] == []
+    assert foreign["$unionWith"]["pipeline"] == [{"$match": {"app_id": "stock"}}]
+
+    cursor = shop.orders.find({}).batch_size(1)
+    await cursor.next()
+    world.add("shop", {"orders"}, {"stock"})  # the validator stands no more
+    await asyncio.sleep(0.11)
+    with pytest.raises(ScopeDenied, match="start the operation again"):
+        await cursor.to_list()
+    await shop.orders.find_one({})
+    assert commands.last["filter"] == {"app_id": "shop"}

@@ -107,7 +107,7 @@ async def test_only_an_own_active_transaction_is_taken(world: World, db: ScopedD
         with pytest.raises(QueryRefused, match="transaction is over"):
             await db.orders.insert_one({}, session=over)
 
-    async with Transaction(world.driver, lambda: world.client[world.mongo.name]) as foreign:
+    async with Transaction(world.driver, lambda: world.connection) as foreign:
         with pytest.raises(QueryRefused, match="another engine"):
             await db.orders.insert_one({}, session=foreign)
     async with world.transaction() as tx:

@@ -7,6 +7,7 @@ import pytest
 from support.scoped_world import World
 from support.waiting import wait_until_async
 
+from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import InvalidToken, QueryRefused, ScopeDenied
 from mdb_engine.scoped import ScopedChangeStream
 
@@ -108,22 +109,19 @@ async def test_a_change_that_comes_after_a_revocation_is_not_handed_out(world: W
 async def test_a_stream_goes_on_over_a_change_of_the_connection(world: World) -> None:
     orders = world.db("shop").orders
     await orders.insert_one({"_id": 0})
-    old = world.client
+    old = world.current()
     async with orders.watch(max_await_time_ms=50) as stream:
         await orders.insert_one({"_id": 1})
         assert [c["documentKey"]["_id"] for c in await take(stream, 1)] == [1]
 
-        world.client = world.driver.connect(world.mongo.uri)
+        client = world.driver.connect(world.mongo.uri)
+        world.client, world.connection = client, Connection(client, client[world.mongo.name])
         await orders.insert_one({"_id": 2})
         seen = [c["documentKey"]["_id"] for c in await take(stream, 1)]
-        while await stream.try_next() is not None or old_is_used(world, stream):
+        while await stream.try_next() is not None or not old.idle:
             pass
-        await world.driver.close(old)
+        await world.driver.close(old.client)
         await orders.insert_one({"_id": 3})
         seen += [c["documentKey"]["_id"] for c in await take(stream, 1)]
 
     assert seen == [2, 3]
-
-
-def old_is_used(world: World, stream: ScopedChangeStream) -> bool:
-    return stream._ScopedChangeStream__client != id(world.client)  # type: ignore[attr-defined, no-any-return]

@@ -1,5 +1,7 @@
 """What an app's developer writes; `test_typing` asks mypy what it makes of it."""
 
+# ruff: noqa: FBT003 - as the drivers take them
+
 from __future__ import annotations
 
 from typing import assert_type
@@ -14,7 +16,7 @@ from mdb_engine.scoped import (
     ScopedDatabase,
     Transaction,
 )
-from mdb_engine.scoped.iteration import Document
+from mdb_engine.scoped.cursor import Document
 
 
 async def typed(db: ScopedDatabase, tx: Transaction) -> None:
@@ -28,7 +30,9 @@ async def typed(db: ScopedDatabase, tx: Transaction) -> None:
     assert_type(await db.clicks.find_one({}), Document | None)
     assert_type(await db.clicks.insert_one({"n": 1}, session=tx), InsertOneResult)
     assert_type(await db.clicks.update_one({}, {"$set": {"n": 1}}, upsert=True), UpdateResult)
-    assert_type(await db.clicks.bulk_write([]), BulkWriteResult)
+    assert_type(await db.clicks.update_one({}, {"$set": {"n": 1}}, True), UpdateResult)
+    assert_type(await db.clicks.find({}, {"n": 1}, 0, 10).to_list(), list[Document])
+    assert_type(await db.clicks.bulk_write([], False), BulkWriteResult)
     assert_type(await db.clicks.count_documents({}), int)
     async for click in db.clicks.find():
         assert_type(click, Document)
@@ -42,6 +46,8 @@ async def mistaken(db: ScopedDatabase) -> None:
     await db.clicks.find_one({}, limits=3)  # E: call-arg
     await db.clicks.delete_one("an id")  # E: arg-type
     await db.clicks.update_one({}, {}, upsert="yes")  # E: arg-type
+    await db.clicks.update_one({}, {}, "yes")  # E: arg-type
+    await db.clicks.find_one_and_update({}, {}, return_documents=True)  # E: call-arg
     await db.clicks.insert_one({}, session=object())  # E: arg-type
     db.clicks.rename("other")  # E: attr-defined
     _ = db.clicks.database  # E: attr-defined

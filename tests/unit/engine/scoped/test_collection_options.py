@@ -12,11 +12,8 @@ from pymongo.read_preferences import Nearest, Secondary
 from pymongo.write_concern import WriteConcern
 from unit.engine.scoped.apps import LIMITS
 
-from mdb_engine.exceptions import (
-    OptionRefused,
-    QueryRefused,
-)
-from mdb_engine.scoped.collection_options import merge_options
+from mdb_engine.exceptions import OptionRefused, QueryRefused
+from mdb_engine.scoped.options import merge_options
 
 MORE = {"w": 1, "level": "local", "mode": "nearest", "insert": "hr_people"}
 

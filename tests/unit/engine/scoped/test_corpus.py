@@ -12,13 +12,16 @@ from unit.engine.scoped.apps import LIMITS, access
 from mdb_engine.access.model import Target
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.scoped.bulk import scope_requests
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.expressions import scope_let
-from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
-from mdb_engine.scoped.indexes import require_own, scope_index
-from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
-from mdb_engine.scoped.projections import scope_projection
-from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.rewrite.expressions import scope_let
+from mdb_engine.scoped.rewrite.filters import (
+    scope_array_filters,
+    scope_filter,
+    scope_projection,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.indexes import require_own, scope_index
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline, scope_pipeline
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 
 ATTACKS = load()
 

@@ -10,8 +10,12 @@ from bson.dbref import DBRef
 from unit.engine.scoped.apps import ITEMS, LIMITS, ORDERS
 
 from mdb_engine.exceptions import QueryRefused
-from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
-from mdb_engine.scoped.projections import scope_projection
+from mdb_engine.scoped.rewrite.filters import (
+    scope_array_filters,
+    scope_filter,
+    scope_projection,
+    scope_upsert_filter,
+)
 
 
 @pytest.mark.parametrize("query", [None, {}])

@@ -14,20 +14,26 @@ from unit.engine.scoped.apps import LIMITS, ORDERS, access
 from unit.engine.scoped.independent_checker import STAMP, check_reading
 
 from mdb_engine.exceptions import MdbEngineError
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.expressions import scope_let
-from mdb_engine.scoped.filters import scope_array_filters, scope_filter, scope_upsert_filter
-from mdb_engine.scoped.indexes import scope_index
-from mdb_engine.scoped.operators_expression import EXPRESSIONS
-from mdb_engine.scoped.operators_query import FIELD_OPERATORS, FILTER_OPERATORS
-from mdb_engine.scoped.operators_stage import STAGES
-from mdb_engine.scoped.operators_update import UPDATE_OPERATORS
-from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline
-from mdb_engine.scoped.projections import scope_projection
-from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.rewrite.expressions import scope_let
+from mdb_engine.scoped.rewrite.filters import (
+    scope_array_filters,
+    scope_filter,
+    scope_projection,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.indexes import scope_index
+from mdb_engine.scoped.rewrite.operators import (
+    EXPRESSIONS,
+    FIELD_OPERATORS,
+    FILTER_OPERATORS,
+    UPDATE_OPERATORS,
+)
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline, scope_pipeline
+from mdb_engine.scoped.rewrite.stages import STAGES
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 
 FUZZ = settings(
-    max_examples=500,
+    max_examples=1000,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -12,7 +12,7 @@ from unit.engine.scoped.expected_operators import STAGES_ALLOWED
 
 from mdb_engine.exceptions import LimitExceeded, QueryRefused, ScopeDenied
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.pipelines import scope_change_stream_pipeline, scope_pipeline, writes
+from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline, scope_pipeline, writes
 
 SHOP = {"$match": {"app_id": "shop"}}
 STOCK = {"$match": {"app_id": "stock"}}

@@ -10,69 +10,64 @@ from unit.engine.scoped import expected_operators as expected
 from unit.engine.scoped.apps import LIMITS, ORDERS, access
 
 from mdb_engine.exceptions import QueryRefused
-from mdb_engine.scoped import (
-    operators_expression,
-    operators_query,
-    operators_stage,
-    operators_update,
-)
-from mdb_engine.scoped.expressions import check_accumulators, check_expression
-from mdb_engine.scoped.filters import scope_filter
-from mdb_engine.scoped.operators import Rule, allow, refuse, table
-from mdb_engine.scoped.pipelines import (
-    HANDLERS,
+from mdb_engine.scoped.rewrite import operators, stages
+from mdb_engine.scoped.rewrite.expressions import check_accumulators, check_expression
+from mdb_engine.scoped.rewrite.filters import scope_filter
+from mdb_engine.scoped.rewrite.operators import Rule, allow, refuse, table
+from mdb_engine.scoped.rewrite.pipelines import (
     scope_change_stream_pipeline,
     scope_pipeline,
 )
-from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.rewrite.stages import _no_handler
+from mdb_engine.scoped.rewrite.updates import scope_update
 
 TABLES: list[tuple[str, Mapping[str, Rule], list[str], list[str]]] = [
-    ("stages", operators_stage.STAGES, expected.STAGES_ALLOWED, expected.STAGES_REFUSED),
+    ("stages", stages.STAGES, expected.STAGES_ALLOWED, expected.STAGES_REFUSED),
     (
         "change stream",
-        operators_stage.CHANGE_STREAM_STAGES,
+        stages.CHANGE_STREAM_STAGES,
         expected.CHANGE_STREAM_STAGES_ALLOWED,
         [],
     ),
-    ("search", operators_stage.SEARCH_OPERATORS, expected.SEARCH_ALLOWED, []),
+    ("search", operators.SEARCH_OPERATORS, expected.SEARCH_ALLOWED, []),
     (
         "expressions",
-        operators_expression.EXPRESSIONS,
+        operators.EXPRESSIONS,
         expected.EXPRESSIONS_ALLOWED,
         expected.EXPRESSIONS_REFUSED,
     ),
     (
         "accumulators",
-        operators_expression.ACCUMULATORS,
+        operators.ACCUMULATORS,
         expected.ACCUMULATORS_ALLOWED,
         expected.JAVASCRIPT,
     ),
     (
         "window functions",
-        operators_expression.WINDOW_FUNCTIONS,
+        operators.WINDOW_FUNCTIONS,
         expected.WINDOW_FUNCTIONS_ALLOWED,
         expected.JAVASCRIPT,
     ),
     (
         "variables",
-        operators_expression.VARIABLES,
+        operators.VARIABLES,
         expected.VARIABLES_ALLOWED,
         expected.VARIABLES_REFUSED,
     ),
     (
         "filters",
-        operators_query.FILTER_OPERATORS,
+        operators.FILTER_OPERATORS,
         expected.FILTERS_ALLOWED,
         expected.FILTERS_REFUSED,
     ),
-    ("fields", operators_query.FIELD_OPERATORS, expected.FIELDS_ALLOWED, expected.FIELDS_REFUSED),
+    ("fields", operators.FIELD_OPERATORS, expected.FIELDS_ALLOWED, expected.FIELDS_REFUSED),
     (
         "updates",
-        operators_update.UPDATE_OPERATORS,
+        operators.UPDATE_OPERATORS,
         expected.UPDATES_ALLOWED,
         expected.UPDATES_REFUSED,
     ),
-    ("update stages", operators_update.UPDATE_STAGES, expected.UPDATE_STAGES_ALLOWED, []),
+    ("update stages", stages.UPDATE_STAGES, expected.UPDATE_STAGES_ALLOWED, []),
 ]
 
 
@@ -93,7 +88,8 @@ def test_table_refuses_to_list_an_operator_twice() -> None:
 
 
 def test_every_allowed_stage_has_a_handler_and_no_other() -> None:
-    assert set(HANDLERS) == set(expected.STAGES_ALLOWED)
+    handled = {name for name, stage in stages.STAGES.items() if stage.handler is not _no_handler}
+    assert handled == set(expected.STAGES_ALLOWED)
 
 
 def refusal_of(call: Callable[[], Any]) -> QueryRefused:
@@ -177,8 +173,8 @@ def test_window_function_passes_and_its_argument_is_walked(name: str) -> None:
 def test_javascript_is_no_accumulator_and_no_window_function(name: str) -> None:
     group: list[Any] = [{"$group": {"_id": None, "t": {name: {}}}}]
     window: list[Any] = [{"$setWindowFields": {"output": {"t": {name: {}}}}}]
-    for stages in (group, window):
-        error = refusal_of(lambda stages=stages: scope_pipeline(stages, ORDERS, access(), LIMITS))  # type: ignore[misc]
+    for given in (group, window):
+        error = refusal_of(lambda given=given: scope_pipeline(given, ORDERS, access(), LIMITS))  # type: ignore[misc]
         assert str(error.path).endswith(f".t.{name}")
 
 

@@ -13,8 +13,9 @@ import bson
 import pytest
 from bson.binary import Binary, UuidRepresentation
 from bson.code import Code
-from bson.codec_options import CodecOptions
+from bson.codec_options import CodecOptions, TypeEncoder, TypeRegistry
 from bson.datetime_ms import DatetimeMS
+from bson.dbref import DBRef
 from bson.decimal128 import Decimal128
 from bson.int64 import Int64
 from bson.max_key import MaxKey
@@ -24,15 +25,22 @@ from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
 from bson.son import SON
 from bson.timestamp import Timestamp
-from hypothesis import example, given
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from unit.engine.scoped.apps import LIMITS, ORDERS
 
 from mdb_engine.exceptions import LimitExceeded, QueryRefused
-from mdb_engine.scoped.filters import scope_filter
+from mdb_engine.scoped.context import _codecs
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.values import _FIXED_SIZES as KEPT
-from mdb_engine.scoped.values import plain_document, plain_value
+from mdb_engine.scoped.rewrite.filters import scope_filter
+from mdb_engine.scoped.rewrite.values import _FIXED_SIZES as KEPT
+from mdb_engine.scoped.rewrite.values import (
+    _Copy,
+    _NotPlainError,
+    _PlainCopy,
+    plain_document,
+    plain_value,
+)
 
 
 class Changing(Mapping[str, Any]):
@@ -303,3 +311,178 @@ def test_regular_expression_cannot_be_changed_after_the_check() -> None:
     copied = plain_value(regex, LIMITS, "v")
     regex.pattern = "a\0"
     assert (copied.pattern, copied.flags) == ("^a", re.IGNORECASE)
+
+
+# Whatever is given: the copy has exact types, and is the giver's no more.
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+EXACT = {dict, list, str, int, bytes, Binary, Regex, re.Pattern, *KEPT}
+
+
+class Shifting(Mapping[str, Any]):
+    """Has other items every time it is read."""
+
+    def __init__(self, states: list[dict[str, Any]]) -> None:
+        self.states = states
+        self.reads = 0
+
+    def state(self) -> dict[str, Any]:
+        return self.states[min(self.reads, len(self.states) - 1)]
+
+    def __getitem__(self, key: str) -> Any:
+        return self.state().get(key, {"$where": "1"})
+
+    def __iter__(self) -> Iterator[str]:
+        keys = list(self.state())
+        self.reads += 1
+        return iter(keys)
+
+    def __len__(self) -> int:
+        return len(self.state())
+
+
+class Lazy(list[Any]):
+    """A sequence whose items are made when they are asked for, and differ."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([{"$where": "1"}, *super().__iter__()])
+
+    def __getitem__(self, index: Any) -> Any:
+        return {"$function": index}
+
+
+class Key(str):
+    """A name that equals nothing, whatever it reads as."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def encode(self, *_: Any) -> bytes:
+        return b"$where"
+
+
+class Whole(int):
+    def __index__(self) -> int:
+        return 2**70
+
+
+def twins(name: str, first: Any, second: Any) -> RawBSONDocument:
+    """Make a raw document that has one key twice."""
+    options = CodecOptions[Any](uuid_representation=UuidRepresentation.STANDARD)
+    one, two = (bson.encode({name: each}, codec_options=options) for each in (first, second))
+    body = one[4:-1] + two[4:-1] + b"\0"
+    return RawBSONDocument((len(body) + 4).to_bytes(4, "little") + body)
+
+
+PLAIN = st.recursive(
+    SCALARS,
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(NAMES, below, max_size=4),
+    max_leaves=8,
+)
+ODD = st.one_of(
+    st.builds(
+        Shifting, st.lists(st.dictionaries(NAMES, PLAIN, max_size=2), min_size=1, max_size=3)
+    ),
+    st.builds(Lazy, st.lists(PLAIN, max_size=2)),
+    st.builds(lambda name, value: {Key(name): value, name: value}, NAMES, PLAIN),
+    st.builds(twins, NAMES, PLAIN, PLAIN),
+    st.builds(Liar, NAMES),
+    st.builds(Whole, st.integers(0, 9)),
+    st.builds(lambda value: (value, value), PLAIN),
+    st.builds(lambda name, value: SON([(name, value)]), NAMES, PLAIN),
+    st.sampled_from(
+        [ForgedDate(2026, 1, 2), ForgedBytes(b"x"), Colour.RED, Level.HIGH, DBRef("a", 1)]
+    ),
+)
+ANYTHING = st.recursive(
+    PLAIN | ODD,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(NAMES, below, max_size=3),
+    max_leaves=6,
+)
+
+
+def exact(value: Any) -> None:
+    assert type(value) in EXACT
+    if isinstance(value, dict):
+        for name, item in value.items():
+            assert type(name) is str
+            exact(item)
+    elif isinstance(value, list):
+        for item in value:
+            exact(item)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@given(st.dictionaries(NAMES, ANYTHING, max_size=4))
+def test_a_copy_is_exact_and_nobody_elses(document: dict[str, Any]) -> None:
+    try:
+        copied = plain_document(document, LIMITS, "d")
+    except QueryRefused:
+        return
+    exact(copied)
+    options = CodecOptions[Any](uuid_representation=UuidRepresentation.STANDARD)
+    sent = bson.encode(copied, codec_options=options)
+    again = plain_document(copied, LIMITS, "d")
+    assert bson.encode(again, codec_options=options) == sent
+    held = {id(one) for one in containers(document)}
+    assert not held & {id(one) for one in containers(copied)}
+
+
+def containers(value: Any) -> list[Any]:
+    if type(value) is dict:
+        return [value, *(found for item in value.values() for found in containers(item))]
+    if type(value) is list:
+        return [value, *(found for item in value for found in containers(item))]
+    return []
+
+
+@settings(max_examples=500, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@given(DOCUMENTS)
+def test_both_copiers_make_the_same_of_what_both_know(document: dict[str, Any]) -> None:
+    quick, careful = _PlainCopy(LIMITS.max_document_bytes), _Copy(LIMITS, "max_document_bytes", "d")
+    try:
+        copied = quick.mapping(document, LIMITS.max_depth)
+    except _NotPlainError:
+        copied = None
+    other = careful.value(document, "d", 0)
+    options = CodecOptions[Any](uuid_representation=UuidRepresentation.STANDARD)
+    assert bson.encode(other, codec_options=options) == bson.encode(document, codec_options=options)
+    if copied is not None:
+        assert list(copied) == list(document)
+        assert bson.encode(copied, codec_options=options) == bson.encode(
+            other, codec_options=options
+        )
+        assert quick.left == careful._left
+
+
+class Money:
+    def __init__(self, cents: int) -> None:
+        self.cents = cents
+
+
+class MoneyCodec(TypeEncoder):
+    python_type = Money
+
+    def transform_python(self, value: Money) -> Any:
+        return {"cents": value.cents} if value.cents >= 0 else {"$where": "1"}
+
+
+def test_an_apps_own_types_go_through_its_codecs_and_what_comes_out_is_checked() -> None:
+    codecs = _codecs(CodecOptions(type_registry=TypeRegistry([MoneyCodec()], str)))
+    copied = plain_value({"a": Money(5), "b": [Money(1)], "c": 1 + 2j}, LIMITS, "v", codecs=codecs)
+    assert copied == {"a": {"cents": 5}, "b": [{"cents": 1}], "c": "(1+2j)"}
+    with pytest.raises(QueryRefused, match=r"\$where"):
+        scope_filter({"a": Money(-1)}, ORDERS, LIMITS, codecs=codecs)
+    with pytest.raises(QueryRefused, match="Code"):
+        plain_value({"a": Code("f")}, LIMITS, "v", codecs=codecs)
+    with pytest.raises(QueryRefused, match="Money"):
+        plain_value({"a": Money(5)}, LIMITS, "v")
+    endless = _codecs(CodecOptions(type_registry=TypeRegistry([], lambda v: [v])))
+    with pytest.raises(LimitExceeded, match="max_depth"):
+        plain_value({"a": object()}, LIMITS, "v", codecs=endless)

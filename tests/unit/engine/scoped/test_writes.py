@@ -10,10 +10,9 @@ from unit.engine.scoped.apps import ITEMS, LIMITS, ORDERS
 
 from mdb_engine.access.model import Target
 from mdb_engine.exceptions import LimitExceeded, QueryRefused, ScopeDenied
-from mdb_engine.scoped.documents import stamp_document, stamp_replacement
-from mdb_engine.scoped.indexes import scope_index
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.updates import scope_update
+from mdb_engine.scoped.rewrite.indexes import scope_index
+from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 
 STAMP = {"$set": {"app_id": {"$literal": "shop"}}}
 
