@@ -1,10 +1,10 @@
 """The operations of a collection that read documents."""
-# ruff: noqa: A002, FBT001, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
+# ruff: noqa: A002, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
@@ -48,15 +48,15 @@ class Reads(Handle):
         projection: Projection | None = None,
         skip: int | None = None,
         limit: int | None = None,
-        no_cursor_timeout: bool | None = None,
-        cursor_type: int | None = None,
+        no_cursor_timeout: Literal[False] | None = None,
+        cursor_type: Literal[0] | None = None,
         sort: Keys | None = None,
-        allow_partial_results: bool | None = None,
-        oplog_replay: bool | None = None,
+        allow_partial_results: Literal[False] | None = None,
+        oplog_replay: Literal[False] | None = None,
         batch_size: int | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        max_scan: int | None = None,
+        max_scan: None = None,
         max_time_ms: int | None = None,
         max: Sequence[tuple[str, Any]] | None = None,
         min: Sequence[tuple[str, Any]] | None = None,
@@ -119,15 +119,15 @@ class Reads(Handle):
         projection: Projection | None = None,
         skip: int | None = None,
         limit: int | None = None,
-        no_cursor_timeout: bool | None = None,
-        cursor_type: int | None = None,
+        no_cursor_timeout: Literal[False] | None = None,
+        cursor_type: Literal[0] | None = None,
         sort: Keys | None = None,
-        allow_partial_results: bool | None = None,
-        oplog_replay: bool | None = None,
+        allow_partial_results: Literal[False] | None = None,
+        oplog_replay: Literal[False] | None = None,
         batch_size: int | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        max_scan: int | None = None,
+        max_scan: None = None,
         max_time_ms: int | None = None,
         max: Sequence[tuple[str, Any]] | None = None,
         min: Sequence[tuple[str, Any]] | None = None,

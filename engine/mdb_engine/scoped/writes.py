@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from bson.regex import Regex
 from pymongo.collation import Collation
@@ -66,7 +66,7 @@ class Writes(Handle):
     async def insert_one(
         self,
         document: Mapping[str, Any],
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -109,7 +109,7 @@ class Writes(Handle):
         self,
         documents: Iterable[Mapping[str, Any]],
         ordered: bool = True,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -144,7 +144,7 @@ class Writes(Handle):
         filter: Filter,
         update: Update,
         upsert: bool = False,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
@@ -188,7 +188,7 @@ class Writes(Handle):
         update: Update,
         upsert: bool = False,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
         session: Transaction | None = None,
@@ -215,7 +215,7 @@ class Writes(Handle):
         filter: Filter,
         replacement: Mapping[str, Any],
         upsert: bool = False,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
         session: Transaction | None = None,
@@ -444,7 +444,7 @@ class Writes(Handle):
         self,
         requests: Iterable[Request],
         ordered: bool = True,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         let: Mapping[str, Any] | None = None,
