@@ -24,7 +24,7 @@ from mdb_engine.scoped.options import (
     WatchOptions,
     field_name,
 )
-from mdb_engine.scoped.rewrite.filters import exactly, scope_projection, scope_read_filter
+from mdb_engine.scoped.rewrite.filters import exactly, is_by_id, scope_projection, scope_read_filter
 from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
 from mdb_engine.scoped.transaction import Transaction
 
@@ -176,7 +176,9 @@ class Reads(Handle):
             settings = self._options("find_one", options, FindOptions)
             settings.pop("limit", None)
             query = exactly(query, operation.target, settings)
-        found: Document | None = await operation.run("find_one", query, fields, **settings)
+        found: Document | None = await operation.run(
+            "find_one", query, fields, by_id=is_by_id(query, settings), **settings
+        )
         return found
 
     def aggregate(
