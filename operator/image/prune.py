@@ -2,8 +2,8 @@
 
 Of the Kubernetes client the operator uses the connection alone. The methods, one for every request
 that there is, are loaded on demand, and would be a third of the image. Of AWS's client it uses KMS
-and what logs in there; the descriptions of all other services would be another third. What a distribution has installed
-stands in its RECORD (https://packaging.python.org/en/latest/specifications/recording-installed-packages/);
+and what logs in there; the descriptions of all other services would be another third. What a
+distribution has installed stands in its RECORD (https://packaging.python.org/en/latest/specifications/recording-installed-packages/);
 what goes, goes there as well, so that checks of an installation and scanners still agree with it.
 """
 

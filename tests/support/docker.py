@@ -127,7 +127,9 @@ def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
     with own.using():  # from before it starts: whoever is done elsewhere would remove it
         docker = _with_compose(_engine(), tmp_path_factory)
         yield docker
-        docker.forget_images()
+    with own.alone() as alone:  # another run may use the names
+        if alone and docker.owned and own.runs():
+            docker.forget_images()
     if docker.owned:
         own.down_if_unused()
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.clusters import Cluster
+from support.clusters import Cluster, CommandError
 from support.installed_operator import CHART
 
 from mdb_operator.kubernetes.resources import AppKey

@@ -146,8 +146,8 @@ def down() -> bool:
 
 def down_if_unused() -> None:
     """Remove an engine that was started for a cluster and has no container any more."""
-    with hold_if_free(_use_lock()) as alone, hold(_lock()):
-        if alone and runs() and not _kept().exists() and not _containers():
+    with alone() as unused, hold(_lock()):
+        if unused and runs() and not _kept().exists() and not _containers():
             _remove()
 
 
@@ -156,6 +156,13 @@ def using() -> Iterator[None]:
     """Keep the engine from being removed as unused for the length of a block."""
     with share(_use_lock()):
         yield
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[bool]:
+    """Say, for the length of a block, whether nobody else uses the engine."""
+    with hold_if_free(_use_lock()) as free:
+        yield free
 
 
 def inside(command: Sequence[str]) -> list[str]:
