@@ -41,7 +41,6 @@ from mdb_engine.exceptions import (
     NotRegistered,
     ScopeDenied,
 )
-from mdb_engine.key_managers import open_key_managers
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 
@@ -586,6 +585,7 @@ class MongoDBEngine(EarlierNames):
         # An app that the operator registered needs none of this.
         from mdb_engine.core.encryption import EnvelopeEncryptionService  # noqa: PLC0415
         from mdb_engine.engine.standalone import StandaloneHosting  # noqa: PLC0415
+        from mdb_engine.key_managers import open_key_managers  # noqa: PLC0415
 
         return StandaloneHosting(
             ConnectionSettings(uri, database, self._client_options),

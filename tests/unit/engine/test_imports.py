@@ -51,6 +51,7 @@ def test_what_a_pod_runs_loads_nothing_that_registers_apps() -> None:
         "mdb_engine.registry",
         "mdb_engine.engine.standalone",
         "mdb_engine.core.encryption",
+        "mdb_engine.key_managers",
     )
     assert not [module for module in modules if module.startswith(registering)]
 
