@@ -101,7 +101,7 @@ def _write_version(source: Source) -> None:
             r'^version = ".*"$', f'version = "{source.version}"', text, flags=re.MULTILINE
         )
         text = re.sub(
-            r'"(mdbapp-engine(?:\[[a-z,]+\])?)"(?=[,\]])',  # a requirement, not the name
+            r'"(mdbapp-engine(?:\[[a-z,-]+\])?)"(?=[],])',  # a requirement, not the name
             rf'"\1=={source.version}"',
             text,
             flags=re.MULTILINE,

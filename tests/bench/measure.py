@@ -106,7 +106,7 @@ def _figure(plain: list[float], library: list[float], more_cpu: float) -> Figure
     size = max(1, len(plain) // BLOCKS)
     ratios = [
         statistics.median(library[at : at + size]) / statistics.median(plain[at : at + size])
-        for at in range(0, size * BLOCKS, size)
+        for at in range(0, len(plain) - size + 1, size)
     ]
     low, _, high = statistics.quantiles(ratios, n=4)
     return Figure(a, b, more_cpu, b / a, low, high)

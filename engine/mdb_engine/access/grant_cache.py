@@ -1,10 +1,10 @@
 """Hold grants in memory, so that an operation is checked without asking MongoDB anything.
 
-One task reads them again and again, twice in every ``ttl``. That is asked of every pod of every
-app, so it is little: a pod reads its own row, those of the apps that it may read, and now and then
-the slugs of all others, because a name may belong to one of them. A change stream would tell of a
-change sooner, but on a server with many of them every write to any collection wakes every stream
-(docs/benchmarks.md has the figures). When reading does not succeed for ``max_age``, the cache
+One task reads them again and again, four times in every ``ttl``. That is asked of every pod of
+every app, so it is little: a pod reads its own row, those of the apps that it may read, and now
+and then the slugs of all others, because a name may belong to one of them. A change stream would
+tell of a change sooner, but with many of them every write to any collection of a server wakes each
+one (docs/benchmarks.md has the figures). When reading does not succeed for ``max_age``, the cache
 refuses to be asked: a revocation that cannot be seen must not be outlived by what it revoked.
 
 What is read takes time, in which a newer row may be learned elsewhere. So one reading follows
@@ -31,7 +31,7 @@ from mdb_engine.models.naming import app_key
 
 __all__ = ["GrantCache", "GrantSource", "Row", "Rows"]
 
-READINGS: Final = 2
+READINGS: Final = 4
 """Readings in every ttl: a change holds within it although one reading has just begun, or fails."""
 
 SLUGS_SECONDS: Final = 30.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -9,6 +10,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from mdb_engine.exceptions import MasterKeyError
 
 __all__ = ["KeyManagerUri"]
+
+
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,32}")
+"""No colon, which ends it in the ids of keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,8 @@ class KeyManagerUri:
                 f"The URI of a key manager ({parts.scheme}://) must hold no user, password or "
                 "fragment; credentials come from the environment or from files"
             )
+        if not _NAME.fullmatch(dict(options).get("id", "x")):
+            raise MasterKeyError("id= of a key manager is up to 32 of a-z, A-Z, 0-9, '.', '_', '-'")
         return cls(parts.scheme.lower(), host, unquote(parts.path).lstrip("/"), dict(options))
 
     def only(self, *names: str) -> None:

@@ -428,7 +428,7 @@ class Operation:
         session
             The transaction that it is part of.
         by_id
-            Whether it writes one document that its ``_id`` finds, which the server does at once or
+            Whether it is on one document that its ``_id`` finds, which the server does at once or
             not at all: it needs no time limit of the server's.
         **options
             Its keyword arguments; those that are None are left out.
@@ -436,14 +436,13 @@ class Operation:
         collection, connection, raw_session = self.place(session)
         if raw_session is not None:
             options["session"] = raw_session
-        argument = TIME_ARGUMENTS.get(method)
         call = getattr(collection, method)
-        if argument is not None:
-            if argument not in options:
-                options[argument] = self.limits.max_time_ms
-            return await self.send(lambda: call(*arguments, **options), connection, bounded=False)
         if not by_id or not self.context.driver.cancellable:
-            return await self.send(lambda: call(*arguments, **options), connection, bounded=True)
+            argument = TIME_ARGUMENTS.get(method)
+            if argument is not None and argument not in options:
+                options[argument] = self.limits.max_time_ms
+            bounded = argument is None
+            return await self.send(lambda: call(*arguments, **options), connection, bounded=bounded)
         began = time.monotonic()
         watch = connection.watch(self.context.seconds)
         try:

@@ -13,9 +13,16 @@ from mdb_engine.exceptions import OptionRefused
 from mdb_engine.scoped.context import Handle, Operation, Purpose
 from mdb_engine.scoped.cursor import ScopedCommandCursor
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.options import CommonOptions, Keys, collation_document, key_list
+from mdb_engine.scoped.options import (
+    CommonOptions,
+    IndexOptions,
+    Keys,
+    collation_document,
+    key_list,
+)
 from mdb_engine.scoped.rewrite.indexes import scope_index
 from mdb_engine.scoped.rewrite.values import members, plain_mapping, plain_value
+from mdb_engine.scoped.transaction import Transaction
 
 __all__ = ["IndexOperations"]
 
@@ -28,24 +35,33 @@ class IndexOperations(Handle):
 
     __slots__ = ()
 
-    async def create_index(self, keys: Keys, **options: Any) -> str:
+    async def create_index(
+        self,
+        keys: Keys,
+        session: Transaction | None = None,
+        comment: Any = None,
+        **options: Unpack[IndexOptions],
+    ) -> str:
         """Make an index; nothing happens if there is an equal one.
 
         Parameters
         ----------
         keys
             The fields, with a direction or ``text``, ``2dsphere``, ``hashed``.
+        session, comment
+            As in every operation.
         **options
-            ``session``, ``comment``, and the options of an index by their names in MongoDB, such
-            as ``unique`` or ``expireAfterSeconds``; see `mdb_engine.scoped.indexes.INDEX_OPTIONS`.
+            The options of an index by their names in MongoDB, such as ``unique`` or
+            ``expireAfterSeconds``; see `IndexOptions`.
 
         Returns
         -------
         str
             Its name.
         """
+        common = {"session": session, "comment": comment}
         with self._begin("create_index", Purpose.WRITE) as operation:
-            settings = self._common("create_index", options)
+            settings = self._options("create_index", common, CommonOptions)
             pairs, index = _scope_index(keys, options, operation, "index")
         name: str = await operation.run("create_index", pairs, **index, **settings)
         return name
@@ -190,13 +206,6 @@ class IndexOperations(Handle):
                 raise OptionRefused("models has to hold at least one index", path="models")
         names: list[str] = await operation.run("create_search_indexes", made, **settings)
         return names
-
-    def _common(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
-        """Take the options that are the operation's and not the index's."""
-        common: dict[str, Any] = {
-            key: options.pop(key) for key in CommonOptions.__annotations__ if key in options
-        }
-        return self._options(name, common, CommonOptions)
 
 
 def _name(name: object) -> str:

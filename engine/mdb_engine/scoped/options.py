@@ -52,6 +52,7 @@ __all__ = [
     "FindAndReplaceOptions",
     "FindAndUpdateOptions",
     "FindOptions",
+    "IndexOptions",
     "InsertManyOptions",
     "Keys",
     "NoOptions",
@@ -200,6 +201,32 @@ class FindAndUpdateOptions(FindAndReplaceOptions, total=False):
     """Options of ``find_one_and_update``."""
 
     array_filters: Sequence[Mapping[str, Any]] | None
+
+
+IndexOptions = TypedDict(
+    "IndexOptions",
+    {
+        "2dsphereIndexVersion": int,
+        "background": bool,
+        "bits": int,
+        "collation": Collation | Mapping[str, Any] | None,
+        "default_language": str,
+        "expireAfterSeconds": int,
+        "hidden": bool,
+        "language_override": str,
+        "max": float,
+        "min": float,
+        "name": str,
+        "partialFilterExpression": Mapping[str, Any],
+        "sparse": bool,
+        "textIndexVersion": int,
+        "unique": bool,
+        "weights": Mapping[str, int],
+        "wildcardProjection": Mapping[str, Any],
+    },
+    total=False,
+)
+"""Options of ``create_index``, by their names in MongoDB."""
 
 
 class WatchOptions(TypedDict, total=False):

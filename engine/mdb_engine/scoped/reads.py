@@ -1,10 +1,10 @@
 """The operations of a collection that read documents."""
-# ruff: noqa: A002, FBT001, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
+# ruff: noqa: A002, N803, PLR0913, PLR0917 - the parameters are the drivers', in their order
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
@@ -24,7 +24,7 @@ from mdb_engine.scoped.options import (
     WatchOptions,
     field_name,
 )
-from mdb_engine.scoped.rewrite.filters import exactly, scope_projection, scope_read_filter
+from mdb_engine.scoped.rewrite.filters import exactly, is_by_id, scope_projection, scope_read_filter
 from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
 from mdb_engine.scoped.transaction import Transaction
 
@@ -48,15 +48,15 @@ class Reads(Handle):
         projection: Projection | None = None,
         skip: int | None = None,
         limit: int | None = None,
-        no_cursor_timeout: bool | None = None,
-        cursor_type: int | None = None,
+        no_cursor_timeout: Literal[False] | None = None,
+        cursor_type: Literal[0] | None = None,
         sort: Keys | None = None,
-        allow_partial_results: bool | None = None,
-        oplog_replay: bool | None = None,
+        allow_partial_results: Literal[False] | None = None,
+        oplog_replay: Literal[False] | None = None,
         batch_size: int | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        max_scan: int | None = None,
+        max_scan: None = None,
         max_time_ms: int | None = None,
         max: Sequence[tuple[str, Any]] | None = None,
         min: Sequence[tuple[str, Any]] | None = None,
@@ -119,15 +119,15 @@ class Reads(Handle):
         projection: Projection | None = None,
         skip: int | None = None,
         limit: int | None = None,
-        no_cursor_timeout: bool | None = None,
-        cursor_type: int | None = None,
+        no_cursor_timeout: Literal[False] | None = None,
+        cursor_type: Literal[0] | None = None,
         sort: Keys | None = None,
-        allow_partial_results: bool | None = None,
-        oplog_replay: bool | None = None,
+        allow_partial_results: Literal[False] | None = None,
+        oplog_replay: Literal[False] | None = None,
         batch_size: int | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        max_scan: int | None = None,
+        max_scan: None = None,
         max_time_ms: int | None = None,
         max: Sequence[tuple[str, Any]] | None = None,
         min: Sequence[tuple[str, Any]] | None = None,
@@ -176,7 +176,9 @@ class Reads(Handle):
             settings = self._options("find_one", options, FindOptions)
             settings.pop("limit", None)
             query = exactly(query, operation.target, settings)
-        found: Document | None = await operation.run("find_one", query, fields, **settings)
+        found: Document | None = await operation.run(
+            "find_one", query, fields, by_id=is_by_id(query, settings), **settings
+        )
         return found
 
     def aggregate(

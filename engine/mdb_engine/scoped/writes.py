@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Literal, Unpack
 
-from bson.regex import Regex
 from pymongo.collation import Collation
 from pymongo.results import (
     BulkWriteResult,
@@ -40,6 +38,7 @@ from mdb_engine.scoped.options import (
 from mdb_engine.scoped.reads import Filter
 from mdb_engine.scoped.rewrite.filters import (
     exactly,
+    is_by_id,
     scope_array_filters,
     scope_filter,
     scope_upsert_filter,
@@ -66,7 +65,7 @@ class Writes(Handle):
     async def insert_one(
         self,
         document: Mapping[str, Any],
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -109,7 +108,7 @@ class Writes(Handle):
         self,
         documents: Iterable[Mapping[str, Any]],
         ordered: bool = True,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -144,7 +143,7 @@ class Writes(Handle):
         filter: Filter,
         update: Update,
         upsert: bool = False,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
@@ -188,7 +187,7 @@ class Writes(Handle):
         update: Update,
         upsert: bool = False,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
         session: Transaction | None = None,
@@ -215,7 +214,7 @@ class Writes(Handle):
         filter: Filter,
         replacement: Mapping[str, Any],
         upsert: bool = False,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
         session: Transaction | None = None,
@@ -251,7 +250,7 @@ class Writes(Handle):
                 replacement, operation.target, operation.limits, codecs=operation.codecs
             )
         replaced: UpdateResult = await operation.run(
-            "replace_one", query, stamped, by_id=_is_by_id(query), **settings
+            "replace_one", query, stamped, by_id=is_by_id(query, settings), **settings
         )
         return replaced
 
@@ -444,7 +443,7 @@ class Writes(Handle):
         self,
         requests: Iterable[Request],
         ordered: bool = True,
-        bypass_document_validation: bool | None = None,
+        bypass_document_validation: Literal[False] | None = None,
         session: Transaction | None = None,
         comment: Any = None,
         let: Mapping[str, Any] | None = None,
@@ -492,7 +491,7 @@ class Writes(Handle):
             )
             _scope_array_filters(settings, operation)
         updated: UpdateResult = await operation.run(
-            name, query, changes, by_id=_is_by_id(query), **settings
+            name, query, changes, by_id=is_by_id(query, settings), **settings
         )
         return updated
 
@@ -500,7 +499,9 @@ class Writes(Handle):
         with self._begin(name, Purpose.WRITE) as operation:
             settings = self._options(name, options, DeleteOptions)
             query = _write_filter(filter, operation, settings)
-        deleted: DeleteResult = await operation.run(name, query, by_id=_is_by_id(query), **settings)
+        deleted: DeleteResult = await operation.run(
+            name, query, by_id=is_by_id(query, settings), **settings
+        )
         return deleted
 
 
@@ -515,11 +516,6 @@ def _write_filter(
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
     query = scope(filter, operation.target, operation.limits, codecs=operation.codecs)
     return exactly(query, operation.target, settings)
-
-
-def _is_by_id(query: Mapping[str, Any]) -> bool:
-    """Say whether a filter is met by one document at most, which its index finds."""
-    return "_id" in query and not isinstance(query["_id"], dict | list | Regex | re.Pattern)
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:

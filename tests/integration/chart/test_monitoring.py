@@ -50,6 +50,7 @@ FIRES: Mapping[str, tuple[list[str], str]] = {
         ],
         "5m",
     ),
+    "MdbKeyManagerDown": (['mdb_operator_master_key_usable{manager="transit"} 0x200'], "10m"),
     "MdbAppScopeDenied": (
         [
             condition("GrantsResolved", "false", "NotGranted"),

@@ -46,18 +46,18 @@ MATRIX: dict[str, dict[str, Any]] = {
         "masterKey": {
             "uri": "transit://bao.example:8200/transit/mdb?auth=approle",
             "former": ["secret", "awskms:///alias/mdb?region=eu-central-1"],
-            "env": [
-                {"name": "VAULT_ROLE_ID", "value": "1"},
-                {
-                    "name": "VAULT_SECRET_ID",
-                    "valueFrom": {"secretKeyRef": {"name": "bao", "key": "secret-id"}},
-                },
-            ],
         },
+        "extraEnv": [
+            {"name": "VAULT_ROLE_ID", "value": "1"},
+            {
+                "name": "VAULT_SECRET_ID",
+                "valueFrom": {"secretKeyRef": {"name": "bao", "key": "secret-id"}},
+            },
+        ],
     },
     "what an earlier version of the chart had": {
         **SOMEWHERE,
-        "masterKey": {"uri": None, "former": None, "volume": None, "env": None},
+        "masterKey": {"uri": None, "former": None, "volume": None},
     },
     "a keyring of the Secrets Store CSI driver": {
         **SOMEWHERE,
@@ -195,7 +195,6 @@ def test_a_master_key_outside_needs_neither_a_keyring_nor_the_right_to_it(
         ({"uri": "file:///etc/mdb-operator/master-key"}, "masterKey.volume"),
         ({"former": ["secret"]}, "names what masterKey.uri names already"),
         ({"volume": {"csi": {}, "secret": {}}}, "masterKey"),
-        ({"env": [{"name": "MDB_OPERATOR_MONGODB_URI", "value": "x"}]}, "masterKey"),
     ],
 )
 def test_a_master_key_that_cannot_be_reached_is_refused(

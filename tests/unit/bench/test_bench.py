@@ -41,6 +41,14 @@ async def test_a_figure_is_a_ratio_of_what_ran_in_turn() -> None:
     assert figure.low <= figure.high
 
 
+async def test_a_figure_can_be_of_few_rounds() -> None:
+    async def slow() -> None:
+        await asyncio.sleep(0.002)
+
+    figure = await measure(Pair(slow, slow), 16, 0.0)
+    assert 0.3 < figure.low <= figure.high < 3
+
+
 def test_a_chart_is_svg_that_says_where_a_bar_is_cut() -> None:
     rows = {f"row {n} < 9": {"pymongo": 1.0 + n / 100, "motor": 1.1} for n in range(9)}
     text = bars("A & B", {**rows, "long": {"pymongo": 40.0, "motor": 0.9}}, base=1.0, aim=1.03)

@@ -48,6 +48,7 @@ async def test_a_key_of_nobody_is_said_to_be() -> None:
         ("awskms:///alias/mdb?profile=hunter22", "unknown 'profile'"),
         ("gcpkms://projects/p/cryptoKeys/k", "gcpkms://projects/P"),
         ("azurekeyvault://v.vault.azure.net/secrets/k", "azurekeyvault://VAULT/keys/KEY"),
+        (f"{TRANSIT}?id=a:b", "id= of a key manager"),
         (f"{TRANSIT},transit://other.example/transit/mdb", "add \\?id=NAME"),
     ],
 )

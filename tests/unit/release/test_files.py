@@ -143,7 +143,7 @@ def test_distributions_have_the_version_the_licence_and_need_one_another_in_it(
         if name != "mdbapp-engine":
             needs = [line for line in text.splitlines() if line.startswith("Requires-Dist: mdb")]
             assert needs
-            assert all(line.partition(";")[0].strip().endswith(f"=={VERSION}") for line in needs)
+            assert all(line.partition(";")[0].endswith(f"=={VERSION}") for line in needs)
         with tarfile.open(release.directory / f"{file}.tar.gz") as sdist:
             assert {entry.mtime for entry in sdist} == {release.source.epoch}
             assert f"{file}/LICENSE" in sdist.getnames()

@@ -7,8 +7,11 @@ a filter looks up every operator and enters every nested filter.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from bson.regex import Regex
 
 from mdb_engine.access.model import Target
 from mdb_engine.constants import APP_ID_FIELD
@@ -29,6 +32,7 @@ __all__ = [
     "check_filter",
     "check_pull",
     "exactly",
+    "is_by_id",
     "narrow",
     "scope_array_filters",
     "scope_filter",
@@ -154,6 +158,21 @@ def narrow(query: dict[str, Any], owner: str, *, collated: bool = False) -> dict
         return {APP_ID_FIELD: scope, **rest}
     rest["$and"] = [*rest.get("$and", []), own]
     return {APP_ID_FIELD: scope, **rest}
+
+
+def is_by_id(query: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
+    """Say whether an operation is on one document at most, which the index on ``_id`` finds.
+
+    Parameters
+    ----------
+    query
+        The filter, checked.
+    options
+        The operation's options: another collation, or a hint, may need another index, or none.
+    """
+    if "_id" not in query or isinstance(query["_id"], dict | list | Regex | re.Pattern):
+        return False
+    return not options or not options.keys() & {"collation", "hint", "sort", "skip", "min", "max"}
 
 
 def exactly(query: dict[str, Any], target: Target, options: Mapping[str, Any]) -> dict[str, Any]:

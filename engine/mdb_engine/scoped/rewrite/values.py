@@ -20,6 +20,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypeVar
@@ -414,16 +415,16 @@ def plain_value(
         If it is too large or too deep.
     """
     kind = type(value)
-    if kind is dict or kind is list:
-        copy = _PlainCopy(getattr(limits, limit))
-        try:
-            if kind is dict:
-                return copy.mapping(value, limits.max_depth)
-            return copy.sequence(value, limits.max_depth)
-        except (_NotPlainError, TypeError, UnicodeEncodeError):
-            pass  # below it is said what it is and where
+    if kind is dict:
+        copied = _plain_dict(value, getattr(limits, limit), limits.max_depth)
+        if copied is not None:
+            return copied
+    elif kind is list:
+        with suppress(_NotPlainError, TypeError, UnicodeEncodeError):
+            return _PlainCopy(getattr(limits, limit)).sequence(value, limits.max_depth)
     elif kind in _FIXED_SIZES:
         return value
+    # Here it is said what it is, and where.
     return _Copy(limits, limit, path, codecs).value(value, path, 0)
 
 
@@ -431,6 +432,9 @@ def plain_mapping(
     value: Any, limits: Limits, path: Position, codecs: Codecs = NO_CODECS
 ) -> dict[str, Any]:
     """Copy a filter or another description of a query, which has to be a mapping."""
+    copied = _plain_dict(value, limits.max_query_bytes, limits.max_depth)
+    if copied is not None:
+        return copied
     return _mapping(value, limits, path, "max_query_bytes", codecs)
 
 
@@ -438,7 +442,20 @@ def plain_document(
     value: Any, limits: Limits, path: Position, codecs: Codecs = NO_CODECS
 ) -> dict[str, Any]:
     """Copy a document, which has to be a mapping."""
+    copied = _plain_dict(value, limits.max_document_bytes, limits.max_depth)
+    if copied is not None:
+        return copied
     return _mapping(value, limits, path, "max_document_bytes", codecs)
+
+
+def _plain_dict(value: Any, size: int, depth: int) -> dict[str, Any] | None:
+    """Copy a dict that is made of exactly the common types, or return None."""
+    if type(value) is not dict:
+        return None
+    try:
+        return _PlainCopy(size).mapping(value, depth)
+    except (_NotPlainError, TypeError, UnicodeEncodeError):
+        return None
 
 
 def members(values: Iterable[Value], path: Position) -> Iterable[Value]:
@@ -451,7 +468,7 @@ def members(values: Iterable[Value], path: Position) -> Iterable[Value]:
 def _mapping(
     value: Any, limits: Limits, path: Position, limit: str, codecs: Codecs
 ) -> dict[str, Any]:
-    copied = plain_value(value, limits, path, limit=limit, codecs=codecs)
+    copied = _Copy(limits, limit, path, codecs).value(value, path, 0)
     if not isinstance(copied, dict):
         raise QueryRefused(
             f"{written(path)} has to be a mapping, not {type(value).__name__}", path=written(path)

@@ -182,7 +182,7 @@ async def test_faults_are_found_when_the_cursor_is_made(filled: World) -> None:
     with pytest.raises(QueryRefused, match="did you mean limit"):
         orders.find({}, limits=3)  # type: ignore[call-arg]
     with pytest.raises(QueryRefused, match="holds the server's memory"):
-        orders.find({}, no_cursor_timeout=True)  # type: ignore[call-arg]
+        orders.find({}, no_cursor_timeout=True)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="whole number"):
         orders.find({}).limit("3")  # type: ignore[arg-type]
     with pytest.raises(LimitExceeded, match="max_time_ms"):

@@ -37,6 +37,8 @@ from mdb_engine.scoped.not_offered import (
     DATABASE_REFUSED,
     STREAM_REFUSED,
 )
+from mdb_engine.scoped.options import IndexOptions
+from mdb_engine.scoped.rewrite.indexes import INDEX_OPTIONS
 
 SETTINGS = {"codec_options", "read_concern", "read_preference", "write_concern"}
 """What a database only passes on to its collections, which show it."""
@@ -263,8 +265,12 @@ async def test_arguments_by_position_mean_what_they_mean_to_the_drivers(world: W
         "_id"
     ] == 3  # type: ignore[index]
     with pytest.raises(QueryRefused, match="bypass_document_validation"):
-        await orders.insert_one({}, True)
+        await orders.insert_one({}, True)  # type: ignore[arg-type]
     with pytest.raises(QueryRefused, match="no_cursor_timeout"):
-        orders.find({}, None, 0, 0, True)
+        orders.find({}, None, 0, 0, True)  # type: ignore[arg-type]
     with pytest.raises(QueryRefused, match="did you mean upsert"):
         await orders.update_one({}, {"$set": {"n": 1}}, upserts=True)  # type: ignore[call-arg]
+
+
+def test_the_types_of_an_index_name_the_options_that_are_allowed() -> None:
+    assert IndexOptions.__annotations__.keys() == INDEX_OPTIONS.keys()

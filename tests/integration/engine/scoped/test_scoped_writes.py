@@ -255,7 +255,7 @@ async def test_what_is_too_large_or_too_much_names_its_limit(world: World) -> No
 
 async def test_options_of_writes_are_on_a_list(world: World, orders: ScopedCollection) -> None:
     with pytest.raises(TypeError, match="validation is there to be kept"):
-        await orders.insert_one({}, bypass_document_validation=True)  # type: ignore[call-arg]
+        await orders.insert_one({}, bypass_document_validation=True)  # type: ignore[arg-type]
     with pytest.raises(QueryRefused, match="no option upserts; did you mean upsert"):
         await orders.update_one({}, {"$set": {"n": 1}}, upserts=True)  # type: ignore[call-arg]
     with pytest.raises(QueryRefused, match=r"\$function"):
@@ -282,7 +282,7 @@ async def test_indexes_of_an_own_collection(world: World, orders: ScopedCollecti
     await orders.drop_indexes()
     assert set(await orders.index_information()) == {"_id_"}
     with pytest.raises(QueryRefused, match="storageEngine"):
-        await orders.create_index("n", storageEngine={})
+        await orders.create_index("n", storageEngine={})  # type: ignore[call-arg]
 
 
 async def test_search_indexes_are_asked_for_on_the_own_collection_only(

@@ -35,7 +35,7 @@ class LyingCodec(CodecOptions[Any]):
 
 
 def merged(**options: Any) -> dict[str, Any]:
-    return dict(merge_options((), options, LIMITS))
+    return dict(merge_options({}, options, LIMITS))
 
 
 @pytest.mark.parametrize(
