@@ -258,7 +258,7 @@ def test_what_is_rendered_and_applied_installs_and_goes_without_hooks(
 
     manifests = rendered(life)
     cluster.kubectl("apply", "-f", "-", manifest=manifests)
-    life.kubectl(*here, "rollout", "status", f"deployment/{name}", "--timeout=50s")
+    life.kubectl(*here, "rollout", "status", f"deployment/{name}", "--timeout=120s")
     life.world.apply(life.apps, mdbapp("kept"))
     life.world.await_app(life.apps, "kept")
     again = cluster.kubectl("apply", "-f", "-", manifest=manifests).splitlines()
