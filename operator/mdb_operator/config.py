@@ -222,7 +222,7 @@ class Config(BaseSettings):
         default=True,
         title="Metrics of apps",
         description=(
-            "Show metrics of each app: two series where all is well, one more for each condition "
+            "Show metrics of each app: three series where all is well, one more for each condition "
             "that is not true. Those of all apps together are always shown."
         ),
     )

@@ -54,8 +54,8 @@ class AppSnapshot:
 class _Collector(Collector):
     """The series that are made when somebody asks.
 
-    Of an app in which all is well there are two, and none at all where they are not wanted: what is
-    said of all together is as long for ten thousand apps as for ten.
+    Of an app in which all is well there are three, and none at all where they are not wanted: what
+    is said of all together is as long for ten thousand apps as for ten.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class _Collector(Collector):
         labels = ["namespace", "name", "slug"]
         conditions = GaugeMetricFamily(
             "mdb_operator_app_condition",
-            "1 for a condition of an MdbApp that is not true, with its status and reason.",
+            "1 for an MdbApp's condition Ready, and for any other that is not true.",
             labels=[*labels, "condition", "status", "reason"],
         )
         versions = GaugeMetricFamily(
@@ -120,7 +120,7 @@ class _Collector(Collector):
         for key, app in apps.items() if each else ():
             app_labels = [key.namespace, key.name, app.slug]
             for kind, (status, reason) in app.conditions.items():
-                if status != "True":
+                if status != "True" or kind == "Ready":
                     conditions.add_metric([*app_labels, kind, status.lower(), reason], 1)
             if app.secret_version is not None:
                 versions.add_metric(app_labels, app.secret_version)

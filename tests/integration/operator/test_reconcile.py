@@ -186,7 +186,7 @@ def test_the_series_of_an_app_go_with_it(running: Installation) -> None:
 
     running.apply("counted")
     running.wait_condition("counted")
-    wait_until(lambda: len(series()) >= 7, message=lambda: f"the app's series: {series()}")
+    wait_until(lambda: len(series()) >= 3, message=lambda: f"the app's series: {series()}")
     running.kubectl("delete", "mdbapp", "counted", "--timeout=20s")
     wait_until(lambda: series() == set(), message=lambda: f"the end of {series()}")
 

@@ -34,7 +34,7 @@ def test_the_series_of_an_app_disappear_with_it() -> None:
     assert metrics.registry.get_sample_value("mdb_operator_apps") == 0
 
 
-def test_a_condition_has_one_series_while_it_is_not_true_whatever_its_reason_was_before() -> None:
+def test_a_condition_has_one_series_whatever_its_reason_was_before() -> None:
     metrics = Metrics()
     for reason in ("DatabaseUnavailable", "KeyUnavailable"):
         metrics.show_app(KEY, snapshot(reason))
@@ -42,7 +42,15 @@ def test_a_condition_has_one_series_while_it_is_not_true_whatever_its_reason_was
     assert metrics.registry.get_sample_value("mdb_operator_app_condition", labels) == 1
     assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 1
     metrics.show_app(KEY, snapshot())
-    assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 0
+    assert sum("mdb_operator_app_condition{" in line for line in about_apps(metrics)) == 1
+
+
+def test_of_what_is_true_there_is_a_series_for_ready_alone() -> None:
+    metrics = Metrics()
+    conditions = {"Ready": ("True", "Provisioned"), "GrantsResolved": ("True", "Resolved")}
+    metrics.show_app(KEY, AppSnapshot("dash", conditions))  # type: ignore[arg-type]
+    [shown] = [line for line in about_apps(metrics) if "app_condition{" in line]
+    assert 'condition="Ready"' in shown
 
 
 def test_what_is_said_of_all_apps_does_not_grow_with_their_number() -> None:
