@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -104,6 +105,7 @@ def series(lines: list[str]) -> list[dict[str, str]]:
     return [{"series": name, "values": values} for name, _, values in parts]
 
 
+@pytest.mark.long  # promtool is compiled, once
 def test_promtool_takes_what_the_chart_renders(promtool: Path, tmp_path: Path) -> None:
     rule = {"enabled": True, "ruleLabels": {"team": "data"}, "disabled": ["MdbSecretOld"]}
     [found] = [
@@ -125,6 +127,7 @@ def test_promtool_takes_what_the_chart_renders(promtool: Path, tmp_path: Path) -
     )
 
 
+@pytest.mark.long
 def test_every_alert_fires_for_its_reason_and_for_no_other(promtool: Path, tmp_path: Path) -> None:
     assert FIRES.keys() == rules().keys()
     tests = [
