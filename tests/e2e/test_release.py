@@ -19,7 +19,7 @@ import pytest
 import yaml
 from support import leakscan
 from support.certificates import Authority
-from support.clusters import create_namespace
+from support.clusters import COMMAND_SECONDS, create_namespace
 from support.multi_app import (
     CHART,
     OPERATOR,
@@ -68,8 +68,8 @@ class Life:
     doomed: str
     directory: Path
 
-    def kubectl(self, *arguments: str) -> str:
-        return self.world.cluster.kubectl(*arguments)
+    def kubectl(self, *arguments: str, timeout: float = COMMAND_SECONDS) -> str:
+        return self.world.cluster.kubectl(*arguments, timeout=timeout)
 
     def helm(self, command: str, *arguments: str, **values: object) -> str:
         """Run helm on the release."""
@@ -258,7 +258,7 @@ def test_what_is_rendered_and_applied_installs_and_goes_without_hooks(
 
     manifests = rendered(life)
     cluster.kubectl("apply", "-f", "-", manifest=manifests)
-    life.kubectl(*here, "rollout", "status", f"deployment/{name}", "--timeout=120s")
+    life.kubectl(*here, "rollout", "status", f"deployment/{name}", "--timeout=120s", timeout=130)
     life.world.apply(life.apps, mdbapp("kept"))
     life.world.await_app(life.apps, "kept")
     again = cluster.kubectl("apply", "-f", "-", manifest=manifests).splitlines()
