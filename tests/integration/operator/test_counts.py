@@ -43,6 +43,8 @@ def counted(operator: LiveOperator) -> tuple[Counts, Counts]:
             continue
         parts = path.split("/")
         kind = parts[parts.index("namespaces") + 2] if "namespaces" in parts else parts[-1]
+        if verb == "GET" and parts[-1] == kind:
+            verb = "LIST"  # or a watch
         requests[f"{verb} {kind}" + ("/status" if parts[-1] == "status" else "")] += 1
     operator.faults.watch()
     return dict(commands), dict(requests)
