@@ -23,7 +23,7 @@ from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATT
 from mdb_operator.constants import LEASE_NAME
 from mdb_operator.exceptions import ConfigurationInvalid
 
-__all__ = ["ENV_PREFIX", "KEYRING_SECRET", "Config", "key_manager_entries", "load_config"]
+__all__ = ["ENV_PREFIX", "KEYRING_SECRET", "Config", "load_config"]
 
 KEYRING_SECRET = "secret"  # noqa: S105 - a word
 """How the keyring's Secret is named among the key managers."""
@@ -161,6 +161,14 @@ class Config(BaseSettings):
             "(awskms://, azurekeyvault://, gcpkms://, transit://, or file:///DIRECTORY with the "
             "keyring's entries as files). Several, separated by commas: the first wraps, all "
             "unwrap; `secret` is the Secret. No credentials: those come from the environment."
+        ),
+    )
+    master_key_dir: Path | None = Field(
+        default=None,
+        title="Master key directory",
+        description=(
+            "A directory with the keyring's entries as files: short for "
+            "`file:///DIRECTORY` as the one key manager."
         ),
     )
     master_key_reload_seconds: float = Field(
@@ -331,7 +339,7 @@ class Config(BaseSettings):
     @field_validator("master_key_uri")
     @classmethod
     def _check_key_managers(cls, value: str) -> str:
-        for entry in filter(lambda one: one != KEYRING_SECRET, key_manager_entries(value)):
+        for entry in filter(lambda one: one != KEYRING_SECRET, _entries(value)):
             if not is_uri(entry):
                 raise ValueError("holds what is neither a URI nor `secret`; no key belongs here")
             try:
@@ -340,10 +348,21 @@ class Config(BaseSettings):
                 raise ValueError(error.message) from None
         return value
 
+    @property
+    def key_managers(self) -> list[str]:
+        """What wraps and unwraps the apps' data keys: URIs or `KEYRING_SECRET`; the first wraps."""
+        if self.master_key_dir is not None:
+            return [self.master_key_dir.absolute().as_uri()]
+        return _entries(self.master_key_uri)
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if (self.mongodb_uri is None) == (self.mongodb_uri_file is None):
             raise ValueError(f"set {ENV_PREFIX}MONGODB_URI_FILE or {ENV_PREFIX}MONGODB_URI")
+        if self.master_key_dir is not None and self.master_key_uri != KEYRING_SECRET:
+            raise ValueError(
+                f"set {ENV_PREFIX}MASTER_KEY_URI or {ENV_PREFIX}MASTER_KEY_DIR, not both"
+            )
         if self.watch_namespaces and self.exclude_namespaces:
             raise ValueError(
                 f"set {ENV_PREFIX}WATCH_NAMESPACES or {ENV_PREFIX}EXCLUDE_NAMESPACES, not both"
@@ -389,8 +408,7 @@ class Config(BaseSettings):
         return SecretStr(uri)
 
 
-def key_manager_entries(text: str) -> list[str]:
-    """Return the key managers of a setting, the one that wraps first."""
+def _entries(text: str) -> list[str]:
     return [entry.strip() for entry in text.split(",")]
 
 

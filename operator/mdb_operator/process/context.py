@@ -15,7 +15,7 @@ from mdb_engine.connection.driver import Driver, get_driver
 from mdb_engine.exceptions import MasterKeyError
 from mdb_engine.key_managers import KeyManagerUri
 from mdb_engine.key_managers.choice import open_remote
-from mdb_operator.config import KEYRING_SECRET, Config, key_manager_entries
+from mdb_operator.config import KEYRING_SECRET, Config
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import (
     DirectoryKeySource,
@@ -166,9 +166,7 @@ def _defaults(uri: str) -> dict[str, Any]:
 
 
 def _key_sources(config: Config, kube: KubeClient) -> list[KeySource]:
-    return [
-        _key_source(entry, config, kube) for entry in key_manager_entries(config.master_key_uri)
-    ]
+    return [_key_source(entry, config, kube) for entry in config.key_managers]
 
 
 def _key_source(entry: str, config: Config, kube: KubeClient) -> KeySource:

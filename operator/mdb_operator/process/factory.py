@@ -14,7 +14,7 @@ from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.key_managers import KeyManagerUri
 from mdb_engine.registry.registry import Registry
 from mdb_engine.registry.storage.installation import InstallationStore
-from mdb_operator.config import KEYRING_SECRET, key_manager_entries
+from mdb_operator.config import KEYRING_SECRET
 from mdb_operator.constants import MANAGER
 from mdb_operator.exceptions import ConfigurationInvalid
 from mdb_operator.keys.source import SecretKeySource
@@ -101,7 +101,7 @@ class Factory:
             If another key manager wraps, which is not the operator's to change.
         """
         config = self.context.config
-        active = key_manager_entries(config.master_key_uri)[0]
+        active = config.key_managers[0]
         if active != KEYRING_SECRET:
             raise ConfigurationInvalid(
                 f"the master key is not in the Secret but in {KeyManagerUri.parse(active)}: rotate "

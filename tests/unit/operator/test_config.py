@@ -141,6 +141,18 @@ def test_the_chart_sets_known_settings_in_the_same_order() -> None:
     assert set(order) - set(names) == {
         "KUBECONFIG",
         "MONGODB_URI",
+        "MASTER_KEY_DIR",
         "LEADER_ELECTION",
         "HTTP_HOST",
     }
+
+
+def test_a_directory_is_short_for_the_key_manager_that_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert load_config().key_managers == ["secret"]
+    monkeypatch.setenv("MDB_OPERATOR_MASTER_KEY_DIR", "/etc/my keys")
+    assert load_config().key_managers == ["file:///etc/my%20keys"]
+    monkeypatch.setenv("MDB_OPERATOR_MASTER_KEY_URI", "file:///etc/keys")
+    with pytest.raises(ConfigurationInvalid, match="not both"):
+        load_config()
