@@ -170,6 +170,30 @@ async def _apply_crd(crd: dict[str, Any]) -> None:
         await client.aclose()
 
 
+@main.command("verify-backup")
+@click.option(
+    "--keyring",
+    required=True,
+    help="A file with the keyring's Secret, a directory with its entries, or a key manager's URI.",
+)
+@click.option(
+    "--uri",
+    required=True,
+    envvar="MDB_OPERATOR_MONGODB_URI",
+    help="Where the copy is. Rather by MDB_OPERATOR_MONGODB_URI than here, if it has a password.",
+)
+@click.option("--database", default="mdb", show_default=True, help="The database of the apps.")
+def verify_backup(keyring: str, uri: str, database: str) -> None:
+    """Open every sealed secret of a restored copy with a keyring, and write nothing.
+
+    A drill for a backup of MongoDB and of the master key. It needs no cluster; in MongoDB the
+    right to read the database is enough.
+    """
+    from mdb_operator.cli.backup import verify_backup as verify  # noqa: PLC0415 - only needed here
+
+    _finish(verify(keyring, uri, database, click.echo))
+
+
 @main.command("prepare-uninstall", hidden=True)
 @click.option("--deployment", required=True, help="The operator's Deployment, in its namespace.")
 @click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait for its pods.")

@@ -6,7 +6,7 @@ re-wrap of the keys and a rotation overwrite each other.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any
 
 from pymongo.errors import DuplicateKeyError
@@ -15,7 +15,7 @@ from mdb_engine.connection.control import translated
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import SECRETS_COLLECTION
 from mdb_engine.core.secret import Envelope, Purpose, SealedVersion, SecretRecord
-from mdb_engine.exceptions import VersionConflict
+from mdb_engine.exceptions import RowDamaged, VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.registry.storage.rows import damaged_rows, parsed, parsed_all
 
@@ -47,6 +47,16 @@ class SecretStore:
             documents = await self._collection.find(query).to_list(None)
         rows = parsed_all(SECRETS_COLLECTION, documents, _record)
         return {app_key(row.slug): row for row in rows}
+
+    async def each(self) -> AsyncIterator[tuple[str, SecretRecord | RowDamaged]]:
+        """Yield the sealed credentials of all apps with their keys; of a damaged row its error."""
+        with translated("read secrets"):
+            async for document in self._collection.find({}).sort("_id", 1):
+                try:
+                    row: SecretRecord | RowDamaged = parsed(SECRETS_COLLECTION, document, _record)
+                except RowDamaged as error:
+                    row = error
+                yield str(document["_id"]), row
 
     async def under_other_keys(self, key_id: str) -> list[str]:
         """Return the slugs of all apps with a version that another master key wraps."""
