@@ -41,8 +41,6 @@ RELEASE = "life"
 
 HELM_SECONDS = 120.0
 
-DATABASE = "life"
-
 CRD = "mdbapps.mdb-engine.dev"
 
 
@@ -68,6 +66,11 @@ class Life:
     doomed: str
     directory: Path
 
+    @property
+    def database(self) -> str:
+        """The release's own: another installation's it would wait for."""
+        return self.namespace.replace("-", "_")
+
     def kubectl(self, *arguments: str, timeout: float = COMMAND_SECONDS) -> str:
         return self.world.cluster.kubectl(*arguments, timeout=timeout)
 
@@ -89,7 +92,7 @@ class Life:
             "replicas": 1,
             "watchNamespaces": [self.apps, self.doomed],
             "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
-            "mongodb": {"existingSecret": {"name": "mongodb"}, "database": DATABASE},
+            "mongodb": {"existingSecret": {"name": "mongodb"}, "database": self.database},
         }
 
     def older_package(self) -> str:
@@ -135,7 +138,7 @@ def make_database(life: Life) -> None:
     pod["containers"] = [one for one in pod["containers"] if one["name"] == "setup"]
     [container] = pod["containers"]
     container["args"] = [
-        f"--database={DATABASE}" if argument.startswith("--database=") else argument
+        f"--database={life.database}" if argument.startswith("--database=") else argument
         for argument in container["args"]
         if argument != "--stay"
     ]
@@ -149,7 +152,7 @@ def make_database(life: Life) -> None:
 
     uri = base64.b64decode(world.get(world.system, f"secret/{TRIAL}")["data"]["uri"]).decode()
     leakscan.register(uri, "the operator's URI")
-    other = uri.replace("authSource=mdb", f"authSource={DATABASE}")
+    other = uri.replace("authSource=mdb", f"authSource={life.database}")
     assert other != uri
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "mongodb"}}
     world.apply(life.namespace, {**secret, "stringData": {"uri": other}})
