@@ -86,7 +86,7 @@ test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its 
 
 # Of the tests' own tools the newest, so that only what the library itself declares is old.
 LOWEST := .tools/lowest
-LOWEST_NEEDS := -e 'engine[casbin,fastapi,motor]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml rich structlog
+LOWEST_NEEDS := -e 'engine[aws,azure,casbin,fastapi,gcp,motor,transit]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml rich structlog
 .PHONY: minimums
 minimums: setup ## Unit tests of the library on the lowest versions that it declares
 	$(call step,Install the lowest versions into $(LOWEST),$(UV) pip compile --quiet --resolution lowest-direct --all-extras --no-emit-package mdbapp-engine --no-header --no-annotate engine/pyproject.toml -o $(LOWEST).txt > /dev/null && $(UV) venv --quiet --clear $(LOWEST) && $(UV) pip install --quiet --python $(LOWEST) -c $(LOWEST).txt $(LOWEST_NEEDS),raise the minimum in engine/pyproject.toml that cannot be resolved)
