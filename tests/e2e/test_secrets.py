@@ -65,7 +65,7 @@ def test_a_secret_that_was_harmed_heals(
         )
 
     wait_until(healed, deadline=20, message="the Secret is what it was")
-    assert time.monotonic() - harmed < HEAL_SECONDS + 1  # for a busy machine
+    assert time.monotonic() - harmed < HEAL_SECONDS + 2  # for a machine with two more tests to run
 
 
 def test_a_pod_that_mounts_another_apps_secret_is_refused_and_says_why(world: World) -> None:
