@@ -66,7 +66,7 @@ def up() -> None:
     """Install everything, show it, and leave it running."""
     started = time.monotonic()
     progress = Progress()
-    installation = Installation(progress)
+    installation = Installation(progress, starting=True)
     if installation.runs():
         progress.note("The demo runs already (make demo-down removes it)")
         forwarding.start(installation.environment)

@@ -39,11 +39,13 @@ class Installation:
     ----------
     progress
         Shows what is done.
+    starting
+        Whether the demo is to be started: only then is an engine started where there is none.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, *, starting: bool = False) -> None:
         self._progress = progress
-        self.provider: Provider = providers.select(settings.CLUSTER, progress)
+        self.provider: Provider = providers.select(settings.CLUSTER, progress, starting=starting)
         self._foreign = self.provider.kind == "kubeconfig"
         if self._foreign and not settings.REGISTRY:
             raise click.ClickException(
