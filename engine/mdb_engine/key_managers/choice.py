@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 from mdb_engine.core.key_manager import KeyContext, KeyManager, WrappedKey
 from mdb_engine.core.keyring import Keyring
@@ -160,5 +159,5 @@ def _open(entry: str) -> KeyManager:
         return Keyring.parse(entry)
     uri = KeyManagerUri.parse(entry)
     if uri.scheme == "file":
-        return Keyring.from_directory(Path("/", uri.path))
+        return Keyring.from_directory(uri.directory)
     return open_remote(uri)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from mdb_engine.exceptions import MasterKeyError
@@ -77,6 +78,11 @@ class KeyManagerUri:
                 f"{self}: unknown {', '.join(map(repr, unknown))}; known are "
                 f"{', '.join(sorted({*names, 'id'}))}"
             )
+
+    @property
+    def directory(self) -> Path:
+        """Where the keyring is, of a ``file:///`` URI."""
+        return Path("/", self.path)
 
     @property
     def prefix(self) -> str:

@@ -22,6 +22,7 @@ from mdb_engine.core.key_manager import KeyManager
 from mdb_engine.core.keyring import Keyring
 from mdb_engine.exceptions import MasterKeyError
 from mdb_engine.key_managers import open_key_managers
+from mdb_engine.key_managers.choice import is_uri
 from mdb_engine.registry.backup import verify_secrets
 from mdb_operator.exceptions import OperatorError
 
@@ -43,7 +44,7 @@ def read_keyring(text: str) -> KeyManager:
         If it is none of these, or malformed; the message holds nothing of it.
     """
     path = Path(text)
-    if "://" in text:
+    if is_uri(text):
         return open_key_managers(text)
     if path.is_dir():
         return Keyring.from_directory(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -174,7 +173,7 @@ def _key_source(entry: str, config: Config, kube: KubeClient) -> KeySource:
         return SecretKeySource(SecretStore(kube), config.namespace, config.master_key_secret)
     uri = KeyManagerUri.parse(entry)
     if uri.scheme == "file":
-        return DirectoryKeySource(Path("/", uri.path))
+        return DirectoryKeySource(uri.directory)
     try:
         return RemoteKeySource(open_remote(uri))
     except MasterKeyError as error:

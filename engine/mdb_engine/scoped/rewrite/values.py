@@ -89,9 +89,6 @@ _FIXED_SIZES: Final[Mapping[type, int]] = {
 
 Of these types exactly, none of whose instances takes a new attribute."""
 
-_INT32 = range(-(2**31), 2**31)
-_INT64 = range(-(2**63), 2**63)
-
 _AROUND_NAME: Final = 2
 
 _REGEX_FLAGS = (re.IGNORECASE, re.LOCALE, re.MULTILINE, re.DOTALL, re.UNICODE, re.VERBOSE)
@@ -262,9 +259,7 @@ class _Copy:
             return self.integer(value, at)
         if isinstance(value, Mapping):
             return self.mapping(value, at, depth + 1)
-        known = isinstance(
-            value, float | bytes | Regex | re.Pattern | datetime | uuid.UUID | ObjectId
-        )
+        known = isinstance(value, _SCALARS)
         if not known and not encoded and self._codecs.fallback is not None:
             return self.value(self._codecs.fallback(value), at, depth, encoded=True)
         return self.scalar(value, at)
@@ -324,9 +319,9 @@ class _Copy:
 
     def integer(self, value: int, at: Position) -> int:
         number = int.__index__(value)
-        if number in _INT32:
+        if _SMALLEST_INT32 <= number <= _LARGEST_INT32:
             self.spend(4)
-        elif number in _INT64:
+        elif _SMALLEST_INT64 <= number <= _LARGEST_INT64:
             self.spend(8)
         else:
             raise refused("int", "BSON integers have at most 64 bits", at)
