@@ -7,7 +7,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -32,25 +31,20 @@ from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import (
     BindingError,
     DatabaseUnavailable,
-    Fault,
     InvalidToken,
-    ManifestInvalid,
     MasterKeyError,
     MdbEngineError,
     NotInitialized,
     NotRegistered,
     ScopeDenied,
 )
-from mdb_engine.models.manifest import Manifest
+from mdb_engine.models.manifest import Manifest, ManifestSource
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = ["ManifestSource", "MongoDBEngine"]
-
-ManifestSource = Manifest | Path | str | Mapping[str, Any]
-"""A manifest, the path of its file, or what was read from one."""
 
 SILENCE_SECONDS: Final = 5.0
 """For how long MongoDB may be silent before ``/ready`` says so, however short the grants' TTL."""
@@ -158,6 +152,10 @@ class MongoDBEngine(EarlierNames):
     def in_pod(self) -> bool:
         """Whether credentials come from a binding.  False before ``initialize()``."""
         return isinstance(self._hosting, PodHosting)
+
+    def choose(self, slug: str) -> None:
+        """Say which app this process is, unless it has been said."""
+        self._slug = self._slug or slug
 
     def check_hosting(self) -> bool:
         """Look for a binding without connecting; return whether there is one.
@@ -295,7 +293,7 @@ class MongoDBEngine(EarlierNames):
         SlugTaken, CollectionTaken
             If another app has the slug or a collection's name.
         """
-        loaded = load_manifest(slug, manifest)
+        loaded = Manifest.of(slug, manifest)
         runtime, hosting = self._running()
         await hosting.register(loaded)
         self._manifests[slug] = loaded
@@ -491,8 +489,7 @@ class MongoDBEngine(EarlierNames):
         """Make the FastAPI app of a slug; `mdb_engine.fastapi.app.create_app` has the options."""
         from mdb_engine.fastapi.app import create_app  # noqa: PLC0415 - for web apps alone
 
-        self._slug = self._slug or slug
-        return create_app(self, slug, load_manifest(slug, manifest), **options)
+        return create_app(self, slug, manifest, **options)
 
     def _running(self) -> tuple[Runtime, Hosting]:
         if self._runtime is None or self._hosting is None:
@@ -604,22 +601,6 @@ async def _all(*steps: Callable[[], Awaitable[None]]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def load_manifest(slug: str, source: ManifestSource) -> Manifest:
-    """Read a manifest and hold its slug against the app's.
-
-    Raises
-    ------
-    ManifestInvalid
-        If it is malformed, or another app's.
-    """
-    if isinstance(source, str):
-        source = Path(source)
-    manifest = source if isinstance(source, Manifest) else Manifest.load(source)
-    if manifest.slug != slug:
-        raise ManifestInvalid([Fault("slug", f"is {manifest.slug!r}, but the app is {slug!r}")])
-    return manifest
 
 
 def _check_slug(slug: object) -> None:
