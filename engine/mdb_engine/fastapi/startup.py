@@ -64,9 +64,7 @@ def hooked(own: Lifespan, on_startup: Hook | None, on_shutdown: Hook | None) -> 
 
 
 @asynccontextmanager
-async def lifespan(
-    app: FastAPI, context: AppContext, own: Lifespan
-) -> AsyncIterator[Any]:
+async def lifespan(app: FastAPI, context: AppContext, own: Lifespan) -> AsyncIterator[Any]:
     """Bring an app up, its own lifespan inside the engine's, and down again."""
     engine = context.engine
     in_pod = engine.check_hosting()
@@ -105,9 +103,7 @@ async def _be_registered(app: FastAPI, context: AppContext) -> None:
 
 
 @asynccontextmanager
-async def _started(
-    app: FastAPI, context: AppContext, own: Lifespan
-) -> AsyncIterator[Any]:
+async def _started(app: FastAPI, context: AppContext, own: Lifespan) -> AsyncIterator[Any]:
     """Enter the app's own lifespan, once, for as long as it takes: that is the app's own affair."""
     context.problem = context.summary = "on_startup of the app has not ended yet"
     scopes = sorted(context.engine.read_scopes(context.slug))
