@@ -25,7 +25,7 @@ from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.tasks import finish
-from mdb_engine.engine.earlier import EarlierNames
+from mdb_engine.engine.earlier import EarlierNames, manifest_alone
 from mdb_engine.engine.pod import PodHosting
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import (
@@ -273,7 +273,13 @@ class MongoDBEngine(EarlierNames):
     ) -> None:
         await self.shutdown()
 
-    async def register_app(self, slug: str, manifest: ManifestSource) -> Manifest:
+    async def register_app(
+        self,
+        slug: str | ManifestSource,
+        manifest: ManifestSource | None = None,
+        *,
+        create_indexes: bool = True,  # noqa: ARG002 - of the earlier version; indexes are declared
+    ) -> Manifest:
         """Register an app, or update what it registered before.
 
         In a pod nothing is registered: what the operator registered holds, and a manifest that
@@ -285,6 +291,8 @@ class MongoDBEngine(EarlierNames):
             The app.
         manifest
             Its manifest, whose slug must be the same.
+        create_indexes
+            Not acted upon: programs of the earlier version pass it.
 
         Raises
         ------
@@ -293,6 +301,8 @@ class MongoDBEngine(EarlierNames):
         SlugTaken, CollectionTaken
             If another app has the slug or a collection's name.
         """
+        if manifest is None or not isinstance(slug, str):
+            slug, manifest = manifest_alone(slug)
         loaded = Manifest.of(slug, manifest)
         runtime, hosting = self._running()
         await hosting.register(loaded)

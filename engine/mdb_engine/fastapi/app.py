@@ -19,10 +19,10 @@ from mdb_engine.fastapi.errors import add_error_handlers
 from mdb_engine.fastapi.health import health_routes
 from mdb_engine.fastapi.json import MdbJSONResponse, MdbRoute
 from mdb_engine.fastapi.policy import Door, leaves
-from mdb_engine.fastapi.startup import Hook, hooked, lifespan
+from mdb_engine.fastapi.startup import Hook, Lifespan, hooked, lifespan
 from mdb_engine.models.manifest import Cors, Manifest, ManifestSource
 
-__all__ = ["create_app", "install"]
+__all__ = ["create_app", "engine_lifespan", "install"]
 
 
 def create_app(
@@ -120,6 +120,40 @@ def install(
     """
     if app.middleware_stack is not None:
         raise NotInitialized(f"app {slug!r} has been started; call install before that")
+    own = app.router.lifespan_context
+    app.router.lifespan_context = _furnish(app, engine, slug, manifest, authorizer, own)
+
+
+def engine_lifespan(engine: Engine, slug: str, manifest: Manifest) -> Lifespan:
+    """Return a lifespan that furnishes the application that it is given to, when that starts."""
+    furnished: dict[int, Lifespan] = {}  # an application may be started again
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[Any]:
+        if id(app) not in furnished:
+            app.middleware_stack = None  # it was built when the application was asked to start
+            furnished[id(app)] = _furnish(app, engine, slug, manifest, None, _nothing)
+            app.middleware_stack = app.build_middleware_stack()
+        async with furnished[id(app)](app):
+            yield
+
+    return run
+
+
+@asynccontextmanager
+async def _nothing(_: FastAPI) -> AsyncIterator[None]:
+    yield
+
+
+def _furnish(
+    app: FastAPI,
+    engine: Engine,
+    slug: str,
+    manifest: ManifestSource,
+    authorizer: Authorizer | None,
+    own: Lifespan,
+) -> Lifespan:
+    """Give an application everything but the lifespan, which is returned."""
     installed = getattr(app.state, "mdb", None)
     if isinstance(installed, AppContext):
         raise NotInitialized(f"this application is app {installed.slug!r} already")
@@ -132,7 +166,6 @@ def install(
     chosen = None if policy is None else make_authorizer(policy, authorizer)
     context = AppContext(engine, slug, loaded, chosen)
     engine.choose(slug)
-    own = app.router.lifespan_context
 
     @asynccontextmanager
     async def run(app: FastAPI) -> AsyncIterator[Any]:
@@ -141,12 +174,12 @@ def install(
         async with lifespan(app, context, own) as state:
             yield state
 
-    app.router.lifespan_context = run
     taken = {getattr(route, "path", "") for route in leaves(app.routes)}
     app.router.routes[:0] = health_routes(taken)  # before anything that would take their paths
     context.attach(app)
     add_error_handlers(app, anything=False)
     Door(app, context)
+    return run
 
 
 def _mounted(routes: Iterable[Any]) -> Iterator[Starlette]:
