@@ -329,7 +329,7 @@ class Writes(Handle):
             )
             _scope_array_filters(settings, operation)
         found: Document | None = await operation.run(
-            "find_one_and_update", query, changes, **settings
+            "find_one_and_update", query, changes, by_id=is_by_id(query, settings), **settings
         )
         return found
 
@@ -377,7 +377,7 @@ class Writes(Handle):
                 replacement, operation.target, operation.limits, codecs=operation.codecs
             )
         found: Document | None = await operation.run(
-            "find_one_and_replace", query, stamped, **settings
+            "find_one_and_replace", query, stamped, by_id=is_by_id(query, settings), **settings
         )
         return found
 
@@ -407,7 +407,9 @@ class Writes(Handle):
         with self._begin("find_one_and_delete", Purpose.WRITE) as operation:
             settings = self._options("find_one_and_delete", given, unknown)
             query = _write_filter(filter, operation, settings)
-        found: Document | None = await operation.run("find_one_and_delete", query, **settings)
+        found: Document | None = await operation.run(
+            "find_one_and_delete", query, by_id=is_by_id(query, settings), **settings
+        )
         return found
 
     @takes(BulkOptions, after="requests")
