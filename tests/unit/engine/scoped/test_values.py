@@ -507,7 +507,7 @@ CAREFUL = Limits(max_query_bytes=ENOUGH_FLAT - 1)
 """Limits within which nothing is copied without a walk."""
 
 
-@settings(max_examples=2000, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=SLOW)
 @given(FLAT)
 @example({"a": {"$gt": 1, "$where": "1"}})
 @example({"a": {Liar("$gt"): 1}})
