@@ -293,7 +293,7 @@ def test_names_of_digits_stay_names(
     values = {
         "mongodb": {
             "existingSecret": {"name": "1", "key": "2"},
-            "tls": {"existingSecret": "3", "appsExistingSecret": "4"},
+            "tls": {"existingSecret": "3", "appsExistingSecret": "4", "appsIssuerSecret": "9"},
         },
         "masterKey": {"existingSecret": "5"},
         "serviceAccount": {"create": False, "name": "6"},
@@ -302,7 +302,7 @@ def test_names_of_digits_stay_names(
     }
     text = render(control_plane, namespace, values_file, values)
     found = [pair for pair in leaves(list(yaml.safe_load_all(text))) if pair[0] in NAMES]
-    assert {str(digit) for digit in range(1, 9)} <= {value for _, value in found}
+    assert {str(digit) for digit in range(1, 10)} <= {value for _, value in found}
     assert [pair for pair in found if not isinstance(pair[1], str)] == []
 
 
