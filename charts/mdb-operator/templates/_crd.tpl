@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-0120b59e684db8a9
+14726777acf89034
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -527,6 +527,11 @@ versions:
                   format: date-time
                   type: string
                   description: Until when the version before it is still accepted; absent when none is.
+                certificateExpiresAt:
+                  format: date-time
+                  type: string
+                  description: When the certificate ends that the app logs in to MongoDB with. It is renewed
+                    after two thirds of its life; absent where the app has a password.
               required:
               - version
               - keyId

@@ -10,7 +10,7 @@ from mdb_engine.connection.driver import Driver, RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.core.secret import RotationOutcome
+from mdb_engine.core.secret import CertificateIssuer, RotationOutcome
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.claims import ClaimService
@@ -66,6 +66,8 @@ class Registry:
         The keys for the apps' credentials.
     clock
         The time by which versions of credentials begin and end.
+    issuer
+        Certifies new versions for MongoDB's login by X.509; None where users have passwords.
 
     Attributes
     ----------
@@ -83,12 +85,13 @@ class Registry:
         driver: Driver,
         encryption: EnvelopeEncryptionService,
         clock: Clock = utcnow,
+        issuer: CertificateIssuer | None = None,
     ) -> None:
         view = control_view(database)
         secret_store, grant_store = SecretStore(view), GrantStore(view)
         self._apps = AppStore(view)
         self._secret_rows, self._grant_rows = secret_store, grant_store
-        self.secrets = SecretService(secret_store, encryption, clock)
+        self.secrets = SecretService(secret_store, encryption, clock, issuer)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption)
         self._layout = LayoutService(self._apps, LayoutStore(view, driver))

@@ -28,7 +28,6 @@ from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
 from mdb_operator.kubernetes.secret_watch import SecretChange
 from mdb_operator.kubernetes.secrets import SecretKey
-from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
 
@@ -71,7 +70,7 @@ class Controller:
                     config.mongodb_database,
                     config.isolation,
                 ),
-                CertificateFiles(config).read,
+                self.database.certificates.read,
             ),
             mdbapps=mdbapps,
             events=events,

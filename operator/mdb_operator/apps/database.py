@@ -18,6 +18,7 @@ from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -50,8 +51,10 @@ class SharedDatabase:
             guard.require,
         )
         self.clock = self.gate.clock  # the time by MongoDB's own clock
-        self.registry = factory.registry(self.clock)
-        service = DatabaseUserService(context.database)
+        self.certificates = CertificateFiles(context.config)  # what apps are given
+        issuer = factory.certificate_issuer(self.certificates, self.clock)
+        self.registry = factory.registry(self.clock, issuer)
+        service = DatabaseUserService(context.database, certificates=issuer is not None)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )

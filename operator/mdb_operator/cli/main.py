@@ -125,14 +125,24 @@ def adopt_database(*, former: str | None) -> None:
     show_default=True,
     help="As in the chart; with `library` no users are managed.",
 )
-def mongodb_role(database: str, isolation: str) -> None:
+@click.option(
+    "--external",
+    is_flag=True,
+    help="The further role for apps that log in by X.509, to be made in `admin`.",
+)
+def mongodb_role(database: str, isolation: str, *, external: bool) -> None:
     """Print the command that makes the operator's role, for an administrator of MongoDB.
 
     Run it with db.getSiblingDB(DATABASE).runCommand(...), then make a user with that role there.
     """
-    from mdb_operator.mongodb.rights import create_role_command  # noqa: PLC0415
+    from mdb_operator.mongodb.rights import (  # noqa: PLC0415
+        create_external_role_command,
+        create_role_command,
+    )
 
     command = create_role_command(database, users=isolation == "database")
+    if external:
+        command = create_external_role_command()
     click.echo(json.dumps(command, indent=2))
 
 

@@ -82,6 +82,13 @@ class SecretStatus(_Part):
         default=None,
         description="Until when the version before it is still accepted; absent when none is.",
     )
+    certificate_expires_at: datetime | None = Field(
+        default=None,
+        description=(
+            "When the certificate ends that the app logs in to MongoDB with. It is renewed after"
+            " two thirds of its life; absent where the app has a password."
+        ),
+    )
 
 
 class DeniedScopeStatus(_Part):
