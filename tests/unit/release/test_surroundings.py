@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from mdb_release.audit import ask_index
+from mdb_release.commands import run, uv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -95,6 +96,25 @@ def test_an_audit_that_gets_no_answer_says_so_and_fails_in_ci() -> None:
         )  # fmt: skip
         assert done.stdout.startswith("NOT CHECKED for vulnerabilities: "), done.stderr
         assert done.returncode == code
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_what_the_image_is_made_of_has_wheels_for_each_machine(machine: str) -> None:
+    needed = run(
+        uv(), "export", "--quiet", "--frozen", "--no-dev", "--no-emit-workspace", "--no-hashes",
+        "--package", "mdbapp-operator", "--extra", "key-managers",
+    )  # fmt: skip
+    names = set(re.findall(r"^([^\s=]+)==", needed, re.MULTILINE))
+    assert len(names) > 50
+    locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    fits = re.compile(rf"(-none-any|-manylinux\S*_{machine})\S*\.whl$")
+    lacking = [
+        one["name"]
+        for one in locked
+        if one["name"] in names
+        and not any(fits.search(wheel["url"]) for wheel in one.get("wheels", ()))
+    ]
+    assert lacking == []
 
 
 @pytest.fixture
