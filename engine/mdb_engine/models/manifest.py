@@ -27,7 +27,7 @@ from mdb_engine.models.spec import (
     Slug,
 )
 
-__all__ = ["Auth", "Cors", "Manifest", "Policy"]
+__all__ = ["Auth", "Cors", "Manifest", "Policy", "read_json"]
 
 CollectionName = Annotated[str, Field(max_length=48, pattern=COLLECTION_PATTERN)]
 
@@ -152,14 +152,7 @@ class Manifest(Part):
         ManifestInvalid
             If the file is missing or is no JSON, or with everything that is wrong in it.
         """
-        if not isinstance(source, Path):
-            return parse(cls, source, camel=False)
-        try:
-            data = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
-        except OSError as error:
-            raise ManifestInvalid([Fault("", f"{source}: {error.strerror}")]) from None
-        except (ValueError, RecursionError) as error:
-            raise ManifestInvalid([Fault("", f"{source}: is not JSON: {error}")]) from None
+        data = read_json(source) if isinstance(source, Path) else source
         return parse(cls, data, camel=False)
 
     @classmethod
@@ -197,6 +190,22 @@ class Manifest(Part):
     def is_multi_site(self) -> bool:
         """Whether it wants to read other apps' data."""
         return len(self.read_scopes) > 1
+
+
+def read_json(path: Path) -> Any:
+    """Return what stands in a file of JSON; a key that stands twice is an error.
+
+    Raises
+    ------
+    ManifestInvalid
+        If the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+    except OSError as error:
+        raise ManifestInvalid([Fault("", f"{path}: {error.strerror}")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid([Fault("", f"{path}: is not JSON: {error}")]) from None
 
 
 def _collection(name: str, indexes: tuple[ManagedIndex, ...]) -> Collection:
