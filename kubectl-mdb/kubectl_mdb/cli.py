@@ -22,8 +22,8 @@ from mdb_engine.models.manifest import Manifest, read_json
 from mdb_engine.models.mdbapp import (
     ANNOTATION_REVOKE_PREVIOUS,
     ANNOTATION_ROTATE_REQUESTED,
-    API_VERSION,
-    KIND,
+    mdbapp_document,
+    mdbapp_name,
 )
 
 __all__ = ["main"]
@@ -166,15 +166,7 @@ def convert(kubectl: Kubectl, manifest: Path, name: str | None, *, lenient: bool
             spec = Manifest.load(manifest).to_spec()
     except ManifestInvalid as error:
         raise click.ClickException(str(error)) from None
-    metadata = {"name": name or spec.slug.replace("_", "-").rstrip("-")}
-    if kubectl.namespace:
-        metadata["namespace"] = kubectl.namespace
-    document = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": metadata,
-        "spec": spec.dump(),
-    }
+    document = mdbapp_document(spec.dump(), name or mdbapp_name(spec.slug), kubectl.namespace)
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 

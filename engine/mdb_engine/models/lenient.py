@@ -46,14 +46,15 @@ _OWN_CODE: Final = "is left to the app's own code, which can use any library for
 
 _ADVICE: Final[Mapping[str, str]] = {
     "auth.users": (
-        "is not acted upon; its collection is declared, and the app's own code keeps the users, with"
-        " FastAPI Users for example"
+        "is not acted upon; its collection is declared, and the app's own code keeps the users,"
+        " with FastAPI Users for example"
     ),
     "auth.mode": "sessions shared between apps do not exist; put an identity provider in front",
     "auth.policy.provider": (
-        "the Oso library has been given up by its makers; write casbin, or custom with an authorizer"
+        "the Oso library has been given up by its makers; write casbin, or custom, with an"
+        " authorizer"
     ),
-    "auth.public_routes": "is not acted upon; say it with auth.policy, or with routes' dependencies",
+    "auth.public_routes": "is not acted upon; say it with auth.policy or routes' dependencies",
     "collection_settings": "is not acted upon; say it with collections",
     "embedding_config": f"embeddings: {_OWN_CODE}",
     "graph_config": f"graphs: {_OWN_CODE}",
@@ -65,7 +66,7 @@ _ADVICE: Final[Mapping[str, str]] = {
     "memory_config": f"memories: {_OWN_CODE}; its collection is declared",
     "observability": "is not acted upon; /health, /ready and the metrics are always there",
     "token_management": "is not acted upon; sessions are those of the library, signed per app",
-    "websockets": "is not acted upon; write an @app.websocket route, which the policy guards as well",
+    "websockets": "is not acted upon; write an @app.websocket route, which the policy guards",
 }
 """What to do about the sections that most manifests have; others are named with what is known."""
 
@@ -123,7 +124,7 @@ def _leave_out(document: dict[str, Any], location: Location, why: str) -> LeftOu
         document["data_access"] = {"cross_app_policy": "deny_all"}
         text = f"{dotted(tuple(steps))}: {why}. Until it is corrected, no data crosses between"
         return LeftOut("data_access", f"{text} this app and others")
-    steps = _existing(document, steps[:_DEPTHS.get(str(steps[0]), len(steps))])
+    steps = _existing(document, steps[: _DEPTHS.get(str(steps[0]), len(steps))])
     holder: Any = document
     for step in steps[:-1]:
         holder = holder[step]

@@ -116,8 +116,11 @@ class ClaimService:
             claims=found.claims | names,
             secret_names=found.secret_names | _secret_names(spec, owner),
             incarnation=(
-                found.incarnation if found.active else secrets.token_hex(_INCARNATION_BYTES)
+                found.incarnation
+                if found.active or found.migrated
+                else secrets.token_hex(_INCARNATION_BYTES)
             ),
+            migrated=False,
         )
         if wanted == found:
             return found
@@ -170,7 +173,12 @@ def _refuse_taken(spec: MdbAppSpec, owner: Owner, found: AppRecord) -> None:
     if found.state is AppState.TOMBSTONE:
         if found.owner.namespace == owner.namespace and found.slug == spec.slug:
             return
-        reason = "was deleted elsewhere and is retained, until an administrator releases it"
+        reason = (
+            "was brought over from the earlier version for another namespace; apply its MdbApp "
+            "there, or have an administrator release it"
+            if found.migrated
+            else "was deleted elsewhere and is retained, until an administrator releases it"
+        )
     elif found.owner == owner and found.state is AppState.DELETING:
         raise VersionConflict(f"App {spec.slug!r} is being deleted")
     elif found.owner == owner and found.slug == spec.slug:

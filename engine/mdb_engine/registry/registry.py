@@ -16,6 +16,7 @@ from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.claims import ClaimService
 from mdb_engine.registry.grants import GrantService
 from mdb_engine.registry.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
+from mdb_engine.registry.legacy import LegacyService
 from mdb_engine.registry.master_key import MasterKeyRotation
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome, Owner, Revisions
 from mdb_engine.registry.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
@@ -25,6 +26,7 @@ from mdb_engine.registry.storage.apps import AppStore
 from mdb_engine.registry.storage.audit import AuditStore
 from mdb_engine.registry.storage.grants import GrantStore
 from mdb_engine.registry.storage.layout import LayoutStore
+from mdb_engine.registry.storage.legacy import LegacyStore
 from mdb_engine.registry.storage.revisions import RevisionStore
 from mdb_engine.registry.storage.secrets import SecretStore
 
@@ -75,6 +77,8 @@ class Registry:
         The apps' grants.
     master_key
         The re-wrapping of all credentials under another master key.
+    legacy
+        What the earlier version of the library left in the database.
     """
 
     def __init__(
@@ -91,7 +95,16 @@ class Registry:
         self.secrets = SecretService(secret_store, encryption, clock)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption)
-        self._layout = LayoutService(self._apps, LayoutStore(view, driver))
+        layout_store = LayoutStore(view, driver)
+        self._layout = LayoutService(self._apps, layout_store)
+        self.legacy = LegacyService(
+            LegacyStore(view),
+            self._apps,
+            secret_store,
+            secrets=self.secrets,
+            layout=layout_store,
+            prepare=self._layout.ensure_engine,
+        )
         self._removal = RemovalService(
             self._apps,
             grant_store,
@@ -105,7 +118,14 @@ class Registry:
         self._prepared = False
 
     async def prepare(self) -> None:
-        """Make the engine's own collections and indexes; writes nothing where they exist."""
+        """Make the engine's own collections and indexes; writes nothing where they exist.
+
+        Raises
+        ------
+        LegacyDatabase
+            If the earlier version of the library wrote what is in them.
+        """
+        await self.legacy.refuse()
         await self._layout.ensure_engine()
         self._prepared = True
 

@@ -29,7 +29,12 @@ CHAT: dict[str, Any] = {
             {"type": "regular", "name": "by_time", "keys": {"at": -1}},
             {"type": "nonsense", "name": "first_bad"},
             {"type": "nonsense", "name": "second_bad"},
-            {"type": "ttl", "name": "ends", "keys": {"at": 1}, "options": {"expireAfterSeconds": 9}},
+            {
+                "type": "ttl",
+                "name": "ends",
+                "keys": {"at": 1},
+                "options": {"expireAfterSeconds": 9},
+            },
         ]
     },
     "websockets": {"realtime": {"path": "/ws"}},

@@ -57,6 +57,9 @@ class AppRecord:
         The highest version that any earlier secret of this slug had.
     epoch_floor
         The highest epoch that any earlier grant of this slug had.
+    migrated
+        Of a tombstone: it was brought over from the earlier version and waits for its MdbApp, which
+        comes into its data and its secret.
     revision
         Grows with every write of the row; the token of compare-and-set.
     created_at, updated_at
@@ -77,6 +80,7 @@ class AppRecord:
     stamped: frozenset[str] = frozenset()
     secret_floor: int = 0
     epoch_floor: int = 0
+    migrated: bool = False
     revision: int = 1
 
     @property
