@@ -13,6 +13,7 @@ from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import RotationOutcome
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.adoption import Progress
 from mdb_engine.registry.claims import ClaimService
 from mdb_engine.registry.grants import GrantService
 from mdb_engine.registry.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
@@ -232,7 +233,12 @@ class Registry:
         return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
 
     async def ensure_collections(
-        self, app: str | AppRecord, *, seconds: float = LOOK_SECONDS
+        self,
+        app: str | AppRecord,
+        *,
+        seconds: float = LOOK_SECONDS,
+        adopt: bool = True,
+        tell: Progress = lambda _name, _done, _of: None,
     ) -> CollectionsOutcome:
         """Create an app's collections, and have MongoDB hold its stamp in them; no index work.
 
@@ -250,6 +256,10 @@ class Registry:
         seconds
             For how long each collection may be looked through, once, for documents of another
             stamp.
+        adopt
+            Whether collections that were there before may become the app's, where its spec says so.
+        tell
+            Told of each of those how many documents were stamped, and about how many there are.
 
         Returns
         -------
@@ -263,7 +273,9 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_collections(await self._active(app), seconds=seconds)
+        return await self._layout.ensure_collections(
+            await self._active(app), seconds=seconds, adopt=adopt, tell=tell
+        )
 
     async def plan_indexes(self, app: str | AppRecord) -> IndexesOutcome:
         """Say what `ensure_indexes` would do, without writing: one look at each collection.

@@ -53,6 +53,9 @@ class AppRecord:
     stamped
         Logical names of the declared collections in which MongoDB holds the stamp: a validator
         refuses documents of another one, and none was there when it was put.
+    validators
+        By logical collection, the digests of the validators that were made from its spec: the
+        one that stands, and while it is being changed the one that will.
     secret_floor
         The highest version that any earlier secret of this slug had.
     epoch_floor
@@ -78,6 +81,7 @@ class AppRecord:
     managed_indexes: Mapping[str, frozenset[ManagedName]] = field(default_factory=dict)
     secret_names: frozenset[str] = frozenset()
     stamped: frozenset[str] = frozenset()
+    validators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     secret_floor: int = 0
     epoch_floor: int = 0
     migrated: bool = False

@@ -183,6 +183,7 @@ def _document(record: AppRecord) -> dict[str, Any]:
         ],
         "secret_names": sorted(record.secret_names),
         "stamped": sorted(record.stamped),
+        "validators": {name: list(one) for name, one in sorted(record.validators.items())},
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
         "migrated": record.migrated,
@@ -208,6 +209,7 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         },
         secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
         stamped=frozenset(document.get("stamped", ())),
+        validators={name: tuple(one) for name, one in document.get("validators", {}).items()},
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],
         migrated=document.get("migrated", False),
