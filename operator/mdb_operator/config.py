@@ -250,6 +250,14 @@ class Config(BaseSettings):
             "that is not true. Those of all apps together are always shown."
         ),
     )
+    adopt_collections: bool = Field(
+        default=False,
+        title="Adoption",
+        description=(
+            "Let an MdbApp make a collection of the database its own that is no app's "
+            "(spec.collections[].adopt). Whoever may create an MdbApp can then take any of them."
+        ),
+    )
     leader_election: bool = Field(
         default=True,
         title="Leader election",

@@ -130,6 +130,44 @@ class SecretService:
                 continue
         raise VersionConflict(f"The secret of app {app.slug!r} changes faster than it can be read")
 
+    async def carry_over(
+        self, slug: str, token: SecretStr, *, incarnation: str, made_at: datetime, overlap: int
+    ) -> SecretRecord:
+        """Return credentials whose previous version is a token from elsewhere; store nothing.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        token
+            What its programs have now; version 1.
+        incarnation
+            The registration that they belong to.
+        made_at
+            When the token was made.
+        overlap
+            For how many seconds from now the token still works.
+
+        Raises
+        ------
+        MasterKeyError
+            If there is no key to seal with.
+        """
+        now = self._clock()
+        former = dataclasses.replace(
+            await self._generate(slug, incarnation, 1, made_at, token),
+            expires_at=now + timedelta(seconds=overlap),
+        )
+        return SecretRecord(
+            slug=slug,
+            incarnation=incarnation,
+            current=await self._generate(slug, incarnation, 2, now),
+            previous=(former,),
+            rotation_count=1,
+            created_at=made_at,
+            updated_at=now,
+        )
+
     async def rotate(
         self,
         slug: str,
@@ -291,9 +329,16 @@ class SecretService:
         raise VersionConflict(f"The secret of app {slug!r} changes faster than it can be read")
 
     async def _generate(
-        self, slug: str, incarnation: str, version: int, now: datetime
+        self,
+        slug: str,
+        incarnation: str,
+        version: int,
+        now: datetime,
+        token: SecretStr | None = None,
     ) -> SealedVersion:
         values = {purpose: SecretStr(secrets.token_urlsafe(TOKEN_BYTES)) for purpose in _ALWAYS}
+        if token is not None:
+            values[Purpose.APP_SECRET] = token
         certificate: ClientCertificate | None = None
         if self._issuer is not None:
             certificate, pem = await self._issuer.issue(slug, version, incarnation)

@@ -64,6 +64,9 @@ class SharedDatabase:
         self.queue = WakeUps()  # those of them that have to be looked at
         # Until a look although nothing happened.
         self.resync_seconds = context.config.resync_seconds
+        # By slug, which collection an app adopts and how far that is, in tenths of it.
+        self.adopting: dict[str, tuple[str, int]] = {}
+        self._may_adopt = context.config.adopt_collections
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
@@ -106,7 +109,19 @@ class SharedDatabase:
 
     async def _build(self, record: AppRecord) -> Built:
         """Make an app's collections, then their indexes, which may take its time."""
-        collections = await self.registry.ensure_collections(record)
+
+        def adopted(name: str, done: int, of: int) -> None:
+            now = (name, done * 10 // max(of, 1))
+            if self.adopting.get(record.slug) != now:
+                self.adopting[record.slug] = now
+                self.queue.wake(AppKey(record.owner.namespace, record.owner.name))
+
+        try:
+            collections = await self.registry.ensure_collections(
+                record, adopt=self._may_adopt, tell=adopted
+            )
+        finally:
+            self.adopting.pop(record.slug, None)
         indexes = await self.registry.ensure_indexes(collections.record)
         return Built(
             collections.wrote or bool(indexes.changes),

@@ -44,7 +44,8 @@ class ConditionStatusModel(_Part):
         max_length=64,
         pattern=r"^[A-Z][A-Za-z]*$",
         description="Why, as one word: Provisioned, DatabaseUnavailable, SecretConflict,"
-        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, GrantPending, NotGranted,"
+        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding,"
+        " CollectionAdopting, GrantPending, NotGranted,"
         " KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended or Deleting.",
     )
     message: str = Field(
