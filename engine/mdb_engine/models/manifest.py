@@ -28,7 +28,15 @@ from mdb_engine.models.spec import (
     Slug,
 )
 
-__all__ = ["Auth", "Cors", "Manifest", "ManifestCollection", "Policy", "read_json"]
+__all__ = [
+    "Auth",
+    "Cors",
+    "Manifest",
+    "ManifestCollection",
+    "ManifestSource",
+    "Policy",
+    "read_json",
+]
 
 CollectionName = Annotated[str, Field(max_length=48, pattern=COLLECTION_PATTERN)]
 
@@ -170,6 +178,22 @@ class Manifest(Part):
         return parse(cls, data, camel=False)
 
     @classmethod
+    def of(cls, slug: str, source: ManifestSource) -> Manifest:
+        """Return the manifest of an app, read if it has to be.
+
+        Raises
+        ------
+        ManifestInvalid
+            If it is malformed, or another app's.
+        """
+        if isinstance(source, str):
+            source = Path(source)
+        manifest = source if isinstance(source, Manifest) else cls.load(source)
+        if manifest.slug != slug:
+            raise ManifestInvalid([Fault("slug", f"is {manifest.slug!r}, but the app is {slug!r}")])
+        return manifest
+
+    @classmethod
     def from_spec(cls, spec: MdbAppSpec) -> Manifest:
         """Return the manifest of a registered app, with what the resource knows of it."""
         return cls(
@@ -213,6 +237,10 @@ class Manifest(Part):
     def is_multi_site(self) -> bool:
         """Whether it wants to read other apps' data."""
         return len(self.read_scopes) > 1
+
+
+ManifestSource = Manifest | Path | str | Mapping[str, Any]
+"""A manifest, the path of its file, or what was read from one."""
 
 
 def read_json(path: Path) -> Any:
