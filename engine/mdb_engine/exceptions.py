@@ -29,6 +29,7 @@ Their tree::
         DatabaseUnavailable
             DatabaseForbidden
             RowDamaged
+            LegacyDatabase
             GrantMalformed
 
 They know nothing of HTTP, kopf or a driver: `mdb_engine.fastapi.errors` maps them to responses
@@ -56,6 +57,7 @@ __all__ = [
     "GrantMalformed",
     "InvalidToken",
     "KeyManagerUnavailable",
+    "LegacyDatabase",
     "LimitExceeded",
     "ManifestInvalid",
     "MasterKeyError",
@@ -302,6 +304,12 @@ class RowDamaged(DatabaseUnavailable):
     """A document of the engine's own is not as the engine wrote it: restored in part, or edited."""
 
     code = "row_damaged"
+
+
+class LegacyDatabase(DatabaseUnavailable):
+    """The earlier version of the library wrote what is in the engine's collections."""
+
+    code = "legacy_database"
 
 
 class GrantMalformed(DatabaseUnavailable):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import (
+    _get_running_loop as running_loop,  # None without one, at no cost; documented for event loops
+)
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -511,10 +514,7 @@ class MongoDBEngine(EarlierNames):
 
     def _check_loop(self) -> None:
         """Refuse another event loop at once: there, what the engine waits for would never come."""
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:  # a thread without one, as FastAPI runs synchronous code
-            running = None
+        running = running_loop()  # none in a thread, as FastAPI runs synchronous code
         if self._loop is None or self._loop is running:
             return
         if self._loop.is_closed():
@@ -534,11 +534,16 @@ class MongoDBEngine(EarlierNames):
     ) -> Callable[[], PresentedToken | None]:
         """Return what gives the token of a handle for as long as this run of the engine lasts."""
         fixed = None if app_token is None else _presented(app_token)
+        _, hosting = self._running()
+        loop = self._loop
 
         def present() -> PresentedToken | None:
-            current, hosting = self._running()
-            if current is not runtime:
-                raise NotInitialized("the engine was shut down since; get another scoped database")
+            if self._runtime is not runtime or running_loop() is not loop:
+                current, _ = self._running()
+                if current is not runtime:
+                    raise NotInitialized(
+                        "the engine was shut down since; get another scoped database"
+                    )
             return fixed if fixed is not None else hosting.token(slug)
 
         return present

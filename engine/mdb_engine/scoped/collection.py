@@ -132,7 +132,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
             apps' collections.
         """
         with self._begin("options", Purpose.OWN) as operation:
-            settings = self._options("options", options, CommonOptions)
+            settings = self._common("options", options)
         return dict(await operation.run("options", **settings))
 
     async def drop(self, **options: Unpack[CommonOptions]) -> None:
@@ -154,7 +154,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
             those that were deleted stay so. Go on, or use a handle with another limit.
         """
         with self._begin("drop", Purpose.WRITE) as operation:
-            settings = self._options("drop", options, CommonOptions)
+            settings = self._common("drop", options)
             query = scope_filter(None, operation.target, operation.limits)
         if not operation.target.declared:
             await operation.run("drop", **settings)

@@ -10,9 +10,10 @@ what those objects say of themselves, and a subclass may say anything.
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
 from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
@@ -39,6 +40,7 @@ from mdb_engine.scoped.transaction import Transaction
 
 __all__ = [
     "NO_OPTIONS",
+    "PARAMETERS",
     "REFUSED_OPTIONS",
     "AggregateOptions",
     "BulkOptions",
@@ -67,8 +69,11 @@ __all__ = [
     "field_name",
     "key_list",
     "merge_options",
+    "takes",
     "unknown_option",
 ]
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -267,6 +272,48 @@ REFUSED_OPTIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 """Options that the drivers know and the engine refuses, with the reason."""
+
+
+class Parameters(NamedTuple):
+    """The parameters of a method that are options.
+
+    Parameters
+    ----------
+    allowed
+        The type whose keys are the options that it takes; the other parameters are refused.
+    names
+        Their names, in the method's order.
+    nothing
+        What they are where none is given.
+    """
+
+    allowed: type
+    names: tuple[str, ...]
+    nothing: tuple[None, ...]
+
+
+PARAMETERS: Final[dict[str, Parameters]] = {}
+"""By method, as `takes` noted them."""
+
+
+def takes(allowed: type, *, after: str) -> Callable[[Method], Method]:
+    """Note which parameters of a method are options, so that it need not name them again.
+
+    Parameters
+    ----------
+    allowed
+        One of the types above.
+    after
+        The last parameter that is none. The last of all, ``**unknown``, is none either.
+    """
+
+    def note(method: Method) -> Method:
+        parameters = tuple(inspect.signature(method).parameters)
+        names = parameters[parameters.index(after) + 1 : -1]
+        PARAMETERS[method.__name__] = Parameters(allowed, names, (None,) * len(names))
+        return method
+
+    return note
 
 
 def _asks_for_nothing(name: str, value: object) -> bool:

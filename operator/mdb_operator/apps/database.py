@@ -18,6 +18,7 @@ from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -50,8 +51,10 @@ class SharedDatabase:
             guard.require,
         )
         self.clock = self.gate.clock  # the time by MongoDB's own clock
-        self.registry = factory.registry(self.clock)
-        service = DatabaseUserService(context.database)
+        self.certificates = CertificateFiles(context.config)  # what apps are given
+        issuer = factory.certificate_issuer(self.certificates, self.clock)
+        self.registry = factory.registry(self.clock, issuer)
+        service = DatabaseUserService(context.database, certificates=issuer is not None)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
@@ -61,6 +64,9 @@ class SharedDatabase:
         self.queue = WakeUps()  # those of them that have to be looked at
         # Until a look although nothing happened.
         self.resync_seconds = context.config.resync_seconds
+        # By slug, which collection an app adopts and how far that is, in tenths of it.
+        self.adopting: dict[str, tuple[str, int]] = {}
+        self._may_adopt = context.config.adopt_collections
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
@@ -103,7 +109,19 @@ class SharedDatabase:
 
     async def _build(self, record: AppRecord) -> Built:
         """Make an app's collections, then their indexes, which may take its time."""
-        collections = await self.registry.ensure_collections(record)
+
+        def adopted(name: str, done: int, of: int) -> None:
+            now = (name, done * 10 // max(of, 1))
+            if self.adopting.get(record.slug) != now:
+                self.adopting[record.slug] = now
+                self.queue.wake(AppKey(record.owner.namespace, record.owner.name))
+
+        try:
+            collections = await self.registry.ensure_collections(
+                record, adopt=self._may_adopt, tell=adopted
+            )
+        finally:
+            self.adopting.pop(record.slug, None)
         indexes = await self.registry.ensure_indexes(collections.record)
         return Built(
             collections.wrote or bool(indexes.changes),

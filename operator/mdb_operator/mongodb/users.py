@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from mdb_engine.core.secret import RevealedSecrets
+from mdb_engine.core.secret import RevealedSecrets, SecretRecord
 from mdb_engine.exceptions import DatabaseForbidden
 from mdb_engine.registry.database_users import DatabaseUserService
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome
@@ -40,7 +40,7 @@ class DatabaseUsers(Protocol):
             If MongoDB refuses or cannot be reached.
         """
 
-    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+    async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of all versions but the valid ones; whether there were any."""
 
     async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
@@ -83,11 +83,9 @@ class RetiringUsers:
         del grants, credentials
         return await self._where_allowed(lambda: self._service.retire(app), otherwise=False)
 
-    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+    async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of versions that ended, if any are left."""
-        return await self._where_allowed(
-            lambda: self._service.drop_ended(slug, valid), otherwise=False
-        )
+        return await self._where_allowed(lambda: self._service.drop_ended(secrets), otherwise=False)
 
     async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
         """Bring the roles that are left up to the published grants."""

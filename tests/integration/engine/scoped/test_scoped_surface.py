@@ -14,7 +14,7 @@ import motor.motor_asyncio
 import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference
+from pymongo import DeleteOne, ReadPreference
 from pymongo.asynchronous.change_stream import AsyncChangeStream
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.command_cursor import AsyncCommandCursor
@@ -37,7 +37,7 @@ from mdb_engine.scoped.not_offered import (
     DATABASE_REFUSED,
     STREAM_REFUSED,
 )
-from mdb_engine.scoped.options import IndexOptions
+from mdb_engine.scoped.options import PARAMETERS, IndexOptions
 from mdb_engine.scoped.rewrite.indexes import INDEX_OPTIONS
 
 SETTINGS = {"codec_options", "read_concern", "read_preference", "write_concern"}
@@ -270,6 +270,30 @@ async def test_arguments_by_position_mean_what_they_mean_to_the_drivers(world: W
         orders.find({}, None, 0, 0, True)  # type: ignore[arg-type]
     with pytest.raises(QueryRefused, match="did you mean upsert"):
         await orders.update_one({}, {"$set": {"n": 1}}, upserts=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+async def test_every_option_is_read_by_its_name(world: World, name: str) -> None:
+    first: dict[str, list[Any]] = {
+        "aggregate": [[]],
+        "bulk_write": [[DeleteOne({})]],
+        "distinct": ["a"],
+        "estimated_document_count": [],
+        "insert_many": [[{}]],
+        "watch": [],
+    }
+    update = {"$set": {"n": 1}}
+    second = [update] if "update" in name else [{}] if "replace" in name else []
+    method = getattr(world.db("shop").orders, name)
+
+    async def call(**options: Any) -> None:
+        made = method(*first.get(name, [{}, *second]), **options)
+        await (made if inspect.isawaitable(made) else made.to_list())
+
+    for option in PARAMETERS[name].names:
+        with pytest.raises(QueryRefused) as refused:
+            await call(**{option: object()})
+        assert option in f"{refused.value.path} {refused.value}", option
 
 
 def test_the_types_of_an_index_name_the_options_that_are_allowed() -> None:
