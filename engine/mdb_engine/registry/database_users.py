@@ -17,7 +17,7 @@ from typing import Any, Final
 from mdb_engine.connection.control import control_view
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS
-from mdb_engine.core.clock import utcnow
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.secret import Credentials, RevealedSecrets
 from mdb_engine.exceptions import DatabaseUnavailable, VersionConflict
 from mdb_engine.models.naming import app_key
@@ -59,6 +59,8 @@ class DatabaseUserService:
     ----------
     database
         The driver's database, as a user that may manage users and roles in it.
+    clock
+        The time by which users end that are not needed any more.
 
     Notes
     -----
@@ -67,8 +69,9 @@ class DatabaseUserService:
     looked up again by the very salt and keys, which change with every change of the password.
     """
 
-    def __init__(self, database: RawDatabase) -> None:
+    def __init__(self, database: RawDatabase, clock: Clock = utcnow) -> None:
         view = control_view(database)
+        self._clock = clock
         self._users = UserStore(view)
         self._grants = GrantStore(view)
         self._checked: dict[str, tuple[str, int]] = {}
@@ -181,7 +184,7 @@ class DatabaseUserService:
         bool
             Whether something was written.
         """
-        at = now or utcnow()
+        at = now or self._clock()
         later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
         wrote, left = False, False
         for user in await self._users.users(app.slug):

@@ -90,7 +90,7 @@ class Registry:
         self._secret_rows, self._grant_rows = secret_store, grant_store
         self.secrets = SecretService(secret_store, encryption, clock)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
-        self.master_key = MasterKeyRotation(secret_store, encryption)
+        self.master_key = MasterKeyRotation(secret_store, encryption, clock)
         self._layout = LayoutService(self._apps, LayoutStore(view, driver))
         self._removal = RemovalService(
             self._apps,

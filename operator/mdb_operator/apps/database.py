@@ -51,7 +51,7 @@ class SharedDatabase:
         )
         self.clock = self.gate.clock  # the time by MongoDB's own clock
         self.registry = factory.registry(self.clock)
-        service = DatabaseUserService(context.database)
+        service = DatabaseUserService(context.database, self.clock)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
