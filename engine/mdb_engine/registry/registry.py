@@ -370,6 +370,15 @@ class Registry:
         await self.grants.publish([slug])
         return outcome
 
+    async def supersede(self, slug: str, *, issued: int) -> bool:
+        """Supersede a version that is known elsewhere, and end all that are known here.
+
+        See `SecretService.supersede`; the verifiers end with them.
+        """
+        changed = await self.secrets.supersede(slug, issued=issued)
+        await self.grants.publish([slug])
+        return changed
+
     async def revoke_previous(self, slug: str, *, request: str | None = None) -> bool:
         """End all earlier versions of an app's secret at once, and their verifiers.
 
