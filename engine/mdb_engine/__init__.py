@@ -29,7 +29,7 @@ from mdb_engine.models.manifest import Manifest
 
 if TYPE_CHECKING:
     from mdb_engine.engine.mongodb_engine import MongoDBEngine
-    from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Transaction
+    from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Session, Transaction
 
 __all__ = [
     "CollectionTaken",
@@ -47,6 +47,7 @@ __all__ = [
     "ScopeDenied",
     "ScopedCollection",
     "ScopedDatabase",
+    "Session",
     "SlugTaken",
     "TokenRequired",
     "Transaction",
@@ -57,6 +58,7 @@ _ON_DEMAND: Final = {
     "MongoDBEngine": "mdb_engine.engine.mongodb_engine",
     "ScopedCollection": "mdb_engine.scoped",
     "ScopedDatabase": "mdb_engine.scoped",
+    "Session": "mdb_engine.scoped",
     "Transaction": "mdb_engine.scoped",
 }
 """Names of this package that a module elsewhere has (PEP 562)."""

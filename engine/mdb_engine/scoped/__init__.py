@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from mdb_engine.scoped.client import ScopedClient
 from mdb_engine.scoped.collection import ScopedCollection
 from mdb_engine.scoped.cursor import ScopedChangeStream, ScopedCommandCursor, ScopedCursor
 from mdb_engine.scoped.database import ScopedApp, ScopedDatabase
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
+from mdb_engine.scoped.session import Session
 from mdb_engine.scoped.transaction import Transaction
 
 __all__ = [
@@ -13,9 +15,11 @@ __all__ = [
     "Limits",
     "ScopedApp",
     "ScopedChangeStream",
+    "ScopedClient",
     "ScopedCollection",
     "ScopedCommandCursor",
     "ScopedCursor",
     "ScopedDatabase",
+    "Session",
     "Transaction",
 ]

@@ -46,7 +46,7 @@ from mdb_engine.scoped.rewrite.filters import (
 from mdb_engine.scoped.rewrite.refusals import Position
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 from mdb_engine.scoped.rewrite.values import members
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["Update", "Writes"]
 
@@ -66,7 +66,7 @@ class Writes(Handle):
         self,
         document: Mapping[str, Any],
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertOneResult:
@@ -109,7 +109,7 @@ class Writes(Handle):
         documents: Iterable[Mapping[str, Any]],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertManyResult:
@@ -147,7 +147,7 @@ class Writes(Handle):
         collation: Collation | Mapping[str, Any] | None = None,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -190,7 +190,7 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -217,7 +217,7 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -259,7 +259,7 @@ class Writes(Handle):
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -286,7 +286,7 @@ class Writes(Handle):
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -312,7 +312,7 @@ class Writes(Handle):
         return_document: bool = False,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -362,7 +362,7 @@ class Writes(Handle):
         upsert: bool = False,
         return_document: bool = False,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -407,7 +407,7 @@ class Writes(Handle):
         projection: Projection | None = None,
         sort: Keys | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -444,7 +444,7 @@ class Writes(Handle):
         requests: Iterable[Request],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
