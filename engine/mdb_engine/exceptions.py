@@ -97,10 +97,21 @@ class MdbEngineError(Exception):
     summary: ClassVar[str] = "the app has met an error of its own"
     """What anybody may read of it who may not read ``message``: it names nothing and nobody."""
 
+    labels: frozenset[str] = frozenset()
+    """The labels of the driver's error that it stands for."""
+
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
+
+    def has_error_label(self, label: str) -> bool:
+        """Whether the driver's error that it stands for has a label, as that error's method says.
+
+        Such are ``TransientTransactionError``, ``UnknownTransactionCommitResult`` and
+        ``RetryableWriteError``.
+        """
+        return label in self.labels
 
     def __reduce__(self) -> tuple[object, ...]:
         # Not by calling the class with `args`, as exceptions do: some take other arguments.

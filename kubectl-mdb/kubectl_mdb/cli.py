@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 import yaml
@@ -52,6 +52,11 @@ def _where(command: Command) -> Command:
         option = click.option(*names, help=text, expose_value=False, callback=remember)
         command = option(command)
     return command
+
+
+_operator_namespace = click.option(
+    "--operator-namespace", default="mdb-system", show_default=True, help="Where the operator is."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -104,9 +109,7 @@ def revoke_previous(kubectl: Kubectl, name: str) -> None:
 @click.argument("slug")
 @click.option("--heir", help="The namespace that may have slug and data from now on.")
 @click.option("--delete-data", is_flag=True, help="Drop the data, and free the slug for anyone.")
-@click.option(
-    "--operator-namespace", default="mdb-system", show_default=True, help="Where the operator is."
-)
+@_operator_namespace
 @_where
 @click.pass_obj
 def release(
@@ -116,29 +119,32 @@ def release(
 
     Runs in a pod of the operator, so it needs the right to exec there: an administrator's.
     """
-    pods = kubectl.json(
-        *("get", "pods", "--namespace", operator_namespace),
-        *("--selector", "app.kubernetes.io/name=mdb-operator"),
-        *("--field-selector", "status.phase=Running"),
-    )["items"]
-    if not pods:
-        raise click.ClickException(
-            f"no pod of the operator runs in namespace {operator_namespace}; "
-            "say where it is with --operator-namespace"
-        )
     arguments = [slug]
     if heir is not None:
         arguments += ["--heir", heir]
     if delete_data:
         arguments.append("--delete-data")
-    pod = pods[0]["metadata"]["name"]
-    click.echo(
-        kubectl.run(
-            *("exec", pod, "--namespace", operator_namespace, "--container", "operator"),
-            *("--", "mdb-operator", "release", *arguments),
-        ),
-        nl=False,
-    )
+    click.echo(_in_operator(kubectl, operator_namespace, "release", *arguments), nl=False)
+
+
+@main.command()
+@click.option(
+    "-f",
+    "--filename",
+    type=click.File("r", encoding="utf-8"),
+    required=True,
+    help="Or - for stdin.",
+)
+@_operator_namespace
+@_where
+@click.pass_obj
+def plan(kubectl: Kubectl, filename: TextIO, operator_namespace: str) -> None:
+    """Say what an MdbApp's manifest would change of collections and indexes; change nothing.
+
+    Runs in a pod of the operator, as `release` does.
+    """
+    text = filename.read()
+    click.echo(_in_operator(kubectl, operator_namespace, "plan", text=text), nl=False)
 
 
 @main.command()
@@ -200,6 +206,26 @@ def status(kubectl: Kubectl, name: str) -> None:
     click.echo(f"Reads: {', '.join(found.get('grantedScopes') or []) or 'nothing'}")
     for denied in found.get("deniedScopes") or []:
         click.echo(f"  denied: {denied['slug']} ({denied['reason']})")
+
+
+def _in_operator(kubectl: Kubectl, namespace: str, *arguments: str, text: str | None = None) -> str:
+    """Return what a command of ``mdb-operator`` prints in a pod of it, given a text."""
+    pods = kubectl.json(
+        *("get", "pods", "--namespace", namespace),
+        *("--selector", "app.kubernetes.io/name=mdb-operator"),
+        *("--field-selector", "status.phase=Running"),
+    )["items"]
+    if not pods:
+        raise click.ClickException(
+            f"no pod of the operator runs in namespace {namespace}; "
+            "say where it is with --operator-namespace"
+        )
+    return kubectl.run(
+        *("exec", pods[0]["metadata"]["name"], "--namespace", namespace),
+        *("--container", "operator", *(["--stdin"] if text is not None else [])),
+        *("--", "mdb-operator", *arguments),
+        text=text,
+    )
 
 
 def _version(app: dict[str, Any]) -> int:

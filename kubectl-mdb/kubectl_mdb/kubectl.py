@@ -26,14 +26,18 @@ class Kubectl:
     namespace: str | None = None
     context: str | None = None
 
-    def run(self, *arguments: str) -> str:
-        """Return what kubectl prints; what it complains of ends the command."""
+    def run(self, *arguments: str, text: str | None = None) -> str:
+        """Return what kubectl prints, given a text; what it complains of ends the command."""
         program = shutil.which("kubectl")
         if program is None:
             raise click.ClickException("kubectl is not on PATH")
         context = ["--context", self.context] if self.context else []
         done = subprocess.run(  # noqa: S603 - the user's own kubectl, no shell
-            [program, *context, *arguments], capture_output=True, text=True, check=False
+            [program, *context, *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             raise click.ClickException(done.stderr.strip() or f"kubectl: {done.returncode}")

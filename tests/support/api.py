@@ -45,6 +45,9 @@ KINDS: Mapping[str, Resource] = {
     "Event": EVENTS,
     "Lease": LEASES,
     "MdbApp": MDBAPPS,
+    "MutatingWebhookConfiguration": Resource(
+        "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"
+    ),
     "Namespace": NAMESPACES,
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
@@ -56,6 +59,9 @@ KINDS: Mapping[str, Resource] = {
     ),
     "ValidatingAdmissionPolicyBinding": Resource(
         "admissionregistration.k8s.io/v1", "validatingadmissionpolicybindings"
+    ),
+    "ValidatingWebhookConfiguration": Resource(
+        "admissionregistration.k8s.io/v1", "validatingwebhookconfigurations"
     ),
 }
 

@@ -22,6 +22,7 @@ from mdb_engine.constants import (
     GRANTS_COLLECTION,
     SECRETS_COLLECTION,
 )
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.keyring import Keyring
 from mdb_engine.models.spec import MdbAppSpec
@@ -87,7 +88,7 @@ class Registries:
     clients: list[Any]
     writes: Writes
 
-    def connect(self, keys: Keyring = KEYS, **options: Any) -> Registry:
+    def connect(self, keys: Keyring = KEYS, *, clock: Clock = utcnow, **options: Any) -> Registry:
         driver = get_driver(self.driver_name)
         client = driver.connect(
             self.database.uri,
@@ -96,7 +97,8 @@ class Registries:
             **options,
         )
         self.clients.append(client)
-        return Registry(client[self.database.name], driver, EnvelopeEncryptionService(keys))
+        encryption = EnvelopeEncryptionService(keys)
+        return Registry(client[self.database.name], driver, encryption, clock)
 
     async def close(self) -> None:
         """Close all clients; drop the collections, which is faster one by one than as a database.

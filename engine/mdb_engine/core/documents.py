@@ -12,7 +12,7 @@ import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from bson import (
     Binary,
@@ -27,9 +27,10 @@ from bson import (
     Timestamp,
 )
 from bson.errors import InvalidBSON, InvalidId
+from pydantic import WithJsonSchema
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
-__all__ = ["CONVERTERS", "TEXTS", "as_json", "plain"]
+__all__ = ["CONVERTERS", "TEXTS", "PyObjectId", "as_json", "plain"]
 
 Converter = Callable[[Any], Any]
 
@@ -219,3 +220,11 @@ def _field_schema(kind: type[Any], _source: Any, _handler: Any) -> core_schema.C
 
 
 _teach_pydantic()
+
+PyObjectId = Annotated[
+    ObjectId,
+    WithJsonSchema(
+        {"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "examples": ["65f0c0ffee00112233445566"]}
+    ),
+]
+"""An ``ObjectId`` of models, parameters and answers, which OpenAPI describes as the text it is."""

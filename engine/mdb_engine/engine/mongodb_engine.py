@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import pymongo
 from pydantic import SecretStr
@@ -42,7 +42,9 @@ from mdb_engine.exceptions import (
     ScopeDenied,
 )
 from mdb_engine.models.manifest import Manifest, ManifestSource
-from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
+from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Session, Transaction
+from mdb_engine.scoped.client import SessionOptions
+from mdb_engine.scoped.concerns import TransactionOptions
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -384,8 +386,13 @@ class MongoDBEngine(EarlierNames):
             self._handles[slug] = (gate, database)
         return database
 
-    def transaction(self) -> Transaction:
+    def transaction(self, **options: Unpack[TransactionOptions]) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.
+
+        Parameters
+        ----------
+        **options
+            See `TransactionOptions`.
 
         Raises
         ------
@@ -393,8 +400,23 @@ class MongoDBEngine(EarlierNames):
             If the engine is not running.
         """
         runtime, _ = self._running()
-        seconds = self._limits.max_time_ms / 1000
-        return Transaction(self._driver, runtime.connections.current, seconds=seconds)
+        return Transaction(self._driver, runtime.connections.current, self._limits, **options)
+
+    def session(self, **options: Unpack[SessionOptions]) -> Session:
+        """Return a session, for causal consistency, snapshots, and transactions as the drivers'.
+
+        Parameters
+        ----------
+        **options
+            See `SessionOptions`.
+
+        Raises
+        ------
+        NotInitialized
+            If the engine is not running.
+        """
+        runtime, _ = self._running()
+        return Session(self._driver, runtime.connections.current, self._limits, **options)
 
     async def rotate_app_secret(self, slug: str) -> SecretStr:
         """Rotate an app's secret; the old one works on for the overlap.

@@ -24,6 +24,9 @@ __all__ = ["ClaimService"]
 
 _INCARNATION_BYTES = 8
 
+_FORMER_UIDS = 16
+"""How many are kept: a backup older than so many lives of one app is of no use for its Secret."""
+
 
 class ClaimService:
     """Registers apps' names and specs.
@@ -117,6 +120,7 @@ class ClaimService:
             generation=generation,
             claims=found.claims | names | sources,
             secret_names=found.secret_names | _secret_names(spec, owner),
+            former_uids=_former_uids(found, owner),
             incarnation=(
                 found.incarnation
                 if found.active or found.migrated
@@ -153,6 +157,16 @@ def _secret_names(spec: MdbAppSpec, owner: Owner) -> frozenset[str]:
     if owner.is_standalone:
         return frozenset()
     return frozenset({spec.secret.name or f"{owner.name}-mdb"})
+
+
+def _former_uids(found: AppRecord, owner: Owner) -> tuple[str, ...]:
+    before = found.owner
+    if before.namespace != owner.namespace:
+        return ()
+    if before.uid in {"", owner.uid}:
+        return found.former_uids
+    kept = [uid for uid in found.former_uids if uid not in {before.uid, owner.uid}]
+    return (*kept, before.uid)[-_FORMER_UIDS:]
 
 
 def _refuse_engine_names(spec: MdbAppSpec) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from mdb_engine.connection.control import control_view
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS
-from mdb_engine.core.clock import utcnow
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.secret import Credentials, RevealedSecrets, SecretRecord
 from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable, VersionConflict
 from mdb_engine.models.naming import app_key
@@ -63,6 +63,8 @@ class DatabaseUserService:
     ----------
     database
         The driver's database, as a user that may manage users and roles in it.
+    clock
+        The time by which users end that are not needed any more.
     certificates
         Whether apps log in by X.509, for which it has to manage users of ``$external`` as well.
         Otherwise it ends those that there are of an earlier time, where it may.
@@ -74,8 +76,11 @@ class DatabaseUserService:
     looked up again by the very salt and keys, which change with every change of the password.
     """
 
-    def __init__(self, database: RawDatabase, *, certificates: bool = False) -> None:
+    def __init__(
+        self, database: RawDatabase, clock: Clock = utcnow, *, certificates: bool = False
+    ) -> None:
         view = control_view(database)
+        self._clock = clock
         self._external = True if certificates else None
         self._users = UserStore(view)
         self._grants = GrantStore(view)
@@ -207,7 +212,7 @@ class DatabaseUserService:
         bool
             Whether something was written.
         """
-        at = now or utcnow()
+        at = now or self._clock()
         later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
         wrote, left = False, False
         for user in await self._users.users(app.slug, external=await self._has_external()):

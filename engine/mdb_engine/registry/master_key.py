@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mdb_engine.constants import MAX_ATTEMPTS
-from mdb_engine.core.clock import utcnow
+from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import SealedVersion, SecretRecord
 from mdb_engine.exceptions import (
@@ -52,6 +52,8 @@ class MasterKeyRotation:
         Where the secrets are.
     encryption
         The keys.
+    clock
+        The time by which versions end.
 
     Notes
     -----
@@ -60,9 +62,12 @@ class MasterKeyRotation:
     it opened.
     """
 
-    def __init__(self, store: SecretStore, encryption: EnvelopeEncryptionService) -> None:
+    def __init__(
+        self, store: SecretStore, encryption: EnvelopeEncryptionService, clock: Clock = utcnow
+    ) -> None:
         self._store = store
         self._encryption = encryption
+        self._clock = clock
 
     async def pending(self) -> int:
         """Count the apps that have a version under another key than the active one.
@@ -144,6 +149,6 @@ class MasterKeyRotation:
             record,
             current=await rewrap(record.current),
             previous=tuple(
-                [await rewrap(one) for one in record.without_expired(utcnow()).previous]
+                [await rewrap(one) for one in record.without_expired(self._clock()).previous]
             ),
         )

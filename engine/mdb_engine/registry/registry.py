@@ -98,7 +98,7 @@ class Registry:
         self._secret_rows, self._grant_rows = secret_store, grant_store
         self.secrets = SecretService(secret_store, encryption, clock, issuer)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
-        self.master_key = MasterKeyRotation(secret_store, encryption)
+        self.master_key = MasterKeyRotation(secret_store, encryption, clock)
         layout_store = LayoutStore(view, driver)
         self._layout = LayoutService(self._apps, layout_store)
         self.legacy = LegacyService(
@@ -404,6 +404,15 @@ class Registry:
         )
         await self.grants.publish([slug])
         return outcome
+
+    async def supersede(self, slug: str, *, issued: int) -> bool:
+        """Supersede a version that is known elsewhere, and end all that are known here.
+
+        See `SecretService.supersede`; the verifiers end with them.
+        """
+        changed = await self.secrets.supersede(slug, issued=issued)
+        await self.grants.publish([slug])
+        return changed
 
     async def revoke_previous(self, slug: str, *, request: str | None = None) -> bool:
         """End all earlier versions of an app's secret at once, and their verifiers.

@@ -113,7 +113,8 @@ class RemovalService:
             raise NotRegistered(f"There is no app {slug!r} that was deleted and retained")
         if heir is not None and not delete_data:
             owner = Owner(namespace=heir, name=app.owner.name, uid="")
-            await self._apps.replace(dataclasses.replace(app, owner=owner, updated_at=utcnow()))
+            handed_on = dataclasses.replace(app, owner=owner, former_uids=(), updated_at=utcnow())
+            await self._apps.replace(handed_on)
             return
         if not delete_data and not await self._layout.is_empty(app):
             raise SlugTaken(

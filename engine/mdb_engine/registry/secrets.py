@@ -242,6 +242,45 @@ class SecretService:
         await self._change(slug, change)
         return outcome
 
+    async def supersede(self, slug: str, *, issued: int) -> bool:
+        """Generate the version after one that was issued and is not known here; end all others.
+
+        For a database that was restored from a backup: what had ended since then must not work
+        again, and nothing that is handed out may bear the number of what was.
+
+        Parameters
+        ----------
+        slug
+            Whose.
+        issued
+            The version that somebody has.
+
+        Returns
+        -------
+        bool
+            False if a version as late as that is known: somebody else was faster.
+
+        Raises
+        ------
+        NotRegistered
+            If the app has no credentials.
+        MasterKeyError
+            If there is no key to seal with.
+        """
+
+        async def change(found: SecretRecord) -> SecretRecord:
+            if found.current.version >= issued:
+                return found
+            return dataclasses.replace(
+                found,
+                current=await self._generate(slug, issued + 1, self._clock()),
+                previous=(),
+                rotation_count=found.rotation_count + 1,
+            )
+
+        before, after = await self._change(slug, change)
+        return before.current.version != after.current.version
+
     async def revoke_previous(self, slug: str, *, request: str | None = None) -> bool:
         """End all earlier versions now; True if there were any.
 

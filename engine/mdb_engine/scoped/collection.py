@@ -10,10 +10,11 @@ from pymongo.read_preferences import _ServerMode
 from pymongo.write_concern import WriteConcern
 
 from mdb_engine.exceptions import AttributeRefused, OptionRefused
+from mdb_engine.scoped.concerns import CollectionOptions, merge_options
 from mdb_engine.scoped.context import Purpose, Reference
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
-from mdb_engine.scoped.options import CollectionOptions, CommonOptions, merge_options
+from mdb_engine.scoped.options import CommonOptions
 from mdb_engine.scoped.reads import Reads
 from mdb_engine.scoped.rewrite.filters import scope_filter
 from mdb_engine.scoped.writes import Writes

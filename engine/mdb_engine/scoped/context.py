@@ -19,20 +19,20 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-import pymongo
 from bson.codec_options import CodecOptions
 from pymongo.errors import PyMongoError
 
 from mdb_engine.access.model import Access, Gate, Target
-from mdb_engine.connection.driver import Driver, RawCollection, RawSession
+from mdb_engine.connection.driver import Driver, RawCollection, RawSession, time_limit
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
+from mdb_engine.scoped.concerns import NO_OPTIONS
 from mdb_engine.scoped.errors import raise_translated, too_slow
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.options import NO_OPTIONS, PARAMETERS, CommonOptions, accept
+from mdb_engine.scoped.options import PARAMETERS, CommonOptions, accept
 from mdb_engine.scoped.rewrite.pipelines import pipeline_key, rewrite_pipeline
 from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
-from mdb_engine.scoped.transaction import Transaction, join
+from mdb_engine.scoped.transaction import AnySession, join
 
 __all__ = ["Context", "Handle", "Operation", "Plan", "Purpose", "Reference", "ResolvedAccess"]
 
@@ -402,7 +402,7 @@ class Operation:
             raise
 
     def place(
-        self, session: Transaction | None
+        self, session: AnySession | None
     ) -> tuple[RawCollection, Connection, RawSession | None]:
         """Return the raw collection, in the transaction's connection where there is one."""
         if session is None:
@@ -415,7 +415,7 @@ class Operation:
         self,
         method: str,
         *arguments: Any,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         by_id: bool = False,
         **options: Any,
     ) -> Any:
@@ -479,7 +479,7 @@ class Operation:
         try:
             if bounded:
                 # The driver adds the time limit to the command, and waits no longer itself.
-                with pymongo.timeout(self.context.seconds):
+                with time_limit(self.context.seconds):
                     result = await call()
             else:
                 result = await call()

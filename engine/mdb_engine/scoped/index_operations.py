@@ -22,7 +22,7 @@ from mdb_engine.scoped.options import (
 )
 from mdb_engine.scoped.rewrite.indexes import scope_index
 from mdb_engine.scoped.rewrite.values import members, plain_mapping, plain_value
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["IndexOperations"]
 
@@ -38,7 +38,7 @@ class IndexOperations(Handle):
     async def create_index(
         self,
         keys: Keys,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **options: Unpack[IndexOptions],
     ) -> str:

@@ -27,7 +27,7 @@ from mdb_engine.scoped.options import (
 )
 from mdb_engine.scoped.rewrite.filters import exactly, is_by_id, scope_projection, scope_read_filter
 from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["Filter", "Pipeline", "Reads"]
 
@@ -64,7 +64,7 @@ class Reads(Handle):
         min: Sequence[tuple[str, Any]] | None = None,
         *,
         comment: Any = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         allow_disk_use: bool | None = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
@@ -135,7 +135,7 @@ class Reads(Handle):
         min: Sequence[tuple[str, Any]] | None = None,
         *,
         comment: Any = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         allow_disk_use: bool | None = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
@@ -189,7 +189,7 @@ class Reads(Handle):
     def aggregate(
         self,
         pipeline: Pipeline,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -240,7 +240,7 @@ class Reads(Handle):
     async def count_documents(
         self,
         filter: Filter,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         *,
         collation: Collation | Mapping[str, Any] | None = None,
@@ -274,7 +274,7 @@ class Reads(Handle):
         comment: Any = None,
         *,
         maxTimeMS: int | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         **unknown: Unpack[NoOptions],
     ) -> int:
         """Count the documents in scope.
@@ -300,7 +300,7 @@ class Reads(Handle):
         self,
         key: str,
         filter: Filter | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         hint: Keys | None = None,
         *,

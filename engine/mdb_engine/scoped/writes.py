@@ -47,7 +47,7 @@ from mdb_engine.scoped.rewrite.filters import (
 from mdb_engine.scoped.rewrite.refusals import Position
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 from mdb_engine.scoped.rewrite.values import members
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["Update", "Writes"]
 
@@ -68,7 +68,7 @@ class Writes(Handle):
         self,
         document: Mapping[str, Any],
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertOneResult:
@@ -107,7 +107,7 @@ class Writes(Handle):
         documents: Iterable[Mapping[str, Any]],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertManyResult:
@@ -140,7 +140,7 @@ class Writes(Handle):
         collation: Collation | Mapping[str, Any] | None = None,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -183,7 +183,7 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -210,7 +210,7 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -252,7 +252,7 @@ class Writes(Handle):
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -273,7 +273,7 @@ class Writes(Handle):
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -293,7 +293,7 @@ class Writes(Handle):
         return_document: bool = False,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -343,7 +343,7 @@ class Writes(Handle):
         upsert: bool = False,
         return_document: bool = False,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -388,7 +388,7 @@ class Writes(Handle):
         projection: Projection | None = None,
         sort: Keys | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -418,7 +418,7 @@ class Writes(Handle):
         requests: Iterable[Request],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import NoReturn
+
+import structlog
 
 from mdb_engine.core.secret import RevealedSecrets, SecretRecord
 from mdb_engine.exceptions import KeyManagerUnavailable
@@ -15,7 +18,8 @@ from mdb_operator.apps.database import SharedDatabase
 from mdb_operator.apps.projection import Address, projected_data
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
-from mdb_operator.exceptions import Forbidden, Invalid
+from mdb_operator.constants import SECRET_TYPE
+from mdb_operator.exceptions import Conflict, Forbidden, Invalid
 from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.kubernetes.secrets import DesiredSecret, Projection, SecretStore
 from mdb_operator.kubernetes.workloads import Restart, WorkloadRestarter
@@ -25,6 +29,9 @@ __all__ = ["Binding"]
 
 SECRET_CONFLICT_RETRY_SECONDS = 15.0
 """A foreign Secret carries no label of ours, so nobody tells when it goes away."""
+
+ALTERED_RETRY_SECONDS = 5.0
+"""The least time after which a Secret is written again that a webhook changes at each write."""
 
 _NOT_PROJECTED = {
     Projection.CONFLICT: (
@@ -37,6 +44,9 @@ _NOT_PROJECTED = {
     ),
 }
 """What a person is told of a Secret that could not be written."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class Binding:
@@ -62,7 +72,8 @@ class Binding:
     ) -> None:
         """Make the app's Secret what it has to be, then remove those of earlier names."""
         data = projected_data(self._address, revealed, self.certificates())
-        desired = DesiredSecret(app.owner, app.secret_name, data)
+        former = frozenset(record.former_uids)
+        desired = DesiredSecret(app.owner, app.secret_name, data, former)
         result = await self._secrets.project(desired)
         if result in _NOT_PROJECTED:
             report.unbound = True
@@ -73,10 +84,49 @@ class Binding:
                 retry_seconds=SECRET_CONFLICT_RETRY_SECONDS,
             )
             return
+        if result is Projection.AHEAD:
+            await self._supersede(app, desired, report)
+        if result is Projection.ALTERED:
+            self._say_altered(app, report)
+            return
         report.did(Step.PROJECT, wrote=result is not Projection.UNCHANGED)
         self._say_bound(app, report)
         self._watch_for_contention(app, result, report)
         await self._delete_former_secrets(app, record, report)
+
+    def _say_altered(self, app: MdbAppResource, report: Report) -> None:
+        """Say that what was written is not what stands there, and write it again ever later."""
+        report.did(Step.PROJECT, wrote=True)
+        pause = max(self._contention.repaired(app.key), ALTERED_RETRY_SECONDS)
+        self._database.queue.hold(app.key, pause)
+        report.fail(
+            ConditionType.SECRET_PROJECTED,
+            Reason.CONTENDED,
+            f"Secret {app.secret_name} is changed while it is written, by a mutating admission"
+            " webhook or policy: pods that mount it may not reach MongoDB. Have it leave Secrets of"
+            f" the type {SECRET_TYPE} alone (kubectl get mutatingwebhookconfigurations). It is"
+            " written again by itself, later each time.",
+            retry_seconds=pause,
+        )
+
+    async def _supersede(
+        self, app: MdbAppResource, desired: DesiredSecret, report: Report
+    ) -> NoReturn:
+        """Have a version made that is later than the one in the Secret, for the next run."""
+        slug = desired.data["app-slug"]
+        stored = await self._secrets.read(app.key.namespace, app.secret_name)
+        if stored is not None and desired.is_behind(stored):
+            issued = int(stored.data["secret-version"])
+            wrote = await self._database.registry.supersede(slug, issued=issued)
+            report.did(Step.ROTATE, wrote=wrote)
+            if wrote:
+                note = (
+                    f"MongoDB was restored to before version {issued} of the secret: all versions"
+                    " that it knew have ended, and there is a new one."
+                )
+                report.events.append(("Rotated", note))
+                _log.warning(note, namespace=app.key.namespace, app=app.key.name)
+        raise Conflict(f"The secret of app {slug!r} is being made anew")
 
     async def keep(self, app: MdbAppResource, error: KeyManagerUnavailable, report: Report) -> None:
         """Leave the app's Secret as it is while no key manager says what it has to hold.

@@ -209,6 +209,8 @@ class Controller:
 
     def _database_changed(self, up: bool) -> None:  # noqa: FBT001 - an observer's only argument
         self._context.metrics.show_database(up=up)
+        if up:
+            self._sweeper.request()
         self._wake_all()
         if self.started.is_set():
             telling = asyncio.create_task(self._tell_of_database(up=up))

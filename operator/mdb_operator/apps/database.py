@@ -54,7 +54,7 @@ class SharedDatabase:
         self.certificates = CertificateFiles(context.config)  # what apps are given
         issuer = factory.certificate_issuer(self.certificates, self.clock)
         self.registry = factory.registry(self.clock, issuer)
-        service = DatabaseUserService(context.database, certificates=issuer is not None)
+        service = DatabaseUserService(context.database, self.clock, certificates=issuer is not None)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )

@@ -76,8 +76,8 @@ _TABLE: dict[type[Exception], Failure] = {
     ),
     Forbidden: Failure(
         Reason.SECRET_CONFLICT,
-        "The API server does not let the operator write here; check its RBAC and whether the"
-        " namespace is being deleted.",
+        "The API server does not let the operator write here; check its RBAC, the admission webhook"
+        " that the message names, and whether the namespace is being deleted.",
         retry_seconds=15,
     ),
     Invalid: Failure(

@@ -30,17 +30,23 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Sweeps a database at the start and from time to time."""
+    """Sweeps a database at the start, from time to time, and when somebody asks for it."""
 
     def __init__(self, database: SharedDatabase, mdbapps: MdbAppStore, metrics: Metrics) -> None:
         self._database = database
         self._mdbapps = mdbapps
         self._metrics = metrics
+        self._wanted = asyncio.Event()
+
+    def request(self) -> None:
+        """Say that the database is another, or came back: it may have been restored."""
+        self._wanted.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
         backoff = Backoff(first=1.0, most=30.0)
         while True:
+            self._wanted.clear()
             try:
                 await self.sweep()
             except (MdbEngineError, KubernetesError) as error:
@@ -48,7 +54,8 @@ class Sweeper:
                 await asyncio.sleep(backoff.next())
             else:
                 backoff.reset()
-                await asyncio.sleep(self._database.resync_seconds)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), self._database.resync_seconds)
 
     async def sweep(self) -> None:
         """Sweep once; what fails for one app stops nothing of the others.

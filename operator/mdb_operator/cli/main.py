@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from collections.abc import Coroutine
 from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 import yaml
@@ -17,13 +18,16 @@ import yaml
 from mdb_engine.constants import MIN_OVERLAP_SECONDS
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.models.spec import MAX_OVERLAP_SECONDS
+from mdb_engine.registry.master_key import MasterKeyRotation
 from mdb_operator.apps.ownership import Ours, handled_by
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.cli.audit import event_line, read_events
 from mdb_operator.cli.crd import apply_crd
+from mdb_operator.cli.plan import plan, read_specs
 from mdb_operator.cli.uninstall import is_of_helm, release_all, stop_operator
 from mdb_operator.config import Config, load_config
 from mdb_operator.exceptions import OperatorError
+from mdb_operator.keys.source import SecretKeySource
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.logging import configure_logging
 from mdb_operator.process.context import open_context
@@ -36,6 +40,17 @@ EXIT_CONFIGURATION = 78
 
 POLL_SECONDS = 0.5
 """How often a waiting command looks whether the operator is done."""
+
+READ_BACK_SECONDS = 2.0
+"""How often it is read back whether a new master key is still there."""
+
+SETTLE_SECONDS = 300.0
+"""How long a new master key has to stay before it is used, and an old one unused before it goes.
+
+Tools that put objects back to what they know look every three to five minutes (Argo CD, External
+Secrets) if they are not told at once; and an operator that still has the old keyring (a former
+leader, one that cannot reach the API server) ends or reads the new one within seconds.
+"""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -82,16 +97,26 @@ def run() -> None:
 @click.option(
     "--remove-old", is_flag=True, help="Remove the old keys once nothing is wrapped with them."
 )
-@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait.")
+@click.option(
+    "--settle",
+    default=SETTLE_SECONDS,
+    show_default=True,
+    help="Seconds that a new key has to stay before it is used, and that nothing has to be wrapped"
+    " with an old one before it goes. Longer than whatever writes the keyring needs to notice.",
+)
+@click.option("--timeout", default=600.0, show_default=True, help="Seconds to wait for the rest.")
 def rotate_master_key(
-    *, key_id: str | None, resume: bool, remove_old: bool, timeout: float
+    *, key_id: str | None, resume: bool, remove_old: bool, settle: float, timeout: float
 ) -> None:
     """Make a new master key the active one and wait until everything is wrapped with it.
 
-    The running operator does the work, online, and continues it if it is restarted; this command
-    changes the keyring and watches. Interrupting it loses nothing.
+    The new key is added first, and made active after it was read back for a while. Then the running
+    operator does the work, online, and continues it if it is restarted; this command watches.
+    Interrupting it loses nothing; before the key is active, it leaves one that nobody uses.
     """
-    _finish(_rotate_master_key(_config(), key_id, timeout, resume=resume, remove_old=remove_old))
+    _finish(
+        _rotate_master_key(_config(), key_id, settle, timeout, resume=resume, remove_old=remove_old)
+    )
 
 
 @main.command()
@@ -103,6 +128,16 @@ def release(slug: str, heir: str | None, *, delete_data: bool) -> None:
     if heir is not None and delete_data:
         raise click.UsageError("--heir hands the data on and --delete-data drops it: say one")
     _finish(_release(_config(), slug, heir, delete_data=delete_data))
+
+
+@main.command("plan")
+@click.argument("manifest", type=click.File("r", encoding="utf-8"), default="-")
+def plan_command(manifest: TextIO) -> None:
+    """Say what a MANIFEST of an MdbApp would change of collections and indexes; write nothing.
+
+    It reads the file, or what is piped into it.
+    """
+    _finish(_plan(_config(), manifest.read()))
 
 
 @main.command("adopt-database")
@@ -326,7 +361,13 @@ async def _prepare_uninstall(config: Config, deployment: str, wait_seconds: floa
 
 
 async def _rotate_master_key(
-    config: Config, key_id: str | None, wait_seconds: float, *, resume: bool, remove_old: bool
+    config: Config,
+    key_id: str | None,
+    settle: float,
+    wait_seconds: float,
+    *,
+    resume: bool,
+    remove_old: bool,
 ) -> None:
     async with open_context(config) as context:
         factory = Factory(context)
@@ -334,29 +375,61 @@ async def _rotate_master_key(
         # A key manager elsewhere is rotated there: then there is only the re-wrapping to wait for.
         source = factory.master_key_secret() if remove_old or not resume else None
         if source is not None and not resume:
-            await source.add_key(key_id)
+            await _use_new_key(source, key_id, settle)
         keyring = await source.load() if source is not None else None
         await context.master_keys.refresh()
         active = await context.master_keys.encryption.active_key_id()
         click.echo(f"Active master key: {active}")
-        registry = factory.registry()
-        shown = -1
-        try:
-            async with asyncio.timeout(wait_seconds):
-                while pending := await registry.master_key.pending():
-                    if pending != shown:
-                        click.echo(f"Still wrapped with another key: {pending} apps")
-                        shown = pending
-                    await asyncio.sleep(POLL_SECONDS)
-        except TimeoutError:
-            raise OperatorError(
-                f"after {wait_seconds:g} s {shown} apps are still wrapped with another key. See "
-                "the operator's log; then run `mdb-operator rotate-master-key --resume`."
-            ) from None
+        rotation = factory.registry().master_key
+        await _wait_wrapped(rotation, wait_seconds)
         click.echo(f"Everything is wrapped with {active}")
         if remove_old and source is not None and keyring is not None:
+            # Whoever still has the old keyring would wrap with a key that nobody has any more.
+            writers = max(settle, 2 * config.master_key_reload_seconds)
+            click.echo(f"The old keys go once nothing is wrapped with them for {writers:g} s")
+            await _wait_wrapped(rotation, wait_seconds + writers, quiet=writers)
             removed = await source.remove_inactive(keyring)
             click.echo(f"Removed: {', '.join(removed) or 'nothing'}")
+
+
+async def _use_new_key(source: SecretKeySource, key_id: str | None, settle: float) -> None:
+    """Add a master key, and make it active once it has stayed for some seconds."""
+    key_id, keyring = await source.add_key(key_id)
+    click.echo(f"Added {key_id}; it is made active once it has stayed for {settle:g} s")
+    end = time.monotonic() + settle
+    while (left := end - time.monotonic()) > 0:
+        await asyncio.sleep(min(READ_BACK_SECONDS, left))
+        await source.require_kept(keyring)
+    await source.activate(key_id, keyring)
+
+
+async def _wait_wrapped(
+    rotation: MasterKeyRotation, wait_seconds: float, quiet: float = 0.0
+) -> None:
+    """Wait until nothing is wrapped with another key than the active one, and that for a while."""
+    shown, since = -1, time.monotonic()
+    try:
+        async with asyncio.timeout(wait_seconds):
+            while (pending := await rotation.pending()) or time.monotonic() - since < quiet:
+                if pending:
+                    since = time.monotonic()
+                    if pending != shown:
+                        click.echo(f"Still wrapped with another key: {pending} apps")
+                shown = pending
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise OperatorError(
+            f"after {wait_seconds:g} s {shown} apps are still wrapped with another key. See the"
+            " operator's log; then run `mdb-operator rotate-master-key --resume`."
+        ) from None
+
+
+async def _plan(config: Config, text: str) -> None:
+    specs = read_specs(text)
+    async with open_context(config) as context:
+        registry = Factory(context).registry()
+        for spec in specs:
+            click.echo("\n".join(await plan(registry, spec)))
 
 
 async def _adopt_database(config: Config, former: str | None) -> None:

@@ -153,10 +153,11 @@ class SecretKeySource(KeyringSource):
         """Read the keyring as it is now."""
         return _parse(await self._read())
 
-    async def add_key(self, key_id: str | None = None) -> Keyring:
-        """Add a new random key and make it the active one; the others stay. Return the new keyring.
+    async def add_key(self, key_id: str | None = None) -> tuple[str, Keyring]:
+        """Add a new random key, which wraps nothing yet; return its id and the new keyring.
 
-        The id is by default ``k-`` and the time in UTC.
+        The id is by default ``k-`` and the time in UTC. `activate` it once it has stayed: what is
+        wrapped with a key that somebody takes out of the Secret again can never be opened.
 
         Raises
         ------
@@ -169,14 +170,48 @@ class SecretKeySource(KeyringSource):
         """
         secret = await self._read_to_write()
         keyring = _parse(secret)
+        active = keyring.active_id.encode()  # which goes without saying where it is the only one
         key_id = key_id or f"k-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S}"
         if key_id in keyring.ids:
             raise MasterKeyError(f"A master key {key_id!r} exists already; choose another id")
-        entries = {key_id: generate_master_key().encode(), ACTIVE_FILE: key_id.encode()}
+        entries = {key_id: generate_master_key().encode(), ACTIVE_FILE: active}
         # What would be unreadable must never be written: parse the outcome first.
         changed = Keyring.from_files(_texts({**secret.data, **entries}))
         await self._store.set_entries(secret.metadata, entries)
-        return changed
+        return key_id, changed
+
+    async def require_kept(self, expected: Keyring) -> SecretMetadata:
+        """Read back that the keyring is the expected one; return the Secret's metadata.
+
+        Raises
+        ------
+        ConfigurationInvalid
+            If somebody has changed it.
+        """
+        secret = await self._read_to_write()
+        if _parse(secret) != expected:
+            raise ConfigurationInvalid(
+                f"somebody else changed the Secret {self._namespace}/{self._name} meanwhile, and "
+                "the new key was not made active: nothing is wrapped with it. Find out who writes "
+                "the Secret (kubectl get secret --show-managed-fields); if another tool does, add "
+                "the key where that takes it from, then run `mdb-operator rotate-master-key "
+                "--resume`."
+            )
+        return secret.metadata
+
+    async def activate(self, key_id: str, expected: Keyring) -> Keyring:
+        """Make a key of the expected keyring the active one; return the new keyring.
+
+        Raises
+        ------
+        ConfigurationInvalid
+            As `require_kept`.
+        Conflict
+            If somebody changed the Secret at the same moment.
+        """
+        metadata = await self.require_kept(expected)
+        await self._store.set_entries(metadata, {ACTIVE_FILE: key_id.encode()})
+        return expected.with_active(key_id)
 
     async def remove_inactive(self, expected: Keyring) -> tuple[str, ...]:
         """Remove every key but the active one; return their ids.

@@ -22,6 +22,9 @@ from mdb_operator.kubernetes.resources import Resource
 
 __all__ = ["answer_error", "stream_error"]
 
+_DENIED = "denied the request"
+"""Ends the API server's own words about the refusal of an admission webhook or policy."""
+
 _BY_STATUS: dict[int, type[KubernetesError]] = {
     400: Invalid,
     401: Forbidden,
@@ -54,6 +57,8 @@ def answer_error(
         text = "fields " + ", ".join(fields) if fields else "the server's text is withheld"
     else:
         text = str(status.get("message") or "")
+        if resource.sensitive:  # whoever refuses by a webhook may quote what it refuses
+            text = "".join(text.partition(_DENIED)[:2])
     after = response.headers.get("Retry-After", "")
     return kind(
         f"{what}: {reason}{': ' + text if text else ''}",

@@ -45,6 +45,9 @@ SecretKey: TypeAlias = tuple[str, str]
 OWN_WRITES_REMEMBERED = 4096
 """More than are ever on their way at once; a forgotten one costs one idle reconcile."""
 
+LATEST_AHEAD = 10_000
+"""By how many versions a Secret may be ahead of MongoDB, so that no number is taken to its end."""
+
 MAX_ATTEMPTS = 5
 """How often a race with another writer is tried again before the caller is told to come back."""
 
@@ -57,6 +60,12 @@ class Projection(enum.Enum):
     REPAIRED = "Repaired"
     CONFLICT = "Conflict"
     """Somebody else's Secret has the name; nothing was written."""
+
+    AHEAD = "Ahead"
+    """It holds a later version than MongoDB has, which was restored; nothing was written."""
+
+    ALTERED = "Altered"
+    """It was written, and something changed it on its way: a mutating admission webhook."""
 
     HELD = "Held"
     """It is being deleted and somebody's finalizer holds it; until it is gone none can be made."""
@@ -143,6 +152,8 @@ class DesiredSecret:
     name: str
     # For each of `SECRET_KEYS`, empty where one does not apply.
     data: Mapping[str, str] = field(repr=False)
+    # UIDs that the MdbApp had before it was restored from a backup, or made anew.
+    former_uids: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse a key set that is not the constant one, naming the keys only."""
@@ -188,7 +199,8 @@ class DesiredSecret:
             "ownerReferences": [self.owner_reference],
         }
         if observed is not None:
-            others = [r for r in observed.owner_references if r.get("uid") != self.owner.uid]
+            ours = {self.owner.uid, *self.former_uids}
+            others = [r for r in observed.owner_references if r.get("uid") not in ours]
             metadata |= {
                 "uid": observed.uid,
                 "resourceVersion": observed.resource_version,
@@ -203,6 +215,48 @@ class DesiredSecret:
             "type": SECRET_TYPE,
             "data": {key: base64.b64encode(value).decode() for key, value in self.encoded.items()},
         }
+
+    def is_ours(self, stored: StoredSecret) -> bool:
+        """Tell whether the Secret may be written: the MdbApp's, or its own from a backup.
+
+        A tool that restores a namespace gives all objects new UIDs, and the Secret still carries
+        the old one. It is the app's where MongoDB says that the MdbApp of that UID had this slug in
+        this namespace, and type, labels and content are those of a Secret of that slug's. Anything
+        else somebody has made, and it stays as it is.
+        """
+        metadata = stored.metadata
+        if metadata.belongs_to(self.owner.uid):
+            return True
+        uid, controller = metadata.owner_uid, metadata.controller
+        data = self.encoded
+        return (
+            uid in self.former_uids
+            and (controller is None or controller.get("uid") == uid)
+            and metadata.labels.get(LABEL_MANAGED_BY) == MANAGER
+            and stored.type == SECRET_TYPE
+            and all(stored.data.get(key) == data[key] for key in ("provider", "app-slug"))
+            and {"app-secret", "secret-version", "username", "uri"} <= stored.data.keys()
+        )
+
+    def is_behind(self, stored: StoredSecret) -> bool:
+        """Tell whether the Secret is one that the operator wrote later than what MongoDB has.
+
+        Then MongoDB was restored from a backup. All entries have to agree on it: a version that
+        somebody changed by hand stands beside credentials that are known.
+        """
+        mine, there = self.encoded, stored.data
+        version, later = mine["secret-version"], there.get("secret-version", b"")
+        if not (version.isdigit() and later.isdigit()):
+            return False
+        if not 0 < int(later) - int(version) <= LATEST_AHEAD:
+            return False
+        suffix, username = b".v" + version, mine["username"]
+        if username.endswith(suffix):  # else it is one that all apps share
+            username = username.removesuffix(suffix) + b".v" + later
+        return there.get("username") == username and all(
+            there.get(key) not in (None, b"", mine[key], mine[f"{key}-previous"])
+            for key in ("app-secret", "session-key")
+        )
 
     def matches(self, stored: StoredSecret) -> bool:
         """Tell whether the Secret is already what it has to be."""
@@ -280,12 +334,12 @@ class SecretStore:
             return None
         return SecretMetadata.parse(obj)
 
-    async def create(self, namespace: str, manifest: KubeObject) -> SecretMetadata:
+    async def create(self, namespace: str, manifest: KubeObject) -> StoredSecret:
         """Create a Secret; `AlreadyExists` if the name is taken, whoever took it."""
         with self._own_writes.writing(namespace, metadata_of(manifest)["name"]):
             return self._written(await self._client.create(SECRETS, namespace, manifest))
 
-    async def replace(self, manifest: KubeObject) -> SecretMetadata:
+    async def replace(self, manifest: KubeObject) -> StoredSecret:
         """Replace a Secret, if it is still the one whose uid and version the manifest holds.
 
         Raises
@@ -343,23 +397,25 @@ class SecretStore:
             stored = await self.read(namespace, desired.name)
             try:
                 if stored is None:
-                    await self.create(namespace, desired.manifest())
-                    return Projection.CREATED
-                if not stored.metadata.belongs_to(desired.owner.uid):
+                    written = await self.create(namespace, desired.manifest())
+                    return Projection.CREATED if desired.matches(written) else Projection.ALTERED
+                if not desired.is_ours(stored):
                     return Projection.CONFLICT
                 if stored.metadata.deleting:
                     return Projection.HELD
+                if desired.is_behind(stored):
+                    return Projection.AHEAD
                 if desired.matches(stored):
                     return Projection.UNCHANGED
                 if stored.type == SECRET_TYPE and not stored.immutable:
-                    await self.replace(desired.manifest(stored.metadata))
+                    written = await self.replace(desired.manifest(stored.metadata))
                 else:
                     # Neither the type nor an immutable Secret can be changed in place.
                     await self._delete(stored.metadata)
-                    await self.create(namespace, desired.manifest())
+                    written = await self.create(namespace, desired.manifest())
             except (AlreadyExists, Conflict, NotFound):
                 continue
-            return Projection.REPAIRED
+            return Projection.REPAIRED if desired.matches(written) else Projection.ALTERED
         raise Conflict(
             f"Secret {namespace}/{desired.name} kept changing while it was written; "
             "find out who else writes it"
@@ -389,7 +445,8 @@ class SecretStore:
             resource_version=metadata.resource_version,
         )
 
-    def _written(self, obj: KubeObject) -> SecretMetadata:
-        metadata = SecretMetadata.parse(obj)
+    def _written(self, obj: KubeObject) -> StoredSecret:
+        stored = StoredSecret.parse(obj)
+        metadata = stored.metadata
         self._own_writes.note(metadata.namespace, metadata.name, metadata.resource_version)
-        return metadata
+        return stored

@@ -64,7 +64,7 @@ def test_a_new_master_key_wraps_everything_anew_and_a_lost_one_is_missed(
     )
     before = {name: installation.secret(f"{name}-mdb") for name in names}
 
-    output = command(installation, "rotate-master-key", "--key-id", "k2")
+    output = command(installation, "rotate-master-key", "--settle", "0", "--key-id", "k2")
     assert "Everything is wrapped with k2" in output
     assert key_ids(installation) == {"k2"}
     installation.wait_all(

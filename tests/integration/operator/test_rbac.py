@@ -140,7 +140,7 @@ async def test_everything_that_the_operator_does_is_allowed(
         await leases.replace(held.renewed())
         keys = SecretKeySource(secrets, system, MASTER_KEY_SECRET)
         assert (await keys.load()).ids == ("k1",)
-        assert (await keys.add_key("k2")).active_id == "k2"
+        assert (await keys.activate(*await keys.add_key("k2"))).active_id == "k2"
         assert await keys.remove_inactive(await keys.load()) == ("k1",)
         assert (await keys.load()).ids == ("k2",)
 

@@ -199,11 +199,17 @@ async def test_a_key_is_added_to_the_keyring_and_an_old_one_removed_only_if_noth
         *("create", "secret", "generic", "keys", "-n", namespace, f"--from-literal=k1={first}")
     )
     before = await source.load()
-    after = await source.add_key()
-    assert set(before.ids) < set(after.ids)
-    assert await source.load() == after
+    added, more = await source.add_key()
+    assert set(more.ids) == {*before.ids, added}
+    assert await source.load() == more
+    assert more.active_id == "k1", "what is new wraps nothing yet"
     with pytest.raises(MasterKeyError, match="exists already"):
         await source.add_key("k1")
+    with pytest.raises(ConfigurationInvalid, match="nothing is wrapped with it"):
+        await source.activate(added, before)
+    after = await source.activate(added, more)
+    assert await source.load() == after
+    assert after.active_id == added
     with pytest.raises(Conflict):
         await source.remove_inactive(before)
     assert await source.remove_inactive(after) == ("k1",)

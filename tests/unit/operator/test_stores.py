@@ -15,11 +15,16 @@ from hypothesis import strategies as st
 
 from mdb_engine.constants import SLUG_PATTERN
 from mdb_engine.registry.models.app import Owner
-from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS
+from mdb_operator.constants import LABEL_OWNER_UID, SECRET_KEYS, SECRET_TYPE
 from mdb_operator.exceptions import Expired, Forbidden, KubernetesUnavailable
 from mdb_operator.kubernetes.errors import stream_error
 from mdb_operator.kubernetes.resources import DEPLOYMENTS, SECRETS
-from mdb_operator.kubernetes.secrets import DesiredSecret, OwnWrites, SecretMetadata
+from mdb_operator.kubernetes.secrets import (
+    DesiredSecret,
+    OwnWrites,
+    SecretMetadata,
+    StoredSecret,
+)
 from mdb_operator.kubernetes.workloads import _Mark, _needs_restart, restart_annotation
 
 OWNER = Owner("shop", "dashboard", "uid-1")
@@ -165,3 +170,47 @@ def test_what_is_seen_during_a_write_is_told_afterwards_unless_it_was_that_write
         writes.unless_made(theirs, lambda: told.append("no answer"))
         raise OSError  # it may have been written or not
     assert told == ["8", "no answer"]
+
+
+def projected(version: str, made: str = "new", username: str = "shop.v{}") -> dict[str, str]:
+    return {
+        **dict.fromkeys(SECRET_KEYS, ""),
+        "secret-version": version,
+        "username": username.format(version),
+        "app-secret": f"token-{made}",
+        "app-secret-previous": "token-before",
+        "session-key": f"key-{made}",
+        "session-key-previous": "key-before",
+    }
+
+
+def stored(data: dict[str, str]) -> StoredSecret:
+    encoded = {key: value.encode() for key, value in data.items()}
+    return StoredSecret(metadata("uid-1", OURS), SECRET_TYPE, immutable=False, data=encoded)
+
+
+@pytest.mark.parametrize(
+    ("there", "behind"),
+    [
+        (projected("7", "later"), True),
+        (projected("7", "later", "shared"), False),
+        (projected("3", "later"), False),
+        (projected("2", "later"), False),
+        (projected("x", "later"), False),
+        (projected("", "later"), False),
+        (projected("99999999", "later"), False),
+        (projected("7"), False),
+        (projected("7", "before"), False),
+        ({**projected("7", "later"), "username": "shop.v3"}, False),
+        ({**projected("7", "later"), "session-key": "key-new"}, False),
+        ({**projected("7", "later"), "app-secret": ""}, False),
+    ],
+)
+def test_when_mongodb_is_behind_a_secret(there: dict[str, str], *, behind: bool) -> None:
+    assert DesiredSecret(OWNER, "s", projected("3")).is_behind(stored(there)) is behind
+
+
+def test_when_mongodb_is_behind_a_secret_whose_user_all_apps_share() -> None:
+    desired = DesiredSecret(OWNER, "s", projected("3", username="shared"))
+    assert desired.is_behind(stored(projected("7", "later", "shared")))
+    assert not desired.is_behind(stored(projected("7", "later")))

@@ -50,6 +50,9 @@ class AppRecord:
     secret_names
         Names under which a Kubernetes Secret of the app may stand, the present one included: known
         before the Secret is written, so that none is forgotten when the name changes.
+    former_uids
+        UIDs of the MdbApps of the same namespace that had the slug before, the last of them at the
+        end: a Secret that a backup brings back may carry one.
     stamped
         Logical names of the declared collections in which MongoDB holds the stamp: a validator
         refuses documents of another one, and none was there when it was put.
@@ -80,6 +83,7 @@ class AppRecord:
     updated_at: datetime
     managed_indexes: Mapping[str, frozenset[ManagedName]] = field(default_factory=dict)
     secret_names: frozenset[str] = frozenset()
+    former_uids: tuple[str, ...] = ()
     stamped: frozenset[str] = frozenset()
     validators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     secret_floor: int = 0

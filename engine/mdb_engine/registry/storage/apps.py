@@ -182,6 +182,7 @@ def _document(record: AppRecord) -> dict[str, Any]:
             for name, indexes in sorted(record.managed_indexes.items())
         ],
         "secret_names": sorted(record.secret_names),
+        "former_uids": list(record.former_uids),
         "stamped": sorted(record.stamped),
         "validators": {name: list(one) for name, one in sorted(record.validators.items())},
         "secret_floor": record.secret_floor,
@@ -208,6 +209,7 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
             if "indexes" in entry
         },
         secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
+        former_uids=tuple(document.get("former_uids", ())),  # as above
         stamped=frozenset(document.get("stamped", ())),
         validators={name: tuple(one) for name, one in document.get("validators", {}).items()},
         secret_floor=document["secret_floor"],

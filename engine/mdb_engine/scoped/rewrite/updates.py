@@ -163,7 +163,7 @@ def stamp_document(
     LimitExceeded
         If it is too large or too deep.
     """
-    stamped = stamp_replacement(document, target, limits, path=path, codecs=codecs)
+    stamped = _stamped(document, target, limits, path, codecs)
     return stamped if "_id" in stamped else {"_id": ObjectId(), **stamped}
 
 
@@ -182,18 +182,23 @@ def stamp_replacement(
     QueryRefused, LimitExceeded
         As `stamp_document`.
     """
+    stamped = _stamped(document, target, limits, path, codecs)
+    if "$" in "".join(stamped):
+        for key in stamped:
+            if key.startswith("$"):
+                reason = "a replacement's field names do not begin with $, or it were an update"
+                raise refused(key, reason, (path, key))
+    return stamped
+
+
+def _stamped(
+    document: Mapping[str, Any], target: Target, limits: Limits, path: Position, codecs: Codecs
+) -> dict[str, Any]:
+    """Copy and stamp a document. The server takes names that begin with ``$`` where it inserts."""
     plain = plain_document(document, limits, path, codecs)
-    names = "".join(plain)
-    if "$" in names or APP_ID_FIELD in names:
-        _check_names(plain, path)
+    if APP_ID_FIELD in "".join(plain):
+        for key in plain:
+            if key != APP_ID_FIELD:
+                refuse_app_id(key, key, (path, key))
     plain[APP_ID_FIELD] = target.owner
     return plain
-
-
-def _check_names(document: Mapping[str, Any], path: Position) -> None:
-    for key in document:
-        below = (path, key)
-        if key.startswith("$"):
-            raise refused(key, "a document's field names do not begin with $", below)
-        if key != APP_ID_FIELD:
-            refuse_app_id(key, key, below)

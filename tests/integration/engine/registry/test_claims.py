@@ -187,3 +187,21 @@ async def test_a_refused_manifest_leaves_nothing(
         )
     assert registries.writes.seen == []
     assert registries.traces("a") == 0
+
+
+async def test_who_had_a_slug_before_in_its_namespace_is_remembered(
+    registries: Registries,
+) -> None:
+    registry, wanted = registries.connect(), spec("a", "x")
+    await registry.register(wanted, owner("a", uid="1"))
+    for uid in ("2", "3"):
+        former = await registry.get("a")
+        assert former is not None
+        await registry.deregister("a", former.owner)
+        record = (await registry.register(wanted, owner("a", uid=uid))).record
+    assert record.former_uids == ("shop/a/1", "shop/a/2")
+    assert (await registry.register(wanted, owner("a", uid="3"))).record == record
+    await registry.deregister("a", owner("a", uid="3"))
+    await registry.release("a", heir="elsewhere")
+    heir = await registry.register(wanted, owner("a", "elsewhere", uid="4"))
+    assert heir.record.former_uids == (), "Secrets of another namespace are none of its own"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from support.registry import KEYS, Registries, spec
 
 from mdb_engine.constants import SECRETS_COLLECTION
+from mdb_engine.core.clock import utcnow
 from mdb_engine.core.keyring import Keyring
 from mdb_engine.exceptions import DatabaseUnavailable, MasterKeyError
 from mdb_engine.registry.master_key import RewrapReport
@@ -126,3 +128,18 @@ async def test_rotations_and_two_runs_at_once_lose_nothing(
     for slug in APPS:
         revealed = await registries.connect(ONLY_NEW).secrets.reveal(slug)
         assert (revealed.version, [e.version for e in revealed.earlier]) == (2, [1])
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=-20), timedelta(minutes=20)])
+async def test_the_end_of_an_overlap_is_by_the_registrys_clock_and_not_by_the_machines(
+    registries: Registries, registry: Registry, off: timedelta
+) -> None:
+    # The registry's clock is MongoDB's in the operator, so it is the machine's that is wrong.
+    there = registries.connect(clock=lambda: utcnow() - off)
+    await there.register(spec("overlapping"))
+    await there.rotate("overlapping", expected_version=1, overlap_seconds=600)
+    moving = registries.connect(NEW, clock=lambda: utcnow() - off)
+    await moving.master_key.run()
+    revealed = await moving.secrets.reveal("overlapping")
+    assert [one.version for one in revealed.earlier] == [1]
+    assert registries.versions_accepted("overlapping") == [2, 1]

@@ -223,3 +223,17 @@ async def test_a_row_that_lacks_a_value_is_said_so(
     rows.update_one({"_id": "a"}, {"$unset": {"encrypted_session_key": 1}})
     with pytest.raises(MasterKeyError, match=r"session.key of app 'a'.* is missing"):
         await registry.secrets.reveal("a")
+
+
+async def test_what_was_issued_after_a_backup_is_superseded_and_what_was_before_ends(
+    registries: Registries, registry: Registry
+) -> None:
+    await registry.register(spec("a"))
+    await registry.rotate("a", expected_version=1, overlap_seconds=600)
+    assert await registry.supersede("a", issued=5)
+    revealed = await registry.secrets.reveal("a")
+    assert (revealed.version, revealed.earlier) == (6, ())
+    assert registries.versions_accepted("a") == [6]
+    assert not await registry.supersede("a", issued=5)
+    assert not await registry.supersede("a", issued=6)
+    assert registries.versions_accepted("a") == [6]
