@@ -273,7 +273,7 @@ class SecretService:
                 return found
             return dataclasses.replace(
                 found,
-                current=await self._generate(slug, issued + 1, self._clock()),
+                current=await self._generate(slug, found.incarnation, issued + 1, self._clock()),
                 previous=(),
                 rotation_count=found.rotation_count + 1,
             )
