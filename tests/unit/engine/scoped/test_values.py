@@ -528,7 +528,7 @@ def test_what_is_not_walked_through_is_what_the_walk_would_make_of_it(value: Any
 
     filters = [scope_filter, scope_read_filter, scope_upsert_filter]
     operators = ["$set", "$inc", "$unset", "$setOnInsert", "$push", "$rename", "$pull"]
-    cases = [(scope, value) for scope in filters]
+    cases: list[tuple[Any, Any]] = [(scope, value) for scope in filters]
     cases += [(scope_update, {operator: value}) for operator in operators]
     for scope, given_value in cases:
         # Each reads one of its own, as some of them change when they are read.
