@@ -287,8 +287,8 @@ class Reconciler:
                 ConditionType.COLLECTIONS_READY,
                 Reason.COLLECTION_ADOPTING,
                 f"Collection {name!r} is being adopted since {format_time(outcome)}:"
-                f" {tenths * 10} % of its documents have the app's stamp. It goes on by itself; until then the app does"
-                " not see them.",
+                f" {tenths * 10} % of its documents have the app's stamp. It goes on by"
+                " itself; until then the app does not see them.",
             )
             return
         if isinstance(outcome, datetime):
