@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -119,6 +120,7 @@ def test_everything_at_once_is_made_with_the_operators_own_rights(running: Insta
     # The app's own user may use the time series as any other collection.
     uri = running.secret("whole-mdb")["uri"]
 
+    client: MongoClient[dict[str, Any]]
     with MongoClient(uri) as client:
         own = client[running.database]
         own["whole_measured"].insert_one({"at": dt.datetime.now(dt.UTC), "app_id": "whole"})
