@@ -6,6 +6,7 @@ with the same credentials, contexts and proxies, and may do exactly what the per
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,6 +28,11 @@ from mdb_engine.models.mdbapp import (
 )
 
 __all__ = ["main"]
+
+# kubectl reads YAML 1.1, to which these are true and false: a field may be called so.
+yaml.SafeDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN")
+)
 
 POLL_SECONDS = 1.0
 """How often a waiting command looks at the app."""

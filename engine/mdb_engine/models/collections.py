@@ -127,7 +127,7 @@ class Collation(Part):
     )
     strength: Annotated[int, Field(ge=1, le=5, strict=True)] | None = Field(
         default=None,
-        description="1: letters alone count; 2: accents as well; 3 (MongoDB's default): case too.",
+        description="What counts: 1 letters alone, 2 accents as well, 3 (the default) case too.",
     )
     case_level: bool | None = Field(
         default=None, strict=True, description="Whether case counts at strength 1 and 2."
@@ -153,7 +153,7 @@ class SearchIndex(Part):
         description="The index's name, which queries use.",
     )
     type: Literal["search", "vectorSearch"] = Field(
-        default="search", description="search for words, vectorSearch for vectors."
+        default="search", description="What it is for: search for words, vectorSearch for vectors."
     )
     definition: JsonObject = Field(
         description="Its definition, as JSON; app_id is put into it, which the engine filters by."

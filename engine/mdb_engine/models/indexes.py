@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
-from pydantic.config import JsonDict
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from mdb_engine.models.base import Part
 from mdb_engine.models.collections import Collation
@@ -27,11 +26,6 @@ DATE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{
 _GIVEN = ", ".join(
     f"has(self.{name}Value)" for name in ("string", "number", "boolean", "date", "null")
 )
-
-_ONE_VALUE: JsonDict = {
-    "rule": f"[{_GIVEN}].filter(given, given).size() == 1",
-    "message": "exactly one value is needed",
-}
 
 MAX_KEYS = 32
 """MongoDB's limit on the fields of a compound index."""
@@ -118,9 +112,19 @@ class Value(Part):
         pattern=DATE_PATTERN,
         description="The value, if it is a time: 2026-01-31T12:00:00Z, in UTC.",
     )
-    null_value: Literal[True] | None = Field(
-        default=None, description="true, if the value is null or the field is missing."
+    null_value: bool | None = Field(
+        default=None,
+        strict=True,
+        description="Only true: the value is null, or the field is missing.",
+        json_schema_extra={"enum": [True]},
     )
+
+    @field_validator("null_value")
+    @classmethod
+    def _is_null_or_another(cls, value: bool | None) -> bool | None:  # noqa: FBT001 - a field's
+        if value is False:
+            raise ValueError("is true or absent")
+        return value
 
     @property
     def given(self) -> int:
@@ -157,7 +161,7 @@ class Value(Part):
 class Alternative(Value):
     """One of the values that a field may have."""
 
-    model_config = ConfigDict(json_schema_extra={"x-kubernetes-validations": [_ONE_VALUE]})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
     @model_validator(mode="after")
     def _hold_one_value(self) -> Self:

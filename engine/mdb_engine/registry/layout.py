@@ -222,6 +222,11 @@ class LayoutService:
             return await self._store.create(
                 physical, None if spec.time_series is not None else validator, options
             )
+        except DatabaseForbidden:
+            if not options:
+                raise
+            conflicts.append(_not_allowed(spec.name))
+            return False
         except OptionsRefusedError as error:
             conflicts.append(_options_refused(spec.name, error.reason))
         return await self._store.create(physical, stamped_validator(slug, {}))

@@ -22,6 +22,7 @@ from mdb_engine.registry.master_key import MasterKeyRotation
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome, Owner, Revisions
 from mdb_engine.registry.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
 from mdb_engine.registry.removal import RemovalService
+from mdb_engine.registry.search import ensure_search_indexes
 from mdb_engine.registry.secrets import SecretService
 from mdb_engine.registry.storage.apps import AppStore
 from mdb_engine.registry.storage.audit import AuditStore
@@ -99,7 +100,7 @@ class Registry:
         self.secrets = SecretService(secret_store, encryption, clock, issuer)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption, clock)
-        layout_store = LayoutStore(view, driver)
+        self._layout_store = layout_store = LayoutStore(view, driver)
         self._layout = LayoutService(self._apps, layout_store)
         self.legacy = LegacyService(
             LegacyStore(view),
@@ -322,7 +323,9 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
+        outcome = await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
+        against = await ensure_search_indexes(self._layout_store, outcome.record)
+        return replace(outcome, conflicts=(*outcome.conflicts, *against))
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0

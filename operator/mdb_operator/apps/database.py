@@ -64,12 +64,21 @@ class SharedDatabase:
         self.queue = WakeUps()  # those of them that have to be looked at
         # Until a look although nothing happened.
         self.resync_seconds = context.config.resync_seconds
-        # By slug, which collection an app adopts and how far that is, in tenths of it.
-        self.adopting: dict[str, tuple[str, int]] = {}
+        # By slug, which collection a build adopts and how far that is, in tenths; None after it.
+        self._adopting: dict[str, tuple[str, int] | None] = {}
         self._may_adopt = context.config.adopt_collections
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
+
+    def adopting(self, record: AppRecord) -> tuple[str, int] | None:
+        """Return which collection a build adopts and how far that is, in tenths; None if none."""
+        waiting = (
+            (one.name, 0)
+            for one in record.spec.collections
+            if one.adopt is not None and one.name not in record.stamped
+        )
+        return self._adopting.get(record.slug, next(waiting, None))
 
     async def end_vanished(self, record: AppRecord) -> None:
         """End a registration whose MdbApp is gone without having been deregistered.
@@ -112,17 +121,18 @@ class SharedDatabase:
 
         def adopted(name: str, done: int, of: int) -> None:
             now = (name, done * 10 // max(of, 1))
-            if self.adopting.get(record.slug) != now:
-                self.adopting[record.slug] = now
+            if self._adopting.get(record.slug) != now:
+                self._adopting[record.slug] = now
                 self.queue.wake(AppKey(record.owner.namespace, record.owner.name))
 
         try:
             collections = await self.registry.ensure_collections(
                 record, adopt=self._may_adopt, tell=adopted
             )
+            self._adopting[record.slug] = None
+            indexes = await self.registry.ensure_indexes(collections.record)
         finally:
-            self.adopting.pop(record.slug, None)
-        indexes = await self.registry.ensure_indexes(collections.record)
+            self._adopting.pop(record.slug, None)
         return Built(
             collections.wrote or bool(indexes.changes),
             indexes.record,

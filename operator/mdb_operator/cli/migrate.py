@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
@@ -19,6 +20,11 @@ from mdb_engine.registry.registry import Registry
 from mdb_operator.exceptions import OperatorError
 
 __all__ = ["migrate_from_legacy", "read_old_key", "undo_migration"]
+
+# kubectl reads YAML 1.1, to which these are true and false: a field may be called so.
+yaml.SafeDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN")
+)
 
 Tell = Callable[[str], Any]
 

@@ -29,6 +29,7 @@ DATA_ACTIONS: Final = (
     "remove",
     "createCollection",
     "collMod",
+    "convertToCapped",  # which it takes to make a collection that is capped
     "dropCollection",
     "listCollections",
     "createIndex",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from inspect import isawaitable
 from typing import Any, Final
 
 import pymongo
@@ -34,8 +35,13 @@ _REFUSED: Final = frozenset({2, 9, 14, 52, 72, 121, 166, 10003, 4660800})
 DocumentValidationFailure, CommandNotSupportedOnView, CannotGrowDocumentInCappedNamespace; what
 cannot be used inside a validator."""
 
+_INVALID: Final = 121
+
 _LOCATIONS: Final = 15_000
 """From here on codes of MongoDB's say where in its sources it refused, of expressions above all."""
+
+_NO_SEARCH: Final = frozenset({59, 115, 31082, 40324})
+"""CommandNotFound, CommandNotSupported, SearchNotEnabled; an unknown stage."""
 
 _STAMPED_AT_ONCE: Final = 1_000
 """Documents of a batch that is stamped: a few milliseconds, so that nobody waits for it."""
@@ -369,6 +375,50 @@ class LayoutStore:
             await modify(prepareUnique=False)
             raise
 
+    async def search_indexes(self, physical: str) -> dict[str, Mapping[str, Any]] | None:
+        """Return a collection's search indexes by name; None where the server has none at all."""
+        with translated(f"list the search indexes of {physical!r}"):
+            try:
+                cursor = self._database[physical].aggregate([{"$listSearchIndexes": {}}])
+                found = [one async for one in (await cursor if isawaitable(cursor) else cursor)]
+            except OperationFailure as error:
+                if error.code not in _NO_SEARCH:
+                    raise
+                return None
+        return {one["name"]: one for one in found}
+
+    async def create_search_index(self, physical: str, wanted: Mapping[str, Any]) -> None:
+        """Have a search index built, which goes on after this.
+
+        Raises
+        ------
+        OptionsRefusedError
+            If MongoDB does not take its definition.
+        """
+        await self._search_command(
+            physical, {"createSearchIndexes": physical, "indexes": [dict(wanted)]}
+        )
+
+    async def update_search_index(self, physical: str, wanted: Mapping[str, Any]) -> None:
+        """Have a search index built anew, beside which the former one answers meanwhile.
+
+        Raises
+        ------
+        OptionsRefusedError
+            As `create_search_index`.
+        """
+        definition = wanted["definition"]
+        command = {"updateSearchIndex": physical, "name": wanted["name"], "definition": definition}
+        await self._search_command(physical, command)
+
+    async def _search_command(self, physical: str, command: Mapping[str, Any]) -> None:
+        with translated(f"build a search index of {physical!r}"):
+            try:
+                await self._database.command(command)
+            except OperationFailure as error:
+                _raise_if_refused(error)
+                raise
+
     async def drop_index(self, physical: str, name: str) -> None:
         """Drop an index, if it is there."""
         with translated(f"drop the index {name!r} of {physical!r}"):
@@ -418,7 +468,10 @@ def _raise_if_refused(error: OperationFailure) -> None:
     if code in _REFUSED or (
         code >= _LOCATIONS and not error.has_error_label("RetryableWriteError")
     ):
-        raise OptionsRefusedError((error.details or {}).get("codeName", "refused")) from None
+        name = (error.details or {}).get("codeName")  # which the answer to a write does not have
+        raise OptionsRefusedError(
+            name or ("DocumentValidationFailure" if code == _INVALID else f"Location{code}")
+        ) from None
 
 
 def _found(listed: Mapping[str, Any]) -> FoundCollection:
