@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from bson import (
     Binary,
@@ -171,15 +171,11 @@ TEXTS: Final[Mapping[type[Any], Converter]] = {
 """The same with dates as text, for what no pydantic comes after."""
 
 
-def _teach_pydantic()
+_FIELDS: Final = (ObjectId, Decimal128)
+"""Types that may be fields of models."""
 
-PyObjectId = Annotated[
-    ObjectId,
-    WithJsonSchema(
-        {"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "examples": ["65f0c0ffee00112233445566"]}
-    ),
-]
-"""An ``ObjectId`` of models, parameters and answers, which OpenAPI describes as the text it is.""" -> None:
+
+def _teach_pydantic() -> None:
     """Let BSON's types be written wherever pydantic writes, and two of them be fields of models.
 
     Sources: "Custom types" and "Serialization" in pydantic's documentation; pydantic writes an
@@ -187,13 +183,15 @@ PyObjectId = Annotated[
     """
     for kind, convert in CONVERTERS.items():
         if kind not in (datetime, bytes):
-            written = core_schema.plain_serializer_function_ser_schema(convert)
+            # The two that may be fields stay what they are where a model is dumped to be stored.
+            when: Literal["always", "json"] = "json" if kind in _FIELDS else "always"
+            written = core_schema.plain_serializer_function_ser_schema(convert, when_used=when)
             setattr(  # noqa: B010 - the class's author did not foresee it
                 kind,
                 "__pydantic_serializer__",
                 SchemaSerializer(core_schema.any_schema(serialization=written)),
             )
-    for kind in (ObjectId, Decimal128):
+    for kind in _FIELDS:
         setattr(kind, "__get_pydantic_core_schema__", classmethod(_field_schema))  # noqa: B010
 
 
