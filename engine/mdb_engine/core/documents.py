@@ -12,7 +12,7 @@ import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from bson import (
     Binary,
@@ -184,6 +184,10 @@ TEXTS: Final[Mapping[type[Any], Converter]] = {
 """The same with dates as text, for what no pydantic comes after."""
 
 
+_FIELDS: Final = (ObjectId, Decimal128)
+"""Types that may be fields of models."""
+
+
 def _teach_pydantic() -> None:
     """Let BSON's types be written wherever pydantic writes, and two of them be fields of models.
 
@@ -192,13 +196,15 @@ def _teach_pydantic() -> None:
     """
     for kind, convert in CONVERTERS.items():
         if kind not in (datetime, bytes):
-            written = core_schema.plain_serializer_function_ser_schema(convert)
+            # The two that may be fields stay what they are where a model is dumped to be stored.
+            when: Literal["always", "json"] = "json" if kind in _FIELDS else "always"
+            written = core_schema.plain_serializer_function_ser_schema(convert, when_used=when)
             setattr(  # noqa: B010 - the class's author did not foresee it
                 kind,
                 "__pydantic_serializer__",
                 SchemaSerializer(core_schema.any_schema(serialization=written)),
             )
-    for kind in (ObjectId, Decimal128):
+    for kind in _FIELDS:
         setattr(kind, "__get_pydantic_core_schema__", classmethod(_field_schema))  # noqa: B010
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import httpx
 import pytest
 from bson import ObjectId
 from fastapi import FastAPI, Query
-from fastapi.testclient import TestClient
 from pydantic import BaseModel, Field, ValidationError
 
 from mdb_engine import PyObjectId
@@ -40,14 +40,16 @@ async def write(thing: Thing) -> Thing:
     return thing
 
 
-def test_it_is_a_parameter_a_body_and_an_answer() -> None:
-    client = TestClient(app)
-    answer = client.get(f"/things/{ID}", params={"other": [ID, ID]})
-    assert answer.json() == {"_id": ID, "others": [ID, ID]}
-    assert client.post("/things", json={"_id": ID}).json() == {"_id": ID, "others": []}
-    for wrong in ("x", ID[:-1], f"{ID}0", "z" * 24):
-        assert client.get(f"/things/{wrong}").status_code == 422
-        assert client.post("/things", json={"_id": wrong}).status_code == 422
+async def test_it_is_a_parameter_a_body_and_an_answer() -> None:
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://app") as client:
+        answer = await client.get(f"/things/{ID}", params={"other": [ID, ID]})
+        assert answer.json() == {"_id": ID, "others": [ID, ID]}
+        echoed = await client.post("/things", json={"_id": ID})
+        assert echoed.json() == {"_id": ID, "others": []}
+        for wrong in ("x", ID[:-1], f"{ID}0", "z" * 24):
+            assert (await client.get(f"/things/{wrong}")).status_code == 422
+            assert (await client.post("/things", json={"_id": wrong})).status_code == 422
 
 
 def test_openapi_says_what_it_looks_like() -> None:
