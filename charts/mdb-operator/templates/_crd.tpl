@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-5c7dda4e02d3ca31
+18965f29684ee48e
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -237,7 +237,7 @@ versions:
                         maximum: 5
                         minimum: 1
                         type: integer
-                        description: '1: letters alone count; 2: accents as well; 3 (MongoDB''s default):
+                        description: 'What counts: 1 letters alone, 2 accents as well, 3 (the default)
                           case too.'
                       caseLevel:
                         type: boolean
@@ -355,10 +355,10 @@ versions:
                                 type: string
                                 description: 'The value, if it is a time: 2026-01-31T12:00:00Z, in UTC.'
                               nullValue:
+                                type: boolean
+                                description: 'Only true: the value is null, or the field is missing.'
                                 enum:
                                 - true
-                                type: boolean
-                                description: true, if the value is null or the field is missing.
                               field:
                                 description: The path of the field that is compared.
                                 maxLength: 256
@@ -383,6 +383,8 @@ versions:
                                 description: The values of which the field has one; only for in.
                                 items:
                                   description: One of the values that a field may have.
+                                  maxProperties: 1
+                                  minProperties: 1
                                   properties:
                                     stringValue:
                                       maxLength: 256
@@ -403,16 +405,11 @@ versions:
                                       description: 'The value, if it is a time: 2026-01-31T12:00:00Z,
                                         in UTC.'
                                     nullValue:
+                                      type: boolean
+                                      description: 'Only true: the value is null, or the field is missing.'
                                       enum:
                                       - true
-                                      type: boolean
-                                      description: true, if the value is null or the field is missing.
                                   type: object
-                                  x-kubernetes-validations:
-                                  - message: exactly one value is needed
-                                    rule: '[has(self.stringValue), has(self.numberValue), has(self.booleanValue),
-                                      has(self.dateValue), has(self.nullValue)].filter(given, given).size()
-                                      == 1'
                                 maxItems: 16
                                 type: array
                             required:
@@ -456,8 +453,8 @@ versions:
                               maximum: 5
                               minimum: 1
                               type: integer
-                              description: '1: letters alone count; 2: accents as well; 3 (MongoDB''s
-                                default): case too.'
+                              description: 'What counts: 1 letters alone, 2 accents as well, 3 (the default)
+                                case too.'
                             caseLevel:
                               type: boolean
                               description: Whether case counts at strength 1 and 2.
@@ -509,7 +506,7 @@ versions:
                           pattern: ^[A-Za-z0-9][A-Za-z0-9_.-]*$
                           type: string
                         type:
-                          description: search for words, vectorSearch for vectors.
+                          description: 'What it is for: search for words, vectorSearch for vectors.'
                           enum:
                           - search
                           - vectorSearch

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.secret import Credentials, RevealedSecrets, SecretRecord
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable, VersionConflict
+from mdb_engine.exceptions import DatabaseUnavailable, VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome
 from mdb_engine.registry.models.privileges import (
@@ -81,12 +82,21 @@ class DatabaseUserService:
     ) -> None:
         view = control_view(database)
         self._clock = clock
-        self._external = True if certificates else None
+        self._external = certificates  # whether ``$external`` may have users of ours
         self._users = UserStore(view)
         self._grants = GrantStore(view)
         self._checked: dict[str, tuple[str, int]] = {}
         self._kept: dict[str, dict[str, DatabaseUser | None]] = {}  # as `ensure` left them
         self._retiring: set[str] = set()
+
+    async def prepare(self) -> None:
+        """Find out whether an earlier time left users by certificate, before anything is dropped.
+
+        Where that cannot be read, none was made by these rights.
+        """
+        if not self._external:
+            with suppress(DatabaseUnavailable):  # a server that is down is told of by others
+                self._external = await self._users.any_external()
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
@@ -124,7 +134,7 @@ class DatabaseUserService:
         if any(map(is_external, wanted)):
             self._external = True
         numbers = [version.version for version in wanted.values()]
-        names = await self._recent_names(app.slug, numbers, app.incarnation)
+        names = self._recent_names(app.slug, numbers, app.incarnation)
         found = await self._users.named({*names, *wanted})
         wrote = await self._drop_all_but(app.slug, wanted, found)
         if any(is_external(name) and name not in found for name in wanted):
@@ -171,7 +181,7 @@ class DatabaseUserService:
         """Drop users and role of an app; whether there were any."""
         self._kept.pop(slug, None)
         wrote = False
-        for user in await self._users.users(slug, external=await self._has_external()):
+        for user in await self._users.users(slug, external=self._external):
             wrote |= await self._drop_user(user.name)
         return await self._users.drop_role(role_name(slug)) or wrote
 
@@ -186,7 +196,7 @@ class DatabaseUserService:
             for one in secrets.versions
         }
         numbers = [one.version for one in secrets.versions]
-        names = await self._recent_names(slug, numbers, incarnation)
+        names = self._recent_names(slug, numbers, incarnation)
         return await self._drop_all_but(slug, valid, await self._users.named(names))
 
     async def follow_grants(self, slugs: Iterable[str]) -> list[str]:
@@ -199,9 +209,9 @@ class DatabaseUserService:
 
     async def any(self) -> bool:
         """Say whether there is a user or a role of ours."""
-        external = await self._has_external()
         return bool(
-            await self._users.role_names() or await self._users.names_without((), external=external)
+            await self._users.role_names()
+            or await self._users.names_without((), external=self._external)
         )
 
     async def retire(self, app: AppRecord, *, now: datetime | None = None) -> bool:
@@ -215,7 +225,7 @@ class DatabaseUserService:
         at = now or self._clock()
         later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
         wrote, left = False, False
-        for user in await self._users.users(app.slug, external=await self._has_external()):
+        for user in await self._users.users(app.slug, external=self._external):
             due = user.custom_data.get(RETIRE_AT)
             if due is None:
                 marked = {**user.custom_data, RETIRE_AT: later}
@@ -260,8 +270,7 @@ class DatabaseUserService:
             What was dropped, sorted.
         """
         kept = set(known if known is not None else await active())
-        external = await self._has_external()
-        users = await self._users.names_without(kept, external=external)
+        users = await self._users.names_without(kept, external=self._external)
         roles = await self._users.role_names()
         roles = [name for name in roles if slug_of_role(name) not in kept]
         if not users and not roles:
@@ -327,30 +336,18 @@ class DatabaseUserService:
             wanted[slug] = app_privileges(slug, row.collections, granted)
         return wanted
 
-    async def _has_external(self) -> bool:
-        """Say whether ``$external`` may have users of ours; asked once where none log in so.
-
-        Where that must not be read, no user was made there by these rights.
-        """
-        if self._external is None:
-            try:
-                self._external = bool(await self._users.any_external())
-            except DatabaseForbidden:
-                self._external = False
-        return self._external
-
     def _name(self, slug: str, version: int, incarnation: str, *, certified: bool) -> str:
         if certified:
             return user_subject(self._users.database_name, slug, version, incarnation)
         return user_name(slug, version)
 
-    async def _recent_names(self, slug: str, valid: Collection[int], incarnation: str) -> list[str]:
+    def _recent_names(self, slug: str, valid: Collection[int], incarnation: str) -> list[str]:
         """Return the names of an app's users: of its valid versions, and of those ended of late.
 
         Each ended version's user is dropped in the run that ends it, or in the next one that
         succeeds; more versions than these cannot end in between.
         """
-        kinds = (False, True) if await self._has_external() else (False,)
+        kinds = (False, True) if self._external else (False,)
         last = max(valid)
         first = max(1, min(*valid, last - RECENT_VERSIONS + 1))
         return [

@@ -115,6 +115,7 @@ class SharedDatabase:
 
     async def _prepare(self) -> None:
         await self.registry.prepare()
+        await self.users.prepare()
 
     async def _build(self, record: AppRecord) -> Built:
         """Make an app's collections, then their indexes, which may take its time."""

@@ -26,6 +26,9 @@ _log = structlog.get_logger(__name__)
 class DatabaseUsers(Protocol):
     """Brings users and roles of MongoDB up to what the registry says."""
 
+    async def prepare(self) -> None:
+        """Find out what an earlier time left, before anything else is asked."""
+
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
     ) -> bool:
@@ -75,6 +78,10 @@ class RetiringUsers:
     def __init__(self, service: DatabaseUserService) -> None:
         self._service = service
         self._left: bool | None = None  # of an earlier ``database``: nobody makes any here
+
+    async def prepare(self) -> None:
+        """Find out whether any of them log in by certificate."""
+        await self._service.prepare()
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets

@@ -293,6 +293,7 @@ async def test_passwords_give_way_to_certificates_and_back_with_an_overlap_each(
     assert bench.user_names() == {certified, "shop.v3"}
     await bench.registry.revoke_previous(SLUG)
     bench.start(None)  # a process that never saw a certificate
+    await bench.users.prepare()
     assert await bench.drop_ended()
     assert bench.user_names() == {"shop.v3"}
     assert not bench.opens(pem)
@@ -314,6 +315,7 @@ async def test_a_password_is_all_that_an_operator_without_the_further_role_needs
         "revokeRolesFromUser", "operator", roles=[{"role": EXTERNAL_ROLE, "db": "admin"}]
     )
     bench.start(None)
+    await bench.users.prepare()
     app = await bench.register()
     await bench.ensure(app)
     assert not await bench.ensure(app)
