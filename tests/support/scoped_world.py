@@ -137,10 +137,11 @@ class World:
         return [event for event in self.events if event.denied is not None]
 
 
-def connected_world(name: DriverName, mongo: Database) -> World:
+def connected_world(name: DriverName, mongo: Database, **options: Any) -> World:
     """Make a world of three apps: ``shop`` may read ``stock``, and nobody may read ``hr``."""
     driver, commands = get_driver(name), Commands()
-    client = driver.connect(mongo.uri, event_listeners=[commands], uuidRepresentation="standard")
+    given = {"uuidRepresentation": "standard", **options}
+    client = driver.connect(mongo.uri, event_listeners=[commands], **given)
     connection = Connection(client, client[mongo.name])
     world = World(
         driver=driver, mongo=mongo, client=client, commands=commands, connection=connection
