@@ -95,7 +95,7 @@ class LegacyProgram:
                     "managed_indexes": {
                         "rows": [
                             {"type": "regular", "name": "by_n", "keys": {"n": 1}},
-                            {"type": "vectorSearch", "name": "near", "definition": {"fields": []}},
+                            {"type": "hybrid", "name": "near", "hybrid": {"weights": {}}},
                         ]
                     },
                     "websockets": {"live": {"path": "/ws"}},

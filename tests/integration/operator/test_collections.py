@@ -122,7 +122,7 @@ def test_everything_at_once_is_made_with_the_operators_own_rights(running: Insta
 
     client: MongoClient[dict[str, Any]]
     with MongoClient(uri) as client:
-        own = client[running.database]
+        own: Any = client[running.database]
         own["whole_measured"].insert_one({"at": dt.datetime.now(dt.UTC), "app_id": "whole"})
         assert own["whole_measured"].count_documents({"app_id": "whole"}) == 1
 

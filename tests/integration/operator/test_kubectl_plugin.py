@@ -202,6 +202,36 @@ def test_what_is_only_a_default_is_not_printed(run: Run, tmp_path: Path, namespa
     )
 
 
+def test_a_manifest_of_the_earlier_version_is_converted_as_far_as_it_goes(
+    run: Run, crd: None, control_plane: Cluster, tmp_path: Path
+) -> None:
+    path = tmp_path / "manifest.json"
+    manifest = {
+        "slug": "chat",
+        "auth": {"users": {"enabled": True}},
+        "initial_data": {"rooms": [{"name": "hall"}]},
+        "websockets": {"live": {"path": "/ws"}},
+        "managed_indexes": {
+            "messages": [
+                {"type": "regular", "name": "by_n", "keys": {"n": 1}},
+                {
+                    "type": "vectorSearch",
+                    "name": "near",
+                    "definition": {"fields": [{"type": "vector", "path": "v"}]},
+                },
+            ]
+        },
+    }
+    path.write_text(json.dumps(manifest))
+    assert run("convert", str(path)).exit_code == 1
+    result = run("convert", "--lenient", str(path))
+    assert result.exit_code == 0, result.output
+    spec = yaml.safe_load(result.output)["spec"]
+    assert {one["name"] for one in spec["collections"]} == {"messages", "users", "rooms"}
+    # A field that is called n is no boolean to kubectl.
+    control_plane.kubectl("create", "--dry-run=server", "-f", "-", manifest=result.output)
+
+
 def test_a_wrong_manifest_is_refused_with_its_faults(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_text('{"slug": "Not A Slug"}')

@@ -61,7 +61,7 @@ def test_twenty_apps_are_taken_up_with_their_tokens_and_go_back(
 
     installation.kubectl("apply", "-f", "-", manifest=done.stdout)
     for slug in slugs:
-        installation.wait_condition(slug, deadline=60)
+        installation.wait_condition(slug, deadline=90)
         secret = installation.secret(f"{slug}-mdb")
         for value in secret.values():
             leakscan.register(value, "a projected value") if len(value) > 40 else None
