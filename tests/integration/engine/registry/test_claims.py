@@ -193,7 +193,7 @@ async def test_who_had_a_slug_before_in_its_namespace_is_remembered(
     registries: Registries,
 ) -> None:
     registry, wanted = registries.connect(), spec("a", "x")
-    await registry.register(wanted, owner("a", uid="1"))
+    record = (await registry.register(wanted, owner("a", uid="1"))).record
     for uid in ("2", "3"):
         former = await registry.get("a")
         assert former is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -106,12 +106,13 @@ async def test_a_command_is_read_once_and_sent_as_it_was_read(world: World) -> N
 
 async def test_options_of_a_command_are_refused(world: World) -> None:
     db = world.db("shop")
-    for refused in (
+    calls: tuple[Callable[[], Any], ...] = (
         lambda: db.command("ping", 2),
         lambda: db.command("ping", find="hr_people"),
         lambda: db.command("hello", saslSupportedMechs="x"),
         lambda: db.command("ping", read_preference=ReadPreference.NEAREST),
-    ):
+    )
+    for refused in calls:
         with pytest.raises(OptionRefused):
             await refused()
     world.revoked.add("shop")
