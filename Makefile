@@ -164,8 +164,9 @@ bench-full: setup ## The same in eight minutes, with many pods; writes docs/benc
 
 APPS ?= 100 1000
 .PHONY: bench-operator
-bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000"); figures in build/
-	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(APPS)
+bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000", WRITE=--write: into docs)
+	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(WRITE) $(APPS)
+	@PYTHONPATH=docs $(RUN) python -m generator
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left

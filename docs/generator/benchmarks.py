@@ -11,12 +11,15 @@ __all__ = [
     "concurrency_rows",
     "machine_text",
     "mongod_rows",
+    "operator_rows",
+    "operator_text",
     "pods_rows",
     "startup_rows",
     "stub_rows",
 ]
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks.json"
+OPERATOR: Final = RESULTS.with_name("benchmarks-operator.json")
 DRIVERS: Final = ("pymongo", "motor")
 THOUSAND: Final = 1000
 BUSY: Final = 3.0
@@ -43,7 +46,10 @@ def _figures(kept: Kept, run: str, **where: Any) -> dict[str, Kept]:
 
 def machine_text() -> str:
     """Say what the current run was taken on."""
-    machine = _kept().get("now", {}).get("machine")
+    return _taken_on(_kept().get("now", {}).get("machine"))
+
+
+def _taken_on(machine: Mapping[str, str] | None) -> str:
     if machine is None:
         return "No run is kept: `make bench-full`."
     said = {"processor", "load average"}
@@ -56,6 +62,25 @@ def machine_text() -> str:
             " say whether an aim is met. Run it again on a quiet one.**"
         )
     return text
+
+
+def _of_operator() -> Kept:
+    kept: Kept = json.loads(OPERATOR.read_text(encoding="utf-8")) if OPERATOR.exists() else {}
+    return kept
+
+
+def operator_text() -> str:
+    """Say what the operator's figures were taken on."""
+    return _taken_on(_of_operator().get("machine"))
+
+
+def operator_rows() -> list[list[str]]:
+    """Return what was measured, with a column for each run."""
+    runs = _of_operator().get("runs", ())
+    head = ["", *(f"{one['apps']:,}, {one['isolation']}" for one in runs)]
+    names = dict.fromkeys(what for one in runs for what, _ in one["summary"])
+    found = [dict(one["summary"]) for one in runs]
+    return [head, *([name, *(one.get(name, "") for one in found)] for name in names)]
 
 
 def mongod_rows() -> list[list[str]]:

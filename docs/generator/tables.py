@@ -395,11 +395,19 @@ def benchmarks_pods() -> str:
     return table(["", "measured"], benchmarks.pods_rows())
 
 
+def benchmarks_operator() -> str:
+    """Return what apps cost the operator, by their number."""
+    head, *rows = benchmarks.operator_rows()
+    return table(head, rows)
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "allowed-operators": allowed_operators,
     "benchmarks-concurrency": benchmarks_concurrency,
     "benchmarks-machine": benchmarks.machine_text,
     "benchmarks-mongod": benchmarks_mongod,
+    "benchmarks-operator": benchmarks_operator,
+    "benchmarks-operator-machine": benchmarks.operator_text,
     "benchmarks-pods": benchmarks_pods,
     "benchmarks-startup": benchmarks_startup,
     "benchmarks-stub": benchmarks_stub,

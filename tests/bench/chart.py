@@ -1,4 +1,4 @@
-"""Draw bars as SVG, by hand: no library draws two plain charts with less."""
+"""Draw bars and lines as SVG, by hand: no library draws four plain charts with less."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Final
 
-__all__ = ["bars"]
+__all__ = ["bars", "lines"]
 
 COLOURS: Final = {"pymongo": "#2f6db3", "motor": "#d08a2e"}
 LEFT: Final = 400
@@ -79,5 +79,63 @@ def bars(title: str, figures: Mapping[str, Mapping[str, float]], *, base: float,
         f"<text x='{x(aim):.1f}' y='{bottom + 14}' {FONT} font-size='11' fill='#a02020' "
         f"text-anchor='middle'>aim {aim:g}</text>"
     )
+    parts.append("</svg>\n")
+    return "\n".join(parts)
+
+
+PALETTE: Final = ("#2f6db3", "#d08a2e", "#777777")
+
+
+def lines(title: str, series: Mapping[str, Mapping[int, float]], unit: str) -> str:
+    """Return a chart of lines over the number of apps, both axes from 0.
+
+    Parameters
+    ----------
+    title
+        What stands above it.
+    series
+        The figures of each line, by the number of apps.
+    unit
+        What the figures are in.
+    """
+    left, top, width, height = 70, 64, 620, 280
+    widest = max(apps for line in series.values() for apps in line)
+    highest = max(value for line in series.values() for value in line.values()) or 1.0
+
+    def at(apps: float, value: float) -> tuple[float, float]:
+        return left + apps / widest * width, top + height - value / highest * height
+
+    total = f"{left + width + 40} {top + height + 40}"
+    parts = [
+        (
+            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {total}' role='img' "
+            f"aria-label='{escape(title)}'>"
+        ),
+        f"<rect width='{left + width + 40}' height='{top + height + 40}' fill='#ffffff'/>",
+        f"<text x='16' y='26' {FONT} font-size='16' font-weight='600'>{escape(title)}</text>",
+    ]
+    for quarter in range(5):
+        _, y = at(0, highest * quarter / 4)
+        parts.append(
+            f"<line x1='{left}' y1='{y:.1f}' x2='{left + width}' y2='{y:.1f}' stroke='#dddddd'/>"
+            f"<text x='{left - 8}' y='{y + 4:.1f}' {FONT} font-size='11' text-anchor='end'>"
+            f"{highest * quarter / 4:,.0f} {unit}</text>"
+        )
+    for apps in sorted({apps for line in series.values() for apps in line}):
+        x, y = at(apps, 0)
+        parts.append(
+            f"<text x='{x:.1f}' y='{y + 18:.1f}' {FONT} font-size='11' text-anchor='middle'>"
+            f"{apps:,}</text>"
+        )
+    for number, (name, line) in enumerate(series.items()):
+        colour = PALETTE[number % len(PALETTE)]
+        points = [at(apps, value) for apps, value in sorted(line.items())]
+        drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        parts.append(
+            f"<polyline points='{drawn}' fill='none' stroke='{colour}' stroke-width='2'/>"
+            f"<rect x='{16 + 190 * number}' y='38' width='12' height='12' fill='{colour}'/>"
+            f"<text x='{34 + 190 * number}' y='49' {FONT} font-size='13'>{escape(name)}</text>"
+        )
+        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in points]
     parts.append("</svg>\n")
     return "\n".join(parts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -16,22 +17,27 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 from support.clusters import Cluster, starting_control_plane
 from support.installation import Installation, installed, is_ready
 from support.mongo import Server
 from support.operator_edge import Process
 from support.waiting import wait_until
 
+from bench.chart import lines
+from bench.report import DOCS, machine
 from devcluster.mongo import MongoConfig, MongoServer
+from mdb_operator.constants import ANNOTATION_ROTATE_REQUESTED
 from mdb_operator.kubernetes.client import KubeClient
 from mdb_operator.kubernetes.resources import MDBAPPS
 
@@ -50,6 +56,9 @@ NOT_OF_APPS = {
 """Commands of drivers, of the server itself and of the bench."""
 
 Figures = dict[str, Any]
+
+Change = Callable[[KubeClient], Awaitable[object]]
+"""Sends one request that changes an MdbApp."""
 
 
 @dataclass
@@ -119,30 +128,47 @@ def memory_mb(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-async def create(
-    cluster: Cluster, namespace: str, manifests: list[dict[str, Any]]
+async def change(
+    cluster: Cluster,
+    namespace: str,
+    changes: Mapping[str, Change],
+    done: Callable[[Mapping[str, Any]], bool],
 ) -> tuple[float, list[float]]:
-    """Create MdbApps; return the seconds until all are Ready, and of each from apply to Ready."""
+    """Change MdbApps, each by a request of its own.
+
+    Parameters
+    ----------
+    cluster, namespace
+        Where they are.
+    changes
+        What sends the request, by the MdbApp's name.
+    done
+        Whether a status is the one that is waited for.
+
+    Returns
+    -------
+    tuple
+        The seconds until all are done, and of each from its request until it was.
+    """
     kube = await KubeClient.connect(kubeconfig=cluster.kubeconfig)
-    applied: dict[str, float] = {}
-    ready: dict[str, float] = {}
-    names = {manifest["metadata"]["name"] for manifest in manifests}
+    sent: dict[str, float] = {}
+    ended: dict[str, float] = {}
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def apply(manifest: dict[str, Any]) -> None:
+    async def send(name: str, change: Change) -> None:
         async with slots:
-            applied[manifest["metadata"]["name"]] = time.monotonic()
-            await kube.create(MDBAPPS, namespace, manifest)
+            sent[name] = time.monotonic()
+            await change(kube)
 
     async def watch(version: str) -> None:
-        while len(ready) < len(names):
+        while len(ended) < len(changes):
             async for event in kube.watch(MDBAPPS, namespace, resource_version=version):
                 body = event["object"]
                 version = body["metadata"]["resourceVersion"]
                 name = body["metadata"].get("name")
-                if name in names and name not in ready and is_ready(body.get("status") or {}):
-                    ready[name] = time.monotonic()
-                    if len(ready) == len(names):
+                if name in changes and name not in ended and done(body.get("status") or {}):
+                    ended[name] = time.monotonic()
+                    if len(ended) == len(changes):
                         return
 
     try:
@@ -151,23 +177,52 @@ async def create(
             version = page["metadata"]["resourceVersion"]
         started = time.monotonic()
         watching = asyncio.create_task(watch(version))
-        await asyncio.gather(*(apply(manifest) for manifest in manifests))
+        await asyncio.gather(*(send(name, change) for name, change in changes.items()))
         await watching
-        seconds = max(ready.values()) - started
-        return seconds, [ready[name] - applied[name] for name in names]
+        return max(ended.values()) - started, [ended[name] - sent[name] for name in changes]
     finally:
         await kube.aclose()
 
 
-def created(cluster: Cluster, namespace: str, manifests: list[dict[str, Any]]) -> Figures:
-    """Create MdbApps and tell how long it took."""
-    seconds, each = asyncio.run(create(cluster, namespace, manifests))
+def changed(
+    cluster: Cluster,
+    namespace: str,
+    changes: Mapping[str, Change],
+    done: Callable[[Mapping[str, Any]], bool] = is_ready,
+) -> Figures:
+    """Change MdbApps and tell how long it took."""
+    seconds, each = asyncio.run(change(cluster, namespace, changes, done))
     centiles = statistics.quantiles(each, n=100)
     return {
-        "until_all_ready": round(seconds, 2),
+        "until_all": round(seconds, 2),
         "p50": round(centiles[49], 3),
         "p99": round(centiles[98], 3),
     }
+
+
+def created(cluster: Cluster, namespace: str, manifests: list[dict[str, Any]]) -> Figures:
+    """Create MdbApps and tell how long it took until all were Ready."""
+
+    def creation(manifest: dict[str, Any]) -> Change:
+        return lambda kube: kube.create(MDBAPPS, namespace, manifest)
+
+    changes = {manifest["metadata"]["name"]: creation(manifest) for manifest in manifests}
+    return changed(cluster, namespace, changes)
+
+
+def rotated(here: Installation, names: list[str], number: int, version: int) -> Figures:
+    """Rotate the secrets of MdbApps and tell how long it took until all have that version."""
+    body = {"metadata": {"annotations": {ANNOTATION_ROTATE_REQUESTED: str(number)}}}
+
+    def rotation(name: str) -> Change:
+        return lambda kube: kube.patch(MDBAPPS, here.apps, name, body)
+
+    return changed(
+        here.cluster,
+        here.apps,
+        {name: rotation(name) for name in names},
+        lambda status: (status.get("secret") or {}).get("version", 0) >= version,
+    )
 
 
 def timed(what: Callable[[], object], message: str) -> float:
@@ -198,6 +253,12 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
         )
         time.sleep(1)
     found["rotation"] = figures
+    others = [name for name in names if name != one]
+    with bench.measured(apps) as figures:
+        figures.update(rotated(here, others, 1, 2))
+    found["rotation_of_all"] = figures
+    found["master_key"] = master_key(bench, apps)
+    found["failover"] = failover(bench, others[: max(2, apps // 10)])
 
     here.stop(bench.process)
     started = time.monotonic()
@@ -246,7 +307,47 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
             )
             time.sleep(2)
         found["hub"] = figures
+    found["removal"] = removal(bench, apps + (readers + 1 if readers else 0))
     return found
+
+
+def master_key(bench: Bench, apps: int) -> Figures:
+    """Measure a new master key, until all that the old one wrapped is wrapped by it."""
+    started = time.monotonic()
+    with bench.measured(apps) as figures:
+        done = bench.here.command("rotate-master-key", "--key-id", "bench-2")
+        if done.returncode:
+            raise SystemExit(f"rotate-master-key failed: {done.stderr[-500:]}")
+        figures["until_all"] = round(time.monotonic() - started, 2)
+    return figures
+
+
+def failover(bench: Bench, names: list[str]) -> Figures:
+    """Measure rotations while the primary steps down, and is elected anew."""
+    admin = bench.here.server.client.admin
+
+    def step_down() -> None:
+        # It cuts the connection that it is asked on; the only member is elected again.
+        with contextlib.suppress(PyMongoError):
+            admin.command("replSetStepDown", 3, force=True)
+
+    stepping = threading.Timer(0.2, step_down)
+    with bench.measured(len(names)) as figures:
+        stepping.start()
+        figures.update(rotated(bench.here, names, 2, 3))
+        stepping.join()
+    return figures
+
+
+def removal(bench: Bench, apps: int) -> Figures:
+    """Measure the deletion of a namespace, until MongoDB has no user of its apps."""
+    here = bench.here
+    with bench.measured(apps) as figures:
+        here.cluster.api.delete("Namespace", here.apps)
+        figures["until_all"] = timed(
+            lambda: not here.cluster.api.objects("MdbApp", here.apps), "the end of the MdbApps"
+        )
+    return figures
 
 
 def may_read(here: Installation, reader: str, collection: str) -> bool:
@@ -307,27 +408,61 @@ def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: boo
     return found
 
 
-def table(results: list[Figures]) -> str:
-    """Return the figures that are compared, as a table of Markdown."""
-    head = (
-        "apps", "isolation", "all Ready", "of kopf alone", "p50", "p99", "CPU an app",
-        "commands", "requests", "memory", "at rest", "repair", "rotation", "restart", "its writes",
-    )  # fmt: skip
-    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+def summary(one: Figures) -> list[tuple[str, str]]:
+    """Return what is compared of one run, each with its figures."""
+    create, rest, restart, routine = (one[n] for n in ("create", "rest", "restart", "routine"))
+    found = [
+        ("all Ready after", f"{create['until_all']:.1f} s"),
+        ("from apply to Ready, p50 and p99", f"{create['p50']:.2f} and {create['p99']:.2f} s"),
+        ("the operator's processor time an app", f"{create['cpu_ms_per_app']:.1f} ms"),
+        ("commands and requests an app", _both(create)),
+        ("memory of the operator", f"{create['rss_mb']:.0f} MB"),
+        ("commands and requests an app in the minute after", _both(rest)),
+        ("a Secret that was deleted is back after", f"{one['repair_seconds']:.2f} s"),
+        ("one rotation among all", f"{one['rotation']['until_rotated']:.2f} s"),
+        ("a rotation of all", f"{one['rotation_of_all']['until_all']:.1f} s"),
+        ("a new master key for all", f"{one['master_key']['until_all']:.1f} s"),
+        ("a tenth of them rotated through an election", f"{one['failover']['until_all']:.1f} s"),
+        ("restart: all looked at after", f"{restart['until_all_looked_at']:.1f} s"),
+        ("restart: writes", str(restart["writes"])),
+        ("a look at one that has not changed", f"{routine['cpu_ms_per_app']:.2f} ms, "
+         + _both(routine)),
+        ("their namespace is deleted: all gone after", f"{one['removal']['until_all']:.1f} s"),
+    ]  # fmt: skip
+    if "floor" in one:
+        ratio = create["until_all"] / one["floor"]["until_all"]
+        found.insert(1, ("which is of the time of kopf alone", f"{ratio:.1f} times"))
+    if "hub" in one:
+        hub = one["hub"]
+        found.append(("a hub's collection reaches all readers after",
+                      f"{hub['until_all_may_read']:.1f} s, {_both(hub)} a reader"))  # fmt: skip
+    return found
+
+
+def _both(figures: Figures) -> str:
+    return f"{figures['mongodb_per_app']:.2f} + {figures['kubernetes_per_app']:.2f}"
+
+
+def keep(results: list[Figures]) -> None:
+    """Write the figures where the documentation takes its table from, and draw the charts."""
+    runs = [{**one, "summary": summary(one)} for one in results]
+    kept = {"machine": machine(), "runs": runs}
+    (DOCS / "benchmarks-operator.json").write_text(json.dumps(kept, indent=1) + "\n")
+    time_of: dict[str, dict[int, float]] = {}
+    memory_of: dict[str, dict[int, float]] = {}
     for one in results:
-        create, rest, restart = one["create"], one["rest"], one["restart"]
-        ratio = create["until_all_ready"] / one["floor"]["until_all_ready"] if "floor" in one else 0
-        cells = (
-            f"{one['apps']:,}", one["isolation"], f"{create['until_all_ready']:.1f} s",
-            f"{ratio:.1f} x" if ratio else "-", f"{create['p50']:.2f} s", f"{create['p99']:.2f} s",
-            f"{create['cpu_ms_per_app']:.1f} ms", f"{create['mongodb_per_app']:.1f}",
-            f"{create['kubernetes_per_app']:.1f}", f"{create['rss_mb']:.0f} MB",
-            f"{rest['mongodb_per_app']:.2f} + {rest['kubernetes_per_app']:.2f}",
-            f"{one['repair_seconds']:.2f} s", f"{one['rotation']['until_rotated']:.2f} s",
-            f"{restart.get('until_all_looked_at', 0):.1f} s", str(restart.get("writes", "-")),
-        )  # fmt: skip
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        apps = one["apps"]
+        time_of.setdefault(one["isolation"], {})[apps] = one["create"]["until_all"]
+        memory_of.setdefault(one["isolation"], {})[apps] = one["create"]["rss_mb"]
+        if "floor" in one:
+            time_of.setdefault("kopf alone", {})[apps] = one["floor"]["until_all"]
+            memory_of.setdefault("kopf alone", {})[apps] = one["floor"]["rss_mb"]
+    for name, title, series, unit in (
+        ("time", "Time until all apps that are created at once are Ready", time_of, "s"),
+        ("memory", "Memory of the operator", memory_of, "MB"),
+    ):
+        chart = lines(title, series, unit)
+        (DOCS / "images" / f"benchmarks-operator-{name}.svg").write_text(chart)
 
 
 def main() -> None:
@@ -338,6 +473,7 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=60.0, help="seconds of rest afterwards")
     parser.add_argument("--readers", type=int, default=1000, help="of the hub; 0: no hub")
     parser.add_argument("--out", type=Path, default=Path("build/bench-operator.json"))
+    parser.add_argument("--write", action="store_true", help="keep the run in docs")
     asked = parser.parse_args()
     results: list[Figures] = []
     asked.out.parent.mkdir(parents=True, exist_ok=True)
@@ -350,7 +486,12 @@ def main() -> None:
                 results[-1]["floor"] = results[-2]["floor"]
             asked.out.write_text(json.dumps(results, indent=2) + "\n")
             print(json.dumps(results[-1], indent=2), file=sys.stderr, flush=True)
-    print(table(results))
+    if asked.write:
+        keep(results)
+    for one in results:
+        print(f"{one['apps']:,} apps, {one['isolation']}:")
+        for what, measured in summary(one):
+            print(f"  {what:60} {measured}")
 
 
 if __name__ == "__main__":
