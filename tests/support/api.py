@@ -49,9 +49,12 @@ KINDS: Mapping[str, Resource] = {
         "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"
     ),
     "Namespace": NAMESPACES,
+    "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),
     "Secret": SECRETS,
+    "Service": Resource("v1", "services"),
     "ServiceAccount": Resource("v1", "serviceaccounts"),
     "StatefulSet": Resource("apps/v1", "statefulsets"),
     "ValidatingAdmissionPolicy": Resource(
@@ -155,10 +158,12 @@ class Api:
         path = KINDS[manifest["kind"]].path(namespace)
         return self._send("POST", path, manifest, query=[STRICT])
 
-    def apply(self, manifest: Mapping[str, Any], namespace: str | None = None) -> KubeObject:
-        """Create an object or make it what the manifest says, as ``kubectl apply`` does."""
+    def apply(
+        self, manifest: Mapping[str, Any], namespace: str | None = None, *, force: bool = True
+    ) -> KubeObject:
+        """Create an object or make it what the manifest says, as a GitOps tool does."""
         path = KINDS[manifest["kind"]].path(namespace, manifest["metadata"]["name"])
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true"), STRICT]
+        query = [("fieldManager", FIELD_MANAGER), ("force", str(force).lower()), STRICT]
         return self._send("PATCH", path, manifest, content_type=APPLY_PATCH, query=query)
 
     def replace(self, manifest: Mapping[str, Any], namespace: str | None = None) -> KubeObject:

@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-18965f29684ee48e
+918916c78d9fc640
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -33,27 +33,22 @@ versions:
     type: string
     jsonPath: .spec.slug
     description: Identity of the app in MongoDB
-    priority: 0
   - name: Ready
     type: string
     jsonPath: .status.conditions[?(@.type=="Ready")].status
     description: Whether it may start
-    priority: 0
   - name: Reason
     type: string
     jsonPath: .status.conditions[?(@.type=="Ready")].reason
     description: Why or why not
-    priority: 0
   - name: Secret
     type: string
     jsonPath: .status.binding.name
     description: The Secret to mount
-    priority: 0
   - name: Version
     type: integer
     jsonPath: .status.secret.version
     description: Version of the app's secret
-    priority: 0
   - name: Class
     type: string
     jsonPath: .spec.operatorClass
@@ -68,7 +63,6 @@ versions:
     type: date
     jsonPath: .metadata.creationTimestamp
     description: Since when it exists
-    priority: 0
   schema:
     openAPIV3Schema:
       type: object

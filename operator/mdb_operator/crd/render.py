@@ -206,7 +206,8 @@ def _definition() -> dict[str, Any]:
                         "type": kind,
                         "jsonPath": path,
                         "description": description,
-                        "priority": priority,
+                        # The API server leaves 0 out: a second apply would set it again.
+                        **({"priority": priority} if priority else {}),
                     }
                     for name, kind, path, description, priority in PRINTER_COLUMNS
                 ],
