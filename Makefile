@@ -93,6 +93,18 @@ test-kind: setup ## The e2e tests on a cluster of kind's (with an engine of its 
 	@DEVCLUSTER=kind $(RUN) devcluster prepare
 	$(call step,Run the e2e tests on kind,env -u DEVCLUSTER_NAME DEVCLUSTER=kind $(PYTEST) tests/e2e,DEVCLUSTER=kind $(RUN) pytest -x --lf tests/e2e; and: DEVCLUSTER=kind $(RUN) devcluster status)
 
+# 1.34 is what `make test` runs on; devcluster/build.py says which others there are.
+MINORS ?= 1.37
+MINOR_TESTS := tests/integration/operator tests/integration/chart tests/e2e
+.PHONY: test-minors
+test-minors: setup ## What depends on Kubernetes, pods included, once more on each other minor
+	@for minor in $(MINORS); do $(MAKE) --no-print-directory test-minor-$$minor; done
+test-minor-%: export DEVCLUSTER := node
+test-minor-%: export DEVCLUSTER_KUBERNETES = $*
+test-minor-%: setup
+	@$(RUN) devcluster prepare
+	$(call step,Run the tests that depend on Kubernetes on $*,$(PYTEST) -m "not long" $(MINOR_TESTS),DEVCLUSTER=node DEVCLUSTER_KUBERNETES=$* $(RUN) pytest -x --lf $(MINOR_TESTS))
+
 # Of the tests' own tools the newest, so that only what the library itself declares is old.
 LOWEST := .tools/lowest
 LOWEST_NEEDS := -e 'engine[aws,azure,casbin,fastapi,gcp,motor,transit]' -e tests/cluster httpx hypothesis kubernetes pytest pytest-asyncio pytest-timeout pytest-xdist pyyaml rich structlog

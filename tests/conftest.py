@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 pytest_plugins = [
+    "mdb_engine.pytest_plugin",
     "pytester",
     "support.clusters",
     "support.docker",

@@ -26,7 +26,12 @@ from mdb_engine.fastapi.errors import STATUS
 from mdb_engine.models.manifest import Manifest
 from mdb_engine.scoped import ScopedCollection, limits
 from mdb_engine.scoped.limits import DEFAULT_LIMITS
-from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, CURSOR_REFUSED, DATABASE_REFUSED
+from mdb_engine.scoped.not_offered import (
+    COLLECTION_REFUSED,
+    CURSOR_REFUSED,
+    DATABASE_REFUSED,
+    SESSION_REFUSED,
+)
 from mdb_engine.scoped.options import REFUSED_OPTIONS
 from mdb_engine.scoped.rewrite.operators import (
     ACCUMULATORS,
@@ -302,6 +307,7 @@ def not_offered() -> str:
             ("database", DATABASE_REFUSED),
             ("collection", COLLECTION_REFUSED),
             ("cursor", CURSOR_REFUSED),
+            ("session", SESSION_REFUSED),
             ("option", REFUSED_OPTIONS),
         )
         for name, reason in refused.items()

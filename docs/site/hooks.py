@@ -22,6 +22,7 @@ PAGES = {
     "SECURITY.md": "reporting.md",
     "examples/simple_app/README.md": "examples/simple-app.md",
     "examples/multi_app/README.md": "examples/multi-app.md",
+    "examples/node_app/README.md": "examples/node-app.md",
     "README.md": "index.md",
 }
 """Where the site has a page of the repository. Its landing page stands where the README does."""

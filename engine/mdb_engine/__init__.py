@@ -28,8 +28,15 @@ from mdb_engine.exceptions import (
 from mdb_engine.models.manifest import Manifest
 
 if TYPE_CHECKING:
+    from mdb_engine.core.documents import PyObjectId
     from mdb_engine.engine.mongodb_engine import MongoDBEngine
-    from mdb_engine.scoped import ScopedCollection, ScopedDatabase, Transaction
+    from mdb_engine.scoped import (
+        ScopedCollection,
+        ScopedDatabase,
+        Session,
+        Transaction,
+        scoped_bucket,
+    )
 
 __all__ = [
     "CollectionTaken",
@@ -43,21 +50,27 @@ __all__ = [
     "MongoDBEngine",
     "NotInitialized",
     "NotRegistered",
+    "PyObjectId",
     "QueryRefused",
     "ScopeDenied",
     "ScopedCollection",
     "ScopedDatabase",
+    "Session",
     "SlugTaken",
     "TokenRequired",
     "Transaction",
     "VersionConflict",
+    "scoped_bucket",
 ]
 
 _ON_DEMAND: Final = {
     "MongoDBEngine": "mdb_engine.engine.mongodb_engine",
+    "PyObjectId": "mdb_engine.core.documents",
     "ScopedCollection": "mdb_engine.scoped",
     "ScopedDatabase": "mdb_engine.scoped",
+    "Session": "mdb_engine.scoped",
     "Transaction": "mdb_engine.scoped",
+    "scoped_bucket": "mdb_engine.scoped",
 }
 """Names of this package that a module elsewhere has (PEP 562)."""
 

@@ -17,6 +17,9 @@ AUDIT_COLLECTION = "_mdb_engine_audit"
 INSTALLATION_COLLECTION = "_mdb_engine_installation"
 """One document: which installation of the operator the database is managed by."""
 
+LEGACY_COLLECTION = "_mdb_engine_legacy"
+"""What the earlier version of the library had in the engine's collections, set aside."""
+
 ENGINE_COLLECTIONS = frozenset(
     {
         APPS_COLLECTION,
@@ -24,6 +27,7 @@ ENGINE_COLLECTIONS = frozenset(
         GRANTS_COLLECTION,
         AUDIT_COLLECTION,
         INSTALLATION_COLLECTION,
+        LEGACY_COLLECTION,
     }
 )
 """Physical names that no app may ever own or reach."""

@@ -29,6 +29,7 @@ Their tree::
         DatabaseUnavailable
             DatabaseForbidden
             RowDamaged
+            LegacyDatabase
             GrantMalformed
 
 They know nothing of HTTP, kopf or a driver: `mdb_engine.fastapi.errors` maps them to responses
@@ -56,6 +57,7 @@ __all__ = [
     "GrantMalformed",
     "InvalidToken",
     "KeyManagerUnavailable",
+    "LegacyDatabase",
     "LimitExceeded",
     "ManifestInvalid",
     "MasterKeyError",
@@ -95,10 +97,21 @@ class MdbEngineError(Exception):
     summary: ClassVar[str] = "the app has met an error of its own"
     """What anybody may read of it who may not read ``message``: it names nothing and nobody."""
 
+    labels: frozenset[str] = frozenset()
+    """The labels of the driver's error that it stands for."""
+
     def __init__(self, message: str, *, path: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.path = path
+
+    def has_error_label(self, label: str) -> bool:
+        """Whether the driver's error that it stands for has a label, as that error's method says.
+
+        Such are ``TransientTransactionError``, ``UnknownTransactionCommitResult`` and
+        ``RetryableWriteError``.
+        """
+        return label in self.labels
 
     def __reduce__(self) -> tuple[object, ...]:
         # Not by calling the class with `args`, as exceptions do: some take other arguments.
@@ -302,6 +315,12 @@ class RowDamaged(DatabaseUnavailable):
     """A document of the engine's own is not as the engine wrote it: restored in part, or edited."""
 
     code = "row_damaged"
+
+
+class LegacyDatabase(DatabaseUnavailable):
+    """The earlier version of the library wrote what is in the engine's collections."""
+
+    code = "legacy_database"
 
 
 class GrantMalformed(DatabaseUnavailable):

@@ -6,6 +6,7 @@ with the same credentials, contexts and proxies, and may do exactly what the per
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,15 +18,21 @@ import yaml
 
 from kubectl_mdb.kubectl import Kubectl
 from mdb_engine.exceptions import ManifestInvalid
-from mdb_engine.models.manifest import Manifest
+from mdb_engine.models.lenient import read_leniently
+from mdb_engine.models.manifest import Manifest, read_json
 from mdb_engine.models.mdbapp import (
     ANNOTATION_REVOKE_PREVIOUS,
     ANNOTATION_ROTATE_REQUESTED,
-    API_VERSION,
-    KIND,
+    mdbapp_document,
+    mdbapp_name,
 )
 
 __all__ = ["main"]
+
+# kubectl reads YAML 1.1, to which these are true and false: a field may be called so.
+yaml.SafeDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^[yYnN]$"), list("yYnN")
+)
 
 POLL_SECONDS = 1.0
 """How often a waiting command looks at the app."""
@@ -149,23 +156,29 @@ def plan(kubectl: Kubectl, filename: TextIO, operator_namespace: str) -> None:
 @main.command()
 @click.argument("manifest", type=click.Path(path_type=Path))
 @click.option("--name", help="The MdbApp's name. Default: the slug, with - for _.")
+@click.option(
+    "--lenient",
+    is_flag=True,
+    help="Leave out what has no place here, and say on stderr of each what to do.",
+)
 @_where
 @click.pass_obj
-def convert(kubectl: Kubectl, manifest: Path, name: str | None) -> None:
+def convert(kubectl: Kubectl, manifest: Path, name: str | None, *, lenient: bool) -> None:
     """Print the MdbApp that says the same as a MANIFEST.json."""
     try:
-        spec = Manifest.load(manifest).to_spec()
+        if lenient:
+            data = read_json(manifest)
+            if not isinstance(data, dict):
+                raise click.ClickException(f"{manifest}: is no object")
+            found, left_out = read_leniently(data)
+            for one in left_out:
+                click.echo(f"left out: {one}", err=True)
+            spec = found.to_spec()
+        else:
+            spec = Manifest.load(manifest).to_spec()
     except ManifestInvalid as error:
         raise click.ClickException(str(error)) from None
-    metadata = {"name": name or spec.slug.replace("_", "-").rstrip("-")}
-    if kubectl.namespace:
-        metadata["namespace"] = kubectl.namespace
-    document = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "metadata": metadata,
-        "spec": spec.dump(),
-    }
+    document = mdbapp_document(spec.dump(), name or mdbapp_name(spec.slug), kubectl.namespace)
     click.echo(yaml.safe_dump(document, sort_keys=False, allow_unicode=True), nl=False)
 
 

@@ -140,6 +140,22 @@ class Config(BaseSettings):
         title="Client certificate of the apps",
         description="A PEM file with the client certificate and key that all apps are given.",
     )
+    mongodb_apps_issuer_dir: Path | None = Field(
+        default=None,
+        title="Authority of the apps' logins",
+        description=(
+            "A directory with `tls.crt` and `tls.key` of an authority that MongoDB trusts. Each "
+            "app then logs in by a certificate of its own that this one signs (X.509), and not by "
+            "password. Needs `isolation: database`."
+        ),
+    )
+    mongodb_apps_certificate_seconds: int = Field(
+        default=90 * 86400,
+        ge=3600,
+        le=10 * 366 * 86400,
+        title="Life of an app's certificate",
+        description="Seconds that such a certificate is valid; after two thirds it is renewed.",
+    )
     isolation: Literal["database", "library"] = Field(
         default="database",
         title="Isolation",
@@ -232,6 +248,14 @@ class Config(BaseSettings):
         description=(
             "Show metrics of each app: three series where all is well, one more for each condition "
             "that is not true. Those of all apps together are always shown."
+        ),
+    )
+    adopt_collections: bool = Field(
+        default=False,
+        title="Adoption",
+        description=(
+            "Let an MdbApp make a collection of the database its own that is no app's "
+            "(spec.collections[].adopt). Whoever may create an MdbApp can then take any of them."
         ),
     )
     leader_election: bool = Field(
@@ -359,6 +383,8 @@ class Config(BaseSettings):
     def _check_together(self) -> Self:
         if (self.mongodb_uri is None) == (self.mongodb_uri_file is None):
             raise ValueError(f"set {ENV_PREFIX}MONGODB_URI_FILE or {ENV_PREFIX}MONGODB_URI")
+        if self.mongodb_apps_issuer_dir is not None:
+            self._check_apps_issuer()
         if self.master_key_dir is not None and self.master_key_uri != KEYRING_SECRET:
             raise ValueError(
                 f"set {ENV_PREFIX}MASTER_KEY_URI or {ENV_PREFIX}MASTER_KEY_DIR, not both"
@@ -378,6 +404,18 @@ class Config(BaseSettings):
                 f"{ENV_PREFIX}LEASE_SECONDS must hold, or two replicas could lead at once"
             )
         return self
+
+    def _check_apps_issuer(self) -> None:
+        name = f"{ENV_PREFIX}MONGODB_APPS_ISSUER_DIR"
+        if self.isolation != "database":
+            raise ValueError(
+                f"{name} needs {ENV_PREFIX}ISOLATION=database: it is about apps' users"
+            )
+        if self.mongodb_apps_certificate_file is not None:
+            raise ValueError(
+                f"set {name} or {ENV_PREFIX}MONGODB_APPS_CERTIFICATE_FILE, not both: a client has"
+                " one certificate"
+            )
 
     def handles_namespace(self, namespace: str) -> bool:
         """Whether MdbApps of a namespace are this operator's to look at."""

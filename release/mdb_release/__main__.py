@@ -88,13 +88,19 @@ def image_alone(version: str, out: Path, base: str) -> None:
 def audit() -> None:
     """Ask for known vulnerabilities; with CI=true an unanswered question is a failure, too."""
     try:
-        found = find_vulnerabilities()
+        answer = find_vulnerabilities()
     except ConnectionError as error:
         click.echo(f"NOT CHECKED for vulnerabilities: {error}")
         raise SystemExit(1 if os.environ.get("CI") else 0) from None
-    if found:
-        raise click.ClickException(f"Known vulnerabilities:\n{found}")
-    click.echo("No known vulnerabilities.")
+    if answer.unknown:
+        click.echo(f"NOT CHECKED, as {answer.source} does not tell of these versions:")
+        click.echo("\n".join(answer.unknown))
+    if answer.found:
+        lines = "\n".join(answer.found)
+        raise click.ClickException(f"Known vulnerabilities, by {answer.source}:\n{lines}")
+    click.echo(f"No known vulnerabilities, by {answer.source}.")
+    if answer.unknown and os.environ.get("CI"):
+        raise SystemExit(1)
 
 
 @main.command("lint-workflows")

@@ -17,6 +17,7 @@ import pytest
 from support.clusters import RESTRICTED, Cluster, CommandError, create_namespace
 from support.waiting import wait_until
 
+from devcluster import build, detect
 from devcluster.images import ImageSpec
 
 pytestmark = pytest.mark.root
@@ -59,6 +60,17 @@ class Shop:
             "print(urllib.request.urlopen('http://' + sys.argv[1], timeout=5).read().decode())"
         )
         return self.in_client(script, host)
+
+
+def test_the_kubernetes_that_was_asked_for_runs(cluster: Cluster) -> None:
+    if cluster.provider.kind != "node":
+        pytest.skip("NOT TESTED: only the single node's Kubernetes is chosen; `make test-minors`")
+    wanted = build.KUBERNETES_VERSIONS[detect.kubernetes_minor()]
+    versions = json.loads(cluster.kubectl("version", "-o", "json"))
+    assert versions["serverVersion"]["gitVersion"] == wanted
+    assert versions["clientVersion"]["gitVersion"] == wanted
+    kubelet = "jsonpath={.items[*].status.nodeInfo.kubeletVersion}"
+    assert cluster.kubectl("get", "nodes", "-o", kubelet) == wanted
 
 
 @pytest.fixture(scope="module")

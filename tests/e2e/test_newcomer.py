@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,24 @@ def newcomer(world: World, tmp_path: Path) -> Iterator[Newcomer]:
     newcomer.paste([END_FORWARDS])
 
 
+def the_walk(newcomer: Newcomer, port: int) -> list[str]:
+    """Return what the example's page says of Kubernetes, where the demo is in other places."""
+    settings = newcomer.settings
+    commands = commands_of("examples/multi_app/README.md")
+    walk = commands[commands.index("make demo") :]
+    assert walk[:2] == ["make demo", "source .demo/env"]
+    elsewhere = {
+        "-n shop": f"-n {settings['DEMO_SHOP']}",
+        "-n mdb-system": f"-n {settings['DEMO_SYSTEM']}",
+        ":8000/": f":{port}/",
+        ":8001/": f":{port + 1}/",
+        "curl ": "curl --fail --silent --show-error ",
+    }
+    for name, value in elsewhere.items():
+        walk = [command.replace(name, value) for command in walk]
+    return [one for one in walk[2:] if one not in NOT_HERE]
+
+
 def test_what_the_readme_and_the_demo_print_works_in_a_shell_with_little_on_its_path(
     newcomer: Newcomer,
 ) -> None:
@@ -66,6 +85,12 @@ def test_what_the_readme_and_the_demo_print_works_in_a_shell_with_little_on_its_
     assert f"http://127.0.0.1:{port}\n" in outcomes[here[elsewhere]]
     for url in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}/dashboard"):
         assert httpx.get(url, timeout=10).is_success
+
+    walk = the_walk(newcomer, port)
+    walked = newcomer.paste(["source .demo/env", *walk])
+    assert "click_tracker_dashboard" in walked[1].output
+    counted = [one.output for one in walked if one.command.endswith("/analytics")]
+    assert json.loads(counted[0].splitlines()[-1])["total_clicks"] >= 1
 
     *around, down = commands_in(outcomes["make demo"])
     assert [line.split()[0] for line in around] == ["source", *["kubectl"] * 5]

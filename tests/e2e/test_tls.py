@@ -14,7 +14,7 @@ import pytest
 from pymongo import MongoClient
 from support.certificates import Authority
 from support.clusters import RESTRICTED, create_namespace
-from support.isolation import operator_uri
+from support.isolation import OPERATOR_USER, operator_uri
 from support.multi_app import (
     OPERATOR,
     TRIAL,
@@ -27,6 +27,8 @@ from support.multi_app import (
     run_click_tracker,
 )
 from support.waiting import wait_until
+
+from mdb_operator.mongodb.rights import EXTERNAL_ROLE, create_external_role_command
 
 pytestmark = pytest.mark.root
 
@@ -71,10 +73,10 @@ class Installed:
     apps: str
     authority: Authority
 
-    def put_secret(self, name: str, **files: Path) -> None:
+    def put_secret(self, name: str, kind: str = "Opaque", **files: Path) -> None:
         """Make a Secret of the operator's namespace, or change it."""
         entries = {key.replace("_", "."): file.read_text() for key, file in files.items()}
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "type": kind}
         self.world.apply(self.system, {**secret, "stringData": entries})
 
     def put_operators_certificates(self) -> None:
@@ -154,12 +156,19 @@ def set_up_mongod(world: World, here: Installed, host: str) -> str:
                 message="a primary",
             )
             uri = f"mongodb://{host}:27017/?replicaSet=rs0"
-            return operator_uri(uri, administrator[DATABASE])
+            made = operator_uri(uri, administrator[DATABASE])
+            administrator.admin.command(create_external_role_command())
+            role = {"role": EXTERNAL_ROLE, "db": "admin"}
+            administrator[DATABASE].command("grantRolesToUser", OPERATOR_USER, roles=[role])
+            return made
 
 
-@pytest.fixture
-def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
-    """Run a MongoDB that demands TLS and certificates, and a release that is told of them."""
+@pytest.fixture(params=["shared"])
+def installed(world: World, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Installed]:
+    """Run a MongoDB that demands TLS and certificates, and a release that is told of them.
+
+    Apps share a certificate beside their passwords, or have one of their `own` to log in by.
+    """
     token = secrets.token_hex(4)
     here = Installed(world, f"tls-{token}", f"tls-apps-{token}", Authority(tmp_path))
     for name in (here.system, here.apps):
@@ -171,7 +180,14 @@ def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
     (tmp_path / "uri").write_text(set_up_mongod(world, here, host))
     here.put_secret("mongodb", uri=tmp_path / "uri")
     here.put_operators_certificates()
-    here.put_secret("mongodb-tls-apps", apps_pem=here.authority.issue("apps", []))
+    apps = {"appsExistingSecret": "mongodb-tls-apps", "appsCertificateKey": "apps.pem"}
+    if request.param == "own":
+        issuer = here.authority.write_issuer(tmp_path / "issuer")
+        files = {"tls_crt": issuer / "tls.crt", "tls_key": issuer / "tls.key"}
+        here.put_secret("mdb-apps-ca", "kubernetes.io/tls", **files)
+        apps = {"appsIssuerSecret": "mdb-apps-ca"}
+    else:
+        here.put_secret("mongodb-tls-apps", apps_pem=here.authority.issue("apps", []))
 
     mongodb = {
         "existingSecret": {"name": "mongodb"},
@@ -179,8 +195,7 @@ def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
         "tls": {
             "existingSecret": "mongodb-tls",
             "certificateKey": "own.pem",
-            "appsExistingSecret": "mongodb-tls-apps",
-            "appsCertificateKey": "apps.pem",
+            **apps,
         },
     }
     install_release(world, here.system, here.apps, tmp_path, mongodb)
@@ -188,9 +203,8 @@ def installed(world: World, tmp_path: Path) -> Iterator[Installed]:
     remove_release(world, here.system, here.apps)
 
 
-def test_operator_and_apps_reach_a_mongodb_that_demands_certificates_and_follow_new_ones(
-    world: World, installed: Installed, tmp_path: Path
-) -> None:
+def serve_only_the_certified(world: World, installed: Installed) -> None:
+    """Run an app, and knock at MongoDB from its pod."""
     run_click_tracker(world, installed.apps)
     with forwarded(world, "click-tracker", installed.apps) as url:
         click = {"user_id": "ada", "url": "/"}
@@ -204,6 +218,24 @@ def test_operator_and_apps_reach_a_mongodb_that_demands_certificates_and_follow_
         "refused uncertified",
         "refused plain",
     ]
+
+
+@pytest.mark.parametrize("installed", ["own"], indirect=True)
+def test_an_app_logs_in_by_a_certificate_of_its_own_that_the_operator_made(
+    world: World, installed: Installed
+) -> None:
+    serve_only_the_certified(world, installed)
+    found = world.get(installed.apps, "secret/click-tracker-mdb")["data"]
+    entries = {key: base64.b64decode(text).decode() for key, text in found.items()}
+    assert entries["username"].startswith("CN=click_tracker.v1,OU=")
+    assert entries["password"] == ""
+    assert "MONGODB-X509" in entries["uri"]
+
+
+def test_operator_and_apps_reach_a_mongodb_that_demands_certificates_and_follow_new_ones(
+    world: World, installed: Installed, tmp_path: Path
+) -> None:
+    serve_only_the_certified(world, installed)
     key = (tmp_path / "operator.pem").read_text().splitlines()[-3]
     entries = world.get(installed.apps, "secret/click-tracker-mdb")["data"]
     assert key not in [

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.docker import MONGO, PYTHON, Docker
+from support.docker import MONGO, NODE, PYTHON, Docker
 from support.newcomer import ROOT, Newcomer, arrive, commands_of
 
 from devcluster.mongod_binary import find_mongod
@@ -40,7 +40,8 @@ def somebody(docker: Docker, tmp_path: Path) -> Iterator[Newcomer]:
 
 def test_the_readme_leads_from_nothing_to_clicks_that_stay(somebody: Newcomer) -> None:
     directory = somebody.checkout / "examples" / "multi_app"
-    commands = [command for command in commands_of(PAGE) if command != "make demo"]
+    commands = commands_of(PAGE)
+    commands = commands[: commands.index("make demo")]  # tests/e2e/test_newcomer.py does the rest
     half = commands.index("docker compose down")
     first, rest = commands[:half], commands[half:]
     assert first[:2] == ["./scripts/setup.sh", UP]
@@ -64,6 +65,7 @@ def test_the_readme_leads_from_nothing_to_clicks_that_stay(somebody: Newcomer) -
 DOCKERFILES = {
     "operator/Dockerfile": ["mdb-operator", "--help"],
     "examples/multi_app/Dockerfile": ["uvicorn", "--version"],
+    "examples/node_app/Dockerfile": ["node", "--version"],
     "examples/simple_app/Dockerfile": ["uvicorn", "--version"],
     "tests/cluster/images/mongod/Dockerfile": ["mongod", "--version"],
     "tests/e2e/secret_server/Dockerfile": ["python3", "--version"],
@@ -82,12 +84,14 @@ def test_every_dockerfile_is_listed() -> None:
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_docker_builds_an_image_that_works(docker: Docker, dockerfile: str) -> None:
-    docker.provide(PYTHON)
+    base = NODE if "node_app" in dockerfile else PYTHON
+    docker.provide(base)
     tag = f"localhost/test-build:{secrets.token_hex(4)}"
-    context = ROOT if "tests/" not in dockerfile else (ROOT / dockerfile).parent
+    own = "tests/" in dockerfile or base == NODE
+    context = (ROOT / dockerfile).parent if own else ROOT
     if "mongod" in dockerfile:
         context = find_mongod(print).parent
-    build = ("build", "--quiet", "--tag", tag, "--build-arg", f"BASE={PYTHON}")
+    build = ("build", "--quiet", "--tag", tag, "--build-arg", f"BASE={base}")
     docker.run(*build, "--file", ROOT / dockerfile, context)
     program, *arguments = DOCKERFILES[dockerfile]
     try:

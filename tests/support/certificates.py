@@ -23,20 +23,32 @@ class Authority:
     directory
         Where the files go.
 
+    name
+        Its own common name.
+
     Attributes
     ----------
     certificate
         Its own certificate, as PEM: what a client is told to trust.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "test authority") -> None:
         self._directory = directory
+        directory.mkdir(exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = x509.BasicConstraints(ca=True, path_length=0)
         made = self._builder(self._name, self._key).add_extension(usage, critical=True)
         self.certificate = directory / "ca.pem"
         self.certificate.write_bytes(_pem(made.sign(self._key, hashes.SHA256())))
+
+    def write_issuer(self, directory: Path) -> Path:
+        """Write certificate and key as a Secret of type kubernetes.io/tls is mounted."""
+        directory.mkdir(exist_ok=True)
+        (directory / "tls.crt").write_bytes(self.certificate.read_bytes())
+        (directory / "tls.key").touch(mode=0o600)
+        (directory / "tls.key").write_bytes(_key_pem(self._key))
+        return directory
 
     def issue(self, name: str, hosts: Sequence[str]) -> Path:
         """Return a PEM file with a certificate for some hosts, and its key.
@@ -54,14 +66,7 @@ class Authority:
         made = self._builder(subject, key).add_extension(names, critical=False)
         path = self._directory / f"{name}.pem"
         path.touch(mode=0o600)
-        path.write_bytes(
-            _pem(made.sign(self._key, hashes.SHA256()))
-            + key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
+        path.write_bytes(_pem(made.sign(self._key, hashes.SHA256())) + _key_pem(key))
         return path
 
     def _builder(
@@ -81,6 +86,14 @@ class Authority:
 
 def _pem(certificate: x509.Certificate) -> bytes:
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
 
 
 def _general_name(host: str) -> x509.GeneralName:

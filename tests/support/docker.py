@@ -32,7 +32,7 @@ from support.programs import installed_modules, program
 IMAGES = Path(__file__).parents[1] / "journeys" / "images"
 """The Dockerfiles of what is made here."""
 
-PYTHON, MONGO = "python:3.11-slim-bookworm", "mongo:8"
+PYTHON, MONGO, NODE = "python:3.11-slim-bookworm", "mongo:8", "node:22-bookworm-slim"
 
 
 START = """
@@ -83,7 +83,7 @@ class Docker:
 
     def forget_images(self) -> None:
         """Take the known names off what was made here."""
-        for name in (PYTHON, MONGO):
+        for name in (PYTHON, MONGO, NODE):
             if self.owned and self._made(name):
                 self._try("rmi", name)
 
@@ -93,7 +93,7 @@ class Docker:
             builder = BuildahBuilder(ensure_base(Progress()))
             with tempfile.TemporaryDirectory(dir=cache_dir()) as directory:
                 context = Path(directory)
-                (_python_context if name == PYTHON else _mongo_context)(context)
+                CONTEXTS[name](context)
                 dockerfile = IMAGES / name.partition(":")[0] / "Dockerfile"
                 builder.build(ImageSpec(tag=made, context=context, dockerfile=dockerfile))
                 builder.save(made, context / "image.tar")
@@ -170,13 +170,29 @@ def _python_context(directory: Path) -> None:
 
 def _mongo_context(directory: Path) -> None:
     """Bring the server, MongoDB's shell, and Node with what Debian's base lacks for it."""
-    for name in ("bin", "lib"):
-        (directory / name).mkdir()
+    (directory / "bin").mkdir()
     shutil.copy(find_mongod(print), directory / "bin" / "mongod")
-    node = program("node")
-    shutil.copy(node, directory / "bin" / "node")
-    needed = subprocess.run(["ldd", node], capture_output=True, text=True, check=True).stdout
-    [library] = [line.split()[2] for line in needed.splitlines() if "libstdc++" in line]
-    shutil.copy(library, directory / "lib" / "libstdc++.so.6")
+    shutil.copy(program("node"), directory / "bin" / "node")
+    _standard_library(directory)
     modules = installed_modules(IMAGES / "mongo") / "node_modules"
     shutil.copytree(modules, directory / "node_modules", symlinks=True)
+
+
+def node_context(directory: Path) -> None:
+    """Bring what Node lacks in Debian's base, and what a build needs of this host."""
+    _python_context(directory)
+    _standard_library(directory)
+
+
+def _standard_library(directory: Path) -> None:
+    """Bring that of C++."""
+    needed = subprocess.run(
+        ["ldd", program("node")], capture_output=True, text=True, check=True
+    ).stdout
+    [library] = [line.split()[2] for line in needed.splitlines() if "libstdc++" in line]
+    (directory / "lib").mkdir()
+    shutil.copy(library, directory / "lib" / "libstdc++.so.6")
+
+
+CONTEXTS = {PYTHON: _python_context, MONGO: _mongo_context, NODE: node_context}
+"""What fills the directories that the images are made from."""

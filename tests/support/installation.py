@@ -50,7 +50,7 @@ SECRET_ENTRIES = (
     "session-key-previous",
     "password",
 )
-"""The entries of a projected Secret that are secrets of the app alone."""
+"""The entries of a projected Secret that are secrets of the app alone, but for a private key."""
 
 SCANNED_KINDS = ("MdbApp", "Event", "ConfigMap", "Deployment", "Lease")
 
@@ -352,9 +352,8 @@ class Installation:
         found = self.get("Secret", name, namespace)
         assert found is not None, f"there is no Secret {name}"
         entries = {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
-        for key in SECRET_ENTRIES:
-            if entries.get(key):
-                register(entries[key], f"{key} of {name}")
+        for key, value in _secrets_in(entries).items():
+            register(value, f"{key} of {name}")
         return entries
 
     def annotate(self, names: str | Iterable[str], key: str, value: str) -> None:
@@ -398,12 +397,11 @@ class Installation:
                 if secret["type"] != SECRET_TYPE:
                     continue
                 assert "annotations" not in secret["metadata"]
-                for key in SECRET_ENTRIES:
-                    value = base64.b64decode(secret["data"].get(key, "")).decode()
-                    if value:
-                        needles |= _needles(
-                            value.encode(), f"{key} of {secret['metadata']['name']}"
-                        )
+                entries = {
+                    key: base64.b64decode(text).decode() for key, text in secret["data"].items()
+                }
+                for key, value in _secrets_in(entries).items():
+                    needles |= _needles(value.encode(), f"{key} of {secret['metadata']['name']}")
         keyring = self.keyring()
         for key_id in keyring.ids:
             needles |= _needles(keyring.key(key_id), f"master key {key_id}")
@@ -483,6 +481,13 @@ def _with_client(cluster: Cluster, work: Callable[[KubeClient], Awaitable[None]]
             await kube.aclose()
 
     asyncio.run(run())
+
+
+def _secrets_in(entries: Mapping[str, str]) -> dict[str, str]:
+    """Return what is secret in a projected Secret; of a private key a line that tells it."""
+    found = {key: entries[key] for key in SECRET_ENTRIES if entries.get(key)}
+    pem = entries.get("client-certificate", "").splitlines()
+    return found | ({"client-certificate": pem[-3]} if pem else {})
 
 
 def _needles(secret: bytes, label: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from mdb_operator.mongodb.rights import OPERATOR_ROLE
 from support.leakscan import register
 from support.programs import installed_modules, program
 
-__all__ = ["node_program", "operator_uri", "shared_options"]
+__all__ = ["OPERATOR_USER", "node_program", "operator_uri", "shared_options"]
 
 ROOT = Path(__file__).parents[2]
 NODE = ROOT / "tests" / "integration" / "isolation" / "node"

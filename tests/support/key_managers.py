@@ -262,13 +262,7 @@ class _Suite(Service):
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
         super().__init__(self._server.server_address[1])
-        self.good = True
-        self.token = ""
-
-    def _new_token(self) -> str:
-        self.token = secrets.token_urlsafe(30)
-        leakscan.register(self.token, "an access token")
-        return self.token
+        self.renew()
 
     def expire(self) -> None:
         self.good = False
@@ -276,6 +270,9 @@ class _Suite(Service):
 
     def renew(self) -> None:
         self.good = True
+        # Made here, and not when it is asked for: many ask at once, and each would make its own.
+        self.token = secrets.token_urlsafe(30)
+        leakscan.register(self.token, "an access token")
 
     def close(self) -> None:
         super().close()
@@ -399,7 +396,7 @@ class AzureVault(_Suite):
 
     def get_token(self, *_: str, **__: Any) -> AccessToken:
         """Return a token, as a credential of azure-identity does."""
-        token = (self.token or self._new_token()) if self.good else "expired-token"
+        token = self.token if self.good else "expired-token"
         return AccessToken(token, int(time.time()) + 3600)
 
     def answer(self, path: str, body: bytes, authorization: str) -> _Answer:

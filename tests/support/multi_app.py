@@ -20,14 +20,17 @@ from typing import Any
 import yaml
 
 from devcluster import detect
-from devcluster.images import ImageSpec, can_pull
+from devcluster.images import ImageSpec, build, can_pull
 from devcluster.mongod_binary import find_mongod
+from devcluster.progress import Progress
 from support.clusters import Cluster, create_namespace, provide_crd
+from support.docker import IMAGES, NODE, node_context
 from support.installed_operator import remove_policies
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
-EXAMPLE = ROOT / "examples" / "multi_app"
+EXAMPLES = ROOT / "examples"
+EXAMPLE = EXAMPLES / "multi_app"
 
 OPERATOR = RELEASE = "mdb-operator"
 """The Helm release, and what its objects are called; as in the demo."""
@@ -270,21 +273,45 @@ def run_click_tracker(world: World, namespace: str) -> None:
 
 def run_simple_app(world: World) -> None:
     """Run the smallest app in the shop until it is ready, from its own manifest."""
+    _run_example(world, "simple", ROOT)
+
+
+def run_node_app(world: World) -> None:
+    """Run the app in JavaScript in the shop until it is ready, from its own manifest."""
+    _run_example(world, "node", EXAMPLES / "node_app", base=_node_base(world))
+
+
+def _run_example(world: World, name: str, context: Path, *, base: str = "") -> None:
+    directory = EXAMPLES / f"{name}_app"
     image = world.cluster.provide_image(
         ImageSpec(
-            tag="localhost/mdb-simple:test",
-            context=ROOT,
-            dockerfile=ROOT / "examples" / "simple_app" / "Dockerfile",
+            tag=f"localhost/mdb-{name}:test",
+            context=context,
+            dockerfile=directory / "Dockerfile",
+            arguments={"BASE": base} if base else {},
         )
     )
-    manifest = (ROOT / "examples" / "simple_app" / "k8s.yaml").read_text()
+    manifest = (directory / "k8s.yaml").read_text().replace(f"mdb-{name}:dev", image)
     kubectl = world.cluster.kubectl
-    kubectl(
-        *("-n", world.shop, "apply", "-f", "-"),
-        manifest=manifest.replace("mdb-simple:dev", image),
-    )
-    world.await_app(world.shop, "simple-app")
-    kubectl("-n", world.shop, "rollout", "status", "deployment/simple-app", "--timeout=50s")
+    kubectl("-n", world.shop, "apply", "-f", "-", manifest=manifest)
+    world.await_app(world.shop, f"{name}-app")
+    kubectl("-n", world.shop, "rollout", "status", f"deployment/{name}-app", "--timeout=50s")
+
+
+def _node_base(world: World) -> str:
+    """Return what the Dockerfile of Node's is built on; empty for its own, from a registry."""
+    if detect.docker_answers() and can_pull(NODE):
+        return ""
+    tag = "localhost/node:test"
+
+    def make() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            node_context(Path(directory))
+            dockerfile = IMAGES / "node" / "Dockerfile"
+            build(ImageSpec(tag=tag, context=Path(directory), dockerfile=dockerfile), Progress())
+
+    world.cluster.run.once("image-node-base", make)
+    return tag
 
 
 def install_release(

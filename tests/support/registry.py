@@ -107,7 +107,8 @@ class Registries:
         """
         database = self.database.client[self.database.name]
         for name in database.list_collection_names():
-            database.drop_collection(name)
+            if not name.startswith("system."):  # which goes with the time series
+                database.drop_collection(name)
         driver = get_driver(self.driver_name)
         await asyncio.gather(*(driver.close(client) for client in self.clients))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from pymongo.monitoring import (
     CommandFailedEvent,
@@ -19,6 +19,7 @@ from mdb_engine.connection.driver import Driver, DriverName, get_driver
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import InvalidToken, MdbEngineError
 from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
+from mdb_engine.scoped.concerns import TransactionOptions
 from support.mongo import Database
 
 
@@ -129,8 +130,8 @@ class World:
         gate = MemoryGate(self, slug, read_only=read_only)
         return ScopedDatabase(gate, self.current, self.driver, limits)
 
-    def transaction(self) -> Transaction:
-        return Transaction(self.driver, self.current)
+    def transaction(self, **options: Unpack[TransactionOptions]) -> Transaction:
+        return Transaction(self.driver, self.current, **options)
 
     def denials(self) -> list[Event]:
         return [event for event in self.events if event.denied is not None]

@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-0120b59e684db8a9
+18965f29684ee48e
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -171,6 +171,83 @@ versions:
               items:
                 description: One collection of the app.
                 properties:
+                  preImages:
+                    type: boolean
+                    description: 'Whether MongoDB keeps documents as they were before a change, for change
+                      streams. Absent: as it is.'
+                  capped:
+                    description: A fixed size. A collection that is there already cannot become capped.
+                    properties:
+                      sizeBytes:
+                        description: Its size in bytes. It can be raised later, and not be lowered.
+                        maximum: 1125899906842624
+                        minimum: 4096
+                        type: integer
+                      maxDocuments:
+                        maximum: 2147483647
+                        minimum: 1
+                        type: integer
+                        description: How many documents it holds at most, if they fit into sizeBytes.
+                    required:
+                    - sizeBytes
+                    type: object
+                  timeSeries:
+                    description: 'Measurements by time. A collection that is there already cannot become
+                      one, and MongoDB itself does not hold the stamp in it: only the library does.'
+                    properties:
+                      timeField:
+                        description: The field with the time of a measurement. It cannot be changed later.
+                        maxLength: 256
+                        minLength: 1
+                        pattern: ^[^$.\x00][^.\x00]*$
+                        type: string
+                      metaField:
+                        maxLength: 256
+                        minLength: 1
+                        pattern: ^[^$.\x00][^.\x00]*$
+                        type: string
+                        description: The field that says what was measured. It cannot be changed later.
+                      granularity:
+                        description: How far measurements lie apart. It can become coarser later.
+                        enum:
+                        - seconds
+                        - minutes
+                        - hours
+                        type: string
+                      expireAfterSeconds:
+                        maximum: 2147483647
+                        minimum: 1
+                        type: integer
+                        description: Delete measurements this many seconds after their time.
+                    required:
+                    - timeField
+                    type: object
+                  collation:
+                    description: How strings are compared; of a collection that is there it cannot be
+                      changed.
+                    properties:
+                      locale:
+                        description: The language, such as en, de or de@collation=phonebook; simple for
+                          bytes.
+                        maxLength: 32
+                        minLength: 2
+                        pattern: ^[A-Za-z][A-Za-z0-9_@=;-]*$
+                        type: string
+                      strength:
+                        maximum: 5
+                        minimum: 1
+                        type: integer
+                        description: 'What counts: 1 letters alone, 2 accents as well, 3 (the default)
+                          case too.'
+                      caseLevel:
+                        type: boolean
+                        description: Whether case counts at strength 1 and 2.
+                      numericOrdering:
+                        type: boolean
+                        description: 'Whether digits are compared as numbers: 2 before 10.'
+                    required: &id001
+                    - locale
+                    type: object
                   name:
                     description: The collection's name in the app's code; in MongoDB it is <slug>_<name>.
                     maxLength: 48
@@ -211,12 +288,15 @@ versions:
                                 type: integer
                               kind:
                                 description: Ordered for equality, ranges and sorting; Text for words;
-                                  2dsphere or 2d for places.
+                                  2dsphere or 2d for places; Hashed for equality alone; Wildcard for all
+                                  fields below this one, or all where field is *.
                                 enum:
                                 - Ordered
                                 - Text
                                 - 2dsphere
                                 - 2d
+                                - Hashed
+                                - Wildcard
                                 type: string
                               weight:
                                 description: How much a match in this field counts against others; only
@@ -257,6 +337,28 @@ versions:
                           items:
                             description: One condition on the documents that a partial index holds.
                             properties:
+                              stringValue:
+                                maxLength: 256
+                                type: string
+                                description: The value, if it is a string.
+                              numberValue:
+                                maximum: 9007199254740992
+                                minimum: -9007199254740992
+                                type: number
+                                description: The value, if it is a number.
+                              booleanValue:
+                                type: boolean
+                                description: The value, if it is true or false.
+                              dateValue:
+                                maxLength: 30
+                                pattern: ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,3})?Z$
+                                type: string
+                                description: 'The value, if it is a time: 2026-01-31T12:00:00Z, in UTC.'
+                              nullValue:
+                                type: boolean
+                                description: 'Only true: the value is null, or the field is missing.'
+                                enum:
+                                - true
                               field:
                                 description: The path of the field that is compared.
                                 maxLength: 256
@@ -264,8 +366,9 @@ versions:
                                 pattern: ^[^$.]+(\.[^$.]+)*$
                                 type: string
                               operator:
-                                description: 'How it is compared: eq, gt, gte, lt, lte, exists (with booleanValue
-                                  true) or type.'
+                                description: 'How it is compared: eq, gt, gte, lt, lte, in (with values),
+                                  exists (with booleanValue true) or type (with stringValue, the name
+                                  of a BSON type).'
                                 enum:
                                 - eq
                                 - gt
@@ -274,33 +377,60 @@ versions:
                                 - lte
                                 - exists
                                 - type
+                                - in
                                 type: string
-                              stringValue:
-                                maxLength: 256
-                                type: string
-                                description: The value to compare with, if it is a string; for type, a
-                                  BSON type's name.
-                              numberValue:
-                                maximum: 9007199254740992
-                                minimum: -9007199254740992
-                                type: number
-                                description: The value to compare with, if it is a number.
-                              booleanValue:
-                                type: boolean
-                                description: The value to compare with, if it is true or false.
+                              values:
+                                description: The values of which the field has one; only for in.
+                                items:
+                                  description: One of the values that a field may have.
+                                  maxProperties: 1
+                                  minProperties: 1
+                                  properties:
+                                    stringValue:
+                                      maxLength: 256
+                                      type: string
+                                      description: The value, if it is a string.
+                                    numberValue:
+                                      maximum: 9007199254740992
+                                      minimum: -9007199254740992
+                                      type: number
+                                      description: The value, if it is a number.
+                                    booleanValue:
+                                      type: boolean
+                                      description: The value, if it is true or false.
+                                    dateValue:
+                                      maxLength: 30
+                                      pattern: ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,3})?Z$
+                                      type: string
+                                      description: 'The value, if it is a time: 2026-01-31T12:00:00Z,
+                                        in UTC.'
+                                    nullValue:
+                                      type: boolean
+                                      description: 'Only true: the value is null, or the field is missing.'
+                                      enum:
+                                      - true
+                                  type: object
+                                maxItems: 16
+                                type: array
                             required:
                             - field
                             type: object
                             x-kubernetes-validations:
-                            - message: exactly one of stringValue, numberValue, booleanValue is needed
-                              rule: '[has(self.stringValue), has(self.numberValue), has(self.booleanValue)].filter(given,
+                            - message: exactly one of stringValue, numberValue, booleanValue, dateValue,
+                                nullValue and values is needed
+                              rule: '[has(self.stringValue), has(self.numberValue), has(self.booleanValue),
+                                has(self.dateValue), has(self.nullValue), has(self.values)].filter(given,
                                 given).size() == 1'
+                            - message: values is for the operator in, which needs it
+                              rule: has(self.values) == (has(self.operator) && self.operator == 'in')
                             - rule: '!has(self.operator) || self.operator != ''exists'' || (has(self.booleanValue)
                                 && self.booleanValue)'
                               message: 'operator exists needs booleanValue: true, MongoDB''s partial indexes
                                 know no other'
                             - rule: '!has(self.operator) || self.operator != ''type'' || has(self.stringValue)'
                               message: operator type needs stringValue, the name of a BSON type
+                            - rule: '!has(self.nullValue) || !has(self.operator) || self.operator == ''eq'''
+                              message: nullValue is compared with eq alone
                           maxItems: 16
                           type: array
                         defaultLanguage:
@@ -309,6 +439,30 @@ versions:
                           type: string
                           description: The language of a text index, for stems and stop words; MongoDB's
                             is english.
+                        collation:
+                          description: How strings are compared; by default as in the collection.
+                          properties:
+                            locale:
+                              description: The language, such as en, de or de@collation=phonebook; simple
+                                for bytes.
+                              maxLength: 32
+                              minLength: 2
+                              pattern: ^[A-Za-z][A-Za-z0-9_@=;-]*$
+                              type: string
+                            strength:
+                              maximum: 5
+                              minimum: 1
+                              type: integer
+                              description: 'What counts: 1 letters alone, 2 accents as well, 3 (the default)
+                                case too.'
+                            caseLevel:
+                              type: boolean
+                              description: Whether case counts at strength 1 and 2.
+                            numericOrdering:
+                              type: boolean
+                              description: 'Whether digits are compared as numbers: 2 before 10.'
+                          required: *id001
+                          type: object
                       required:
                       - keys
                       type: object
@@ -319,6 +473,14 @@ versions:
                       - rule: '!has(self.sparse) || !self.sparse || !has(self.partialFilter) || self.partialFilter.size()
                           == 0'
                         message: sparse and partialFilter exclude each other
+                      - rule: '!self.keys.exists(k, has(k.kind) && k.kind == ''Wildcard'') || (self.keys.size()
+                          == 1 && (!has(self.sparse) || !self.sparse))'
+                        message: a key of kind Wildcard stands alone, in an index that is not sparse
+                      - rule: self.keys.filter(k, has(k.kind) && k.kind == 'Hashed').size() <= 1
+                        message: an index has one key of kind Hashed at most
+                      - rule: '!has(self.collation) || !self.keys.exists(k, has(k.kind) && (k.kind ==
+                          ''Text'' || k.kind == ''2d''))'
+                        message: collation is not for keys of kind Text or 2d
                       - rule: '!has(self.unique) || !self.unique || self.keys.all(k, !has(k.kind) || k.kind
                           == ''Ordered'')'
                         message: unique needs all keys to be of kind Ordered
@@ -327,10 +489,63 @@ versions:
                         message: defaultLanguage needs a key of kind Text
                     maxItems: 48
                     type: array
+                  validator:
+                    maxLength: 16384
+                    type: string
+                    description: 'What MongoDB refuses documents by, as JSON: a query, such as {"$jsonSchema":
+                      ...}. It stands beside the one that holds app_id; documents that are there stay.'
+                  searchIndexes:
+                    description: Indexes for $search and $vectorSearch, where the server has them.
+                    items:
+                      description: An index for ``$search`` or ``$vectorSearch``.
+                      properties:
+                        name:
+                          description: The index's name, which queries use.
+                          maxLength: 96
+                          minLength: 1
+                          pattern: ^[A-Za-z0-9][A-Za-z0-9_.-]*$
+                          type: string
+                        type:
+                          description: 'What it is for: search for words, vectorSearch for vectors.'
+                          enum:
+                          - search
+                          - vectorSearch
+                          type: string
+                        definition:
+                          description: Its definition, as JSON; app_id is put into it, which the engine
+                            filters by.
+                          maxLength: 16384
+                          type: string
+                      required:
+                      - name
+                      - definition
+                      type: object
+                    maxItems: 8
+                    type: array
+                    x-kubernetes-list-map-keys:
+                    - name
+                    x-kubernetes-list-type: map
+                  adopt:
+                    description: A collection that was there before and becomes this one, with its documents.
+                    properties:
+                      from:
+                        description: The name of a collection of the same database. Its documents are
+                          stamped with the app's slug, and it is renamed to this app's collection; nobody
+                          else may use it.
+                        maxLength: 120
+                        minLength: 1
+                        pattern: ^[A-Za-z0-9_][A-Za-z0-9_.-]*$
+                        type: string
+                    required:
+                    - from
+                    type: object
                 required:
                 - name
                 type: object
                 x-kubernetes-validations:
+                - rule: '!has(self.timeSeries) || (!has(self.capped) && !has(self.preImages) && !has(self.validator)
+                    && !has(self.adopt))'
+                  message: timeSeries excludes capped, preImages, validator and adopt
                 - rule: '!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k, has(k.kind) &&
                     k.kind == ''Text'')).size() <= 1'
                   message: 'indexes: a collection can have one text index only'
@@ -462,8 +677,9 @@ versions:
                     type: string
                   reason:
                     description: 'Why, as one word: Provisioned, DatabaseUnavailable, SecretConflict,
-                      SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, GrantPending, NotGranted,
-                      KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended or Deleting.'
+                      SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, CollectionAdopting, GrantPending,
+                      NotGranted, KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended
+                      or Deleting.'
                     maxLength: 64
                     minLength: 1
                     pattern: ^[A-Z][A-Za-z]*$
@@ -527,6 +743,11 @@ versions:
                   format: date-time
                   type: string
                   description: Until when the version before it is still accepted; absent when none is.
+                certificateExpiresAt:
+                  format: date-time
+                  type: string
+                  description: When the certificate ends that the app logs in to MongoDB with. It is renewed
+                    after two thirds of its life; absent where the app has a password.
               required:
               - version
               - keyId

@@ -10,15 +10,22 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import functools
 import importlib
+import inspect
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar, Token
+from types import TracebackType
 from typing import Any, Final, Literal
 
 import pymongo
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, _csot
 
 __all__ = [
+    "TRANSACTION_OPTIONS",
     "Driver",
     "DriverName",
     "RawChangeStream",
@@ -27,12 +34,22 @@ __all__ = [
     "RawDatabase",
     "RawSession",
     "get_driver",
+    "time_limit",
 ]
 
 DriverName = Literal["motor", "pymongo"]
 
 CLOSE_SECONDS: Final = 1.0
 """How long closing a client tries to tell MongoDB which sessions have ended."""
+
+TRANSACTION_OPTIONS: Final[tuple[Any, Any]] = (
+    importlib.import_module("pymongo.asynchronous.client_session").TransactionOptions,
+    importlib.import_module("pymongo.client_session").TransactionOptions,
+)
+"""PyMongo's classes of that name: one for each of its clients, in newer releases the same."""
+
+_NO_TIME_LEFT: Final = 0.001
+"""Seconds that stand for none, as 0 stands for no limit."""
 
 Pipeline = Sequence[Mapping[str, Any]]
 
@@ -50,6 +67,45 @@ RawChangeStream = Any
 
 RawSession = Any
 """A driver's client session."""
+
+
+_deadline: ContextVar[float | None] = ContextVar("mdb_engine_deadline", default=None)
+"""When the time of the operation under way has run out, if it is the engine that limits it."""
+
+
+class time_limit(AbstractContextManager[None]):  # noqa: N801 - as `contextlib.suppress`
+    """Let the driver keep a time limit, and tell the server of it, for a ``with`` block.
+
+    ``pymongo.timeout`` alone has the driver repeat what failed for as long as there is time, where
+    it repeats it once without; `Driver.retry_once` sees to it that it is once here as well. Where
+    the app has a ``pymongo.timeout`` of its own around its call, it has asked for the former.
+
+    Parameters
+    ----------
+    seconds
+        The limit.
+    """
+
+    __slots__ = ("_seconds", "_timeout", "_token")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        theirs = _csot.get_timeout() is not None
+        deadline = None if theirs else time.monotonic() + self._seconds
+        self._token: Token[float | None] = _deadline.set(deadline)
+        self._timeout = pymongo.timeout(self._seconds)
+        self._timeout.__enter__()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._timeout.__exit__(kind, error, trace)
+        _deadline.reset(self._token)
 
 
 class Driver(abc.ABC):
@@ -88,6 +144,17 @@ class Driver(abc.ABC):
         remaining = topology.get_server_selection_timeout
         topology.get_server_selection_timeout = lambda: min(remaining(), longest)
 
+    def retry_once(self, client: Any) -> None:
+        """Let a client repeat an operation under a `time_limit` as often as one without: once.
+
+        The driver decides how often when it begins the operation, and keeps the limit when it sends
+        a command of it. So the limit is put away for the former and taken out for the latter.
+        """
+        delegate = self.delegate(client)
+        retry = delegate._retry_internal  # noqa: SLF001 - there is no public way
+        limited = _limited_async if inspect.iscoroutinefunction(retry) else _limited
+        delegate._retry_internal = functools.partial(limited, retry)  # noqa: SLF001 - as above
+
     @abc.abstractmethod
     async def aggregate(self, source: Any, pipeline: Pipeline, **options: Any) -> RawCursor:
         """Run a pipeline on a collection or database; returns the driver's cursor."""
@@ -105,12 +172,46 @@ class Driver(abc.ABC):
         """Open a change stream on a collection, database or client."""
 
     @abc.abstractmethod
-    async def start_session(self, client: Any, **options: Any) -> Any:
+    def start_session(
+        self,
+        client: Any,
+        *,
+        default_transaction_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
         """Start a client session; it is ended by ``await session.end_session()``."""
 
     @abc.abstractmethod
     async def start_transaction(self, session: Any, **options: Any) -> None:
         """Begin a transaction on a session."""
+
+
+async def _limited_async(retry: Any, func: Any, *arguments: Any, **options: Any) -> Any:
+    """Begin an operation without its time limit, and send its commands within it."""
+    deadline = _deadline.get()
+    if deadline is None:
+        return await retry(func, *arguments, **options)
+
+    async def attempt(*given: Any) -> Any:
+        with pymongo.timeout(max(deadline - time.monotonic(), _NO_TIME_LEFT)):
+            return await func(*given)
+
+    with pymongo.timeout(None):
+        return await retry(attempt, *arguments, **options)
+
+
+def _limited(retry: Any, func: Any, *arguments: Any, **options: Any) -> Any:
+    """Do the same for the synchronous client, which is below Motor's."""
+    deadline = _deadline.get()
+    if deadline is None:
+        return retry(func, *arguments, **options)
+
+    def attempt(*given: Any) -> Any:
+        with pymongo.timeout(max(deadline - time.monotonic(), _NO_TIME_LEFT)):
+            return func(*given)
+
+    with pymongo.timeout(None):
+        return retry(attempt, *arguments, **options)
 
 
 class _Motor(Driver):
@@ -130,6 +231,7 @@ class _Motor(Driver):
     def connect(self, uri: str, **options: Any) -> Any:
         client = self._motor.AsyncIOMotorClient(uri, **options)
         self.bound_selection(client)
+        self.retry_once(client)
         return client
 
     async def close(self, client: Any) -> None:
@@ -155,8 +257,19 @@ class _Motor(Driver):
         # Motor opens a stream at its first use, and would miss the events until then.
         return await source.watch(pipeline, **options).__aenter__()
 
-    async def start_session(self, client: Any, **options: Any) -> Any:
-        return await client.start_session(**options)
+    def start_session(
+        self,
+        client: Any,
+        *,
+        default_transaction_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        if default_transaction_options is not None:
+            defaults = TRANSACTION_OPTIONS[1](**default_transaction_options)
+            options["default_transaction_options"] = defaults
+        return self._motor.AsyncIOMotorClientSession(
+            client.delegate.start_session(**options), client
+        )
 
     async def start_transaction(self, session: Any, **options: Any) -> None:
         session.start_transaction(**options)
@@ -169,6 +282,7 @@ class _PyMongo(Driver):
     def connect(self, uri: str, **options: Any) -> Any:
         client = AsyncMongoClient[dict[str, Any]](uri, **options)
         self.bound_selection(client)
+        self.retry_once(client)
         return client
 
     async def close(self, client: Any) -> None:
@@ -190,7 +304,16 @@ class _PyMongo(Driver):
     async def watch(self, source: Any, pipeline: Pipeline, **options: Any) -> Any:
         return await source.watch(pipeline, **options)
 
-    async def start_session(self, client: Any, **options: Any) -> Any:
+    def start_session(
+        self,
+        client: Any,
+        *,
+        default_transaction_options: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        if default_transaction_options is not None:
+            defaults = TRANSACTION_OPTIONS[0](**default_transaction_options)
+            options["default_transaction_options"] = defaults
         return client.start_session(**options)
 
     async def start_transaction(self, session: Any, **options: Any) -> None:

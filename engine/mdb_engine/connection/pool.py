@@ -25,7 +25,7 @@ from mdb_engine.connection.driver import Driver, RawDatabase
 from mdb_engine.core.tasks import end, finish
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
 
-__all__ = ["Connection", "ConnectionSettings", "Connections", "Watch"]
+__all__ = ["Connection", "ConnectionSettings", "Connections"]
 
 GRACE_SECONDS: Final = 1.0
 """An old connection stays at least this long: whoever asked for it may not have sent yet."""
@@ -73,32 +73,6 @@ class ConnectionSettings:
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
-@dataclass(slots=True, eq=False)
-class Watch:
-    """An operation that is cancelled when its time has run out.
-
-    Parameters
-    ----------
-    task
-        What awaits it.
-    deadline
-        When its time has run out, by the loop's clock.
-    cancelling
-        How many cancellations of the task there were before.
-    """
-
-    task: asyncio.Task[Any]
-    deadline: float
-    cancelling: int
-    expired: bool = False
-
-    def ended(self, error: BaseException) -> bool:
-        """Say whether it was this that cancelled the operation, which ended with an error."""
-        if not self.expired or not isinstance(error, asyncio.CancelledError):
-            return False
-        return self.task.uncancel() <= self.cancelling
-
-
 class Connection:
     """One client, and what is under way on it.
 
@@ -114,23 +88,25 @@ class Connection:
         Its database.
     """
 
-    __slots__ = ("_sweep", "_watches", "client", "database", "holders", "operations")
+    __slots__ = ("_expired", "_sweep", "_watched", "client", "database", "holders", "operations")
 
     def __init__(self, client: Any, database: RawDatabase) -> None:
         self.client = client
         self.database = database
         self.operations = 0
         self.holders: WeakSet[Any] = WeakSet()
-        self._watches: set[Watch] = set()
+        self._watched: dict[asyncio.Task[Any], float] = {}  # and when its time runs out
+        self._expired: dict[asyncio.Task[Any], int] = {}  # and how often it was cancelled before
         self._sweep: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"Connection({self.operations} operations, {len(self.holders)} holders)"
+        operations = self.operations + len(self._watched)
+        return f"Connection({operations} operations, {len(self.holders)} holders)"
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way on it."""
-        return not self.operations and not self.holders
+        return not self.operations and not self._watched and not self.holders
 
     @contextmanager
     def lease(self) -> Iterator[RawDatabase]:
@@ -141,35 +117,44 @@ class Connection:
         finally:
             self.operations -= 1
 
-    def watch(self, seconds: float) -> Watch:
-        """Begin an operation that the task is not to await for longer, within ``SWEEP_SECONDS``.
+    def watch(self, deadline: float) -> asyncio.Task[Any]:
+        """Begin an operation; return its task, which is cancelled when the time has run out.
 
-        One timer looks at all of them, as one for each would cost more than the check of a token.
+        One timer looks at all of them, within ``SWEEP_SECONDS``, as one for each would cost more
+        than the check of a token. A task awaits one operation at a time.
+
+        Parameters
+        ----------
+        deadline
+            When the time has run out, by `time.monotonic`.
         """
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an operation is awaited in a task")
-        loop = task.get_loop()
-        watch = Watch(task, loop.time() + seconds, task.cancelling())
-        self.operations += 1
-        self._watches.add(watch)
+        self._watched[task] = deadline
         if self._sweep is None:
-            self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop)
-        return watch
+            self._sweep = task.get_loop().call_later(SWEEP_SECONDS, self._look, task.get_loop())
+        return task
 
-    def unwatch(self, watch: Watch) -> None:
+    def unwatch(self, task: asyncio.Task[Any]) -> None:
         """End an operation."""
-        self._watches.discard(watch)
-        self.operations -= 1
+        self._watched.pop(task, None)
+
+    def expired(self, task: asyncio.Task[Any], error: BaseException) -> bool:
+        """Say whether an operation, which ended with an error, was cancelled for its time alone."""
+        before = self._expired.pop(task, None)
+        if before is None or not isinstance(error, asyncio.CancelledError):
+            return False
+        return task.uncancel() <= before
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        for watch in self._watches:
-            if watch.deadline <= now and not watch.expired:
-                watch.expired = True
-                watch.task.cancel()
+        now = time.monotonic()
+        for task, deadline in self._watched.items():
+            if deadline <= now and task not in self._expired:
+                self._expired[task] = task.cancelling()
+                task.cancel()
         self._sweep = None
-        if self._watches:
+        if self._watched:
             self._sweep = loop.call_later(SWEEP_SECONDS, self._look, loop)
 
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from itertools import chain
+from typing import Annotated, Any, Final, Literal
 
 from bson import (
     Binary,
@@ -26,9 +27,10 @@ from bson import (
     Timestamp,
 )
 from bson.errors import InvalidBSON, InvalidId
+from pydantic import WithJsonSchema
 from pydantic_core import SchemaSerializer, core_schema, to_json
 
-__all__ = ["CONVERTERS", "TEXTS", "as_json", "plain"]
+__all__ = ["CONVERTERS", "TEXTS", "PyObjectId", "as_json", "plain"]
 
 Converter = Callable[[Any], Any]
 
@@ -47,20 +49,25 @@ def plain(value: Any, converters: Mapping[type[Any], Converter] | None = None) -
         `CONVERTERS`, which leaves dates as dates, or `TEXTS`.
     """
     converters = converters or CONVERTERS
+    same = _SAME_ALONE if converters is TEXTS else _SAME_AND_DATES
+    return value if _holds_only(value, same) else _converted(value, converters)
+
+
+def _converted(value: Any, converters: Mapping[type[Any], Converter]) -> Any:
     kind = type(value)
     if kind in _SAME:
         return value
     if isinstance(value, dict):
         return {
             key if type(key) is str else str(key): (
-                item if type(item) in _SAME else plain(item, converters)
+                item if type(item) in _SAME else _converted(item, converters)
             )
             for key, item in value.items()
         }
     if kind is list:
-        return [item if type(item) in _SAME else plain(item, converters) for item in value]
+        return [item if type(item) in _SAME else _converted(item, converters) for item in value]
     if kind is tuple:
-        return tuple(plain(item, converters) for item in value)
+        return tuple(_converted(item, converters) for item in value)
     converter = converters.get(kind)
     return value if converter is None else converter(value)
 
@@ -73,36 +80,36 @@ def as_json(value: Any) -> bytes:
     PydanticSerializationError
         If there is something in it that is neither BSON nor known to pydantic.
     """
-    if not _is_written(value):
+    # What pydantic was taught per type it writes faster than Python converts it.
+    if not _holds_only(value, _WRITTEN):
         value = plain(value)
     return to_json(value, inf_nan_mode="null", fallback=_mapping)
 
 
-def _is_written(value: Any) -> bool:
-    """Say whether pydantic writes a value as `plain` would have it, as it does nearly always.
+def _holds_only(value: Any, kinds: frozenset[type[Any]]) -> bool:
+    """Say whether a value is made of dicts with text for keys, lists, and values of some types.
 
-    What pydantic was taught per type it writes faster than Python converts it; so what is left is
-    to look for bytes, dates without an offset, and keys that are no text.
+    It looks at one level after the other, as whole levels pass through C; a date has an offset.
     """
-    kind = type(value)
-    if kind is dict:
-        if not _TEXT_ALONE.issuperset(map(type, value)):
+    level = [value]
+    for _ in range(_DEEPEST):
+        found = set(map(type, level))
+        if not found <= kinds:
             return False
-        items = value.values()
-    elif kind is list:
-        items = value
-    else:
-        return kind in _WRITTEN
-    for item in items:
-        kind = type(item)
-        if kind in _WRITTEN:
-            continue
-        if kind is datetime:
-            if item.tzinfo is None:
-                return False
-        elif not _is_written(item):
+        if datetime in found and any(
+            item.tzinfo is None for item in level if type(item) is datetime
+        ):
             return False
-    return True
+        dicts = [item for item in level if type(item) is dict] if dict in found else []
+        if not _TEXT_ALONE.issuperset(map(type, chain.from_iterable(dicts))):
+            return False
+        below = list(chain.from_iterable(map(dict.values, dicts)))
+        if list in found:
+            below += chain.from_iterable([item for item in level if type(item) is list])
+        if not below:
+            return True
+        level = below
+    return False
 
 
 def _mapping(value: Any) -> Any:
@@ -136,11 +143,18 @@ def _milliseconds(value: DatetimeMS) -> datetime | int:
         return int(value)
 
 
-_SAME: Final = frozenset({str, int, float, bool, type(None)})
+_SAME: Final[frozenset[type[Any]]] = frozenset({str, int, float, bool, type(None)})
 """Types that are left as they are without another look; most of a document."""
 
-_WRITTEN: Final = _SAME | {ObjectId, Decimal128}
+_SAME_ALONE: Final[frozenset[type[Any]]] = _SAME | {dict, list}
+
+_SAME_AND_DATES: Final[frozenset[type[Any]]] = _SAME_ALONE | {datetime}
+
+_WRITTEN: Final[frozenset[type[Any]]] = _SAME_AND_DATES | {ObjectId, Decimal128}
 """Types that pydantic writes as they are to be, once it was taught."""
+
+_DEEPEST: Final = 200
+"""Levels that are looked at; twice what MongoDB stores."""
 
 _TEXT_ALONE: Final = frozenset({str})
 
@@ -170,6 +184,10 @@ TEXTS: Final[Mapping[type[Any], Converter]] = {
 """The same with dates as text, for what no pydantic comes after."""
 
 
+_FIELDS: Final = (ObjectId, Decimal128)
+"""Types that may be fields of models."""
+
+
 def _teach_pydantic() -> None:
     """Let BSON's types be written wherever pydantic writes, and two of them be fields of models.
 
@@ -178,13 +196,15 @@ def _teach_pydantic() -> None:
     """
     for kind, convert in CONVERTERS.items():
         if kind not in (datetime, bytes):
-            written = core_schema.plain_serializer_function_ser_schema(convert)
+            # The two that may be fields stay what they are where a model is dumped to be stored.
+            when: Literal["always", "json"] = "json" if kind in _FIELDS else "always"
+            written = core_schema.plain_serializer_function_ser_schema(convert, when_used=when)
             setattr(  # noqa: B010 - the class's author did not foresee it
                 kind,
                 "__pydantic_serializer__",
                 SchemaSerializer(core_schema.any_schema(serialization=written)),
             )
-    for kind in (ObjectId, Decimal128):
+    for kind in _FIELDS:
         setattr(kind, "__get_pydantic_core_schema__", classmethod(_field_schema))  # noqa: B010
 
 
@@ -206,3 +226,11 @@ def _field_schema(kind: type[Any], _source: Any, _handler: Any) -> core_schema.C
 
 
 _teach_pydantic()
+
+PyObjectId = Annotated[
+    ObjectId,
+    WithJsonSchema(
+        {"type": "string", "pattern": "^[0-9a-fA-F]{24}$", "examples": ["65f0c0ffee00112233445566"]}
+    ),
+]
+"""An ``ObjectId`` of models, parameters and answers, which OpenAPI describes as the text it is."""

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Protocol
 
 from pydantic import SecretStr
 
 __all__ = [
+    "CertificateIssuer",
+    "ClientCertificate",
     "Credentials",
     "Envelope",
     "Purpose",
@@ -28,6 +31,39 @@ class Purpose(StrEnum):
     APP_SECRET = "app-secret"  # noqa: S105
     SESSION_KEY = "session-key"
     DATABASE_PASSWORD = "database-password"  # noqa: S105
+    CLIENT_CERTIFICATE = "client-certificate"
+    """Only where the version logs in to MongoDB by it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificate:
+    """What may be known of the certificate that a version logs in to MongoDB with.
+
+    Parameters
+    ----------
+    issuer
+        Which authority signed it: a digest of that one's public key.
+    expires_at
+        When it ends.
+    """
+
+    issuer: str
+    expires_at: datetime
+
+
+class CertificateIssuer(Protocol):
+    """Certifies versions of apps' credentials, for MongoDB's login by X.509."""
+
+    async def issue(
+        self, slug: str, version: int, incarnation: str
+    ) -> tuple[ClientCertificate, SecretStr]:
+        """Return a new certificate for a version, and it with its chain and private key as PEM.
+
+        Raises
+        ------
+        KeyManagerUnavailable
+            If there can be none now.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +104,8 @@ class SealedVersion:
         When it was generated.
     expires_at
         When it stops being valid, or None for the current one.
+    certificate
+        Of the one that its database user logs in with, or None where that is a password.
     """
 
     version: int
@@ -75,6 +113,13 @@ class SealedVersion:
     verifier: bytes = field(repr=False)
     created_at: datetime
     expires_at: datetime | None = None
+    certificate: ClientCertificate | None = None
+
+    def certificate_at(self, share: float) -> datetime | None:
+        """Return when a share of its certificate's life is over; None where it has none."""
+        if self.certificate is None:
+            return None
+        return self.created_at + share * (self.certificate.expires_at - self.created_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +188,8 @@ class Credentials:
         The password of its database user ``<slug>.v<version>``.
     expires_at
         When it stops being valid, or None for the current one.
+    client_certificate
+        What its database user logs in with instead, with its key as PEM; None for a password.
     """
 
     version: int
@@ -150,6 +197,7 @@ class Credentials:
     session_key: SecretStr
     database_password: SecretStr
     expires_at: datetime | None = None
+    client_certificate: SecretStr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +216,8 @@ class RevealedSecrets:
         The master key that wraps the current version.
     rotated_at
         When the current version was generated.
+    incarnation
+        The registration that they belong to.
     """
 
     slug: str
@@ -175,6 +225,7 @@ class RevealedSecrets:
     earlier: tuple[Credentials, ...]
     key_id: str
     rotated_at: datetime
+    incarnation: str = ""
 
     @property
     def version(self) -> int:

@@ -7,20 +7,29 @@ the clear, so the token is an object that says nothing and that ``app_token=`` t
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
-from typing import Any, Final, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic import SecretStr
 
 from mdb_engine.access.gate import PresentedToken
 from mdb_engine.access.readiness import Check, Readiness
+from mdb_engine.config import secret_variable
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import InvalidToken
-from mdb_engine.models.manifest import Manifest
+from mdb_engine.models.manifest import Manifest, ManifestSource
 
-__all__ = ["EarlierNames"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["EarlierNames", "manifest_alone", "say_aliases"]
 
 _logger = logging.getLogger("mdb_engine.earlier")
 
@@ -32,6 +41,10 @@ _NOW: Final = {
     "_initialized": "engine.initialized",
     "app_secret_exists": "engine.readiness(slug).ready",
     "get_health_status": "engine.readiness(slug), or GET /ready",
+    "get_app": "Manifest.load(path)",
+    "load_manifest": "Manifest.load(path)",
+    "register_app(manifest)": "register_app(slug, manifest)",
+    "lifespan": "mdb_engine.fastapi.install(app, engine, slug, manifest)",
 }
 """What to write instead."""
 
@@ -39,9 +52,50 @@ _said: set[str] = set()
 
 
 def _say(name: str) -> None:
-    if name not in _said:
-        _said.add(name)
-        _logger.warning("%s is a name of the earlier version; write %s", name, _NOW[name])
+    _say_once(name, f"{name} is a name of the earlier version; write {_NOW[name]}")
+
+
+def _say_once(what: str, text: str) -> None:
+    if what not in _said:
+        _said.add(what)
+        _logger.warning("%s", text)
+
+
+def manifest_alone(given: object) -> tuple[str, Manifest]:
+    """Return slug and manifest of an app that is registered by its manifest alone."""
+    _say("register_app(manifest)")
+    manifest = given if isinstance(given, Manifest) else Manifest.load(given)  # type: ignore[arg-type]
+    return manifest.slug, manifest
+
+
+def say_aliases(manifest: Manifest, accepted: Callable[[PresentedToken], bool]) -> None:
+    """Say what becomes of a secret in the environment that has an earlier compose file's name.
+
+    That of ``click_tracker_dashboard``, which reads ``click_tracker``, was ``DASHBOARD_SECRET``:
+    the rest of the slug, after that of an app whose data it reads. The app proves itself with it or
+    without, as its own process finds the secret in the registry.
+
+    Parameters
+    ----------
+    manifest
+        The app's.
+    accepted
+        Says whether a token is one of the app's.
+    """
+    slug = manifest.slug
+    for owner in manifest.read_scopes:
+        rest = slug.removeprefix(f"{owner}_").removeprefix(f"{owner}-")
+        value = "" if rest == slug else os.environ.get(secret_variable(rest), "").strip()
+        if value:
+            used = (
+                "is its secret"
+                if accepted(PresentedToken(value))
+                else "is not its secret, and ignored"
+            )
+            _say_once(
+                f"{secret_variable(rest)} {slug}",
+                f"app {slug}: {secret_variable(rest)} {used}; the name is {secret_variable(slug)}",
+            )
 
 
 class _Engine(Protocol):
@@ -113,6 +167,41 @@ class EarlierNames:
             "timestamp": datetime.now(UTC).isoformat(),
             "checks": checks,
         }
+
+    async def load_manifest(self, path: Path | str) -> dict[str, Any]:
+        """Return what is in a manifest's file, once it is known to be valid.
+
+        Raises
+        ------
+        ManifestInvalid
+            If it is not.
+        """
+        _say("load_manifest")
+        Manifest.load(Path(path))
+        text = await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
+        found: dict[str, Any] = json.loads(text)
+        return found
+
+    def get_app(self: _Engine, slug: str) -> dict[str, Any] | None:
+        """Return the manifest of an app of this process, or None."""
+        _say("get_app")
+        manifest = self._manifests.get(slug)
+        return None if manifest is None else manifest.model_dump(mode="json")
+
+    def lifespan(
+        self, slug: str, manifest: ManifestSource
+    ) -> Callable[[FastAPI], AbstractAsyncContextManager[Any]]:
+        """Return a lifespan with which a FastAPI app runs on this engine.
+
+        Raises
+        ------
+        ManifestInvalid
+            If the manifest is.
+        """
+        _say("lifespan")
+        from mdb_engine.fastapi.app import engine_lifespan  # noqa: PLC0415 - for web apps alone
+
+        return engine_lifespan(self, slug, Manifest.of(slug, manifest))  # type: ignore[arg-type]
 
 
 class _SecretsManager:

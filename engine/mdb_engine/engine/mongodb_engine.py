@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import (
+    _get_running_loop as running_loop,  # None without one, at no cost; documented for event loops
+)
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import pymongo
 from pydantic import SecretStr
@@ -26,31 +28,28 @@ from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.constants import AUDIT_COLLECTION
 from mdb_engine.core.tasks import finish
-from mdb_engine.engine.earlier import EarlierNames
+from mdb_engine.engine.earlier import EarlierNames, manifest_alone
 from mdb_engine.engine.pod import PodHosting
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import (
     BindingError,
     DatabaseUnavailable,
-    Fault,
     InvalidToken,
-    ManifestInvalid,
     MasterKeyError,
     MdbEngineError,
     NotInitialized,
     NotRegistered,
     ScopeDenied,
 )
-from mdb_engine.models.manifest import Manifest
-from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Transaction
+from mdb_engine.models.manifest import Manifest, ManifestSource
+from mdb_engine.scoped import DEFAULT_LIMITS, Limits, ScopedDatabase, Session, Transaction
+from mdb_engine.scoped.client import SessionOptions
+from mdb_engine.scoped.concerns import TransactionOptions
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = ["ManifestSource", "MongoDBEngine"]
-
-ManifestSource = Manifest | Path | str | Mapping[str, Any]
-"""A manifest, the path of its file, or what was read from one."""
 
 SILENCE_SECONDS: Final = 5.0
 """For how long MongoDB may be silent before ``/ready`` says so, however short the grants' TTL."""
@@ -158,6 +157,10 @@ class MongoDBEngine(EarlierNames):
     def in_pod(self) -> bool:
         """Whether credentials come from a binding.  False before ``initialize()``."""
         return isinstance(self._hosting, PodHosting)
+
+    def choose(self, slug: str) -> None:
+        """Say which app this process is, unless it has been said."""
+        self._slug = self._slug or slug
 
     def check_hosting(self) -> bool:
         """Look for a binding without connecting; return whether there is one.
@@ -275,7 +278,13 @@ class MongoDBEngine(EarlierNames):
     ) -> None:
         await self.shutdown()
 
-    async def register_app(self, slug: str, manifest: ManifestSource) -> Manifest:
+    async def register_app(
+        self,
+        slug: str | ManifestSource,
+        manifest: ManifestSource | None = None,
+        *,
+        create_indexes: bool = True,  # noqa: ARG002 - of the earlier version; indexes are declared
+    ) -> Manifest:
         """Register an app, or update what it registered before.
 
         In a pod nothing is registered: what the operator registered holds, and a manifest that
@@ -287,6 +296,8 @@ class MongoDBEngine(EarlierNames):
             The app.
         manifest
             Its manifest, whose slug must be the same.
+        create_indexes
+            Not acted upon: programs of the earlier version pass it.
 
         Raises
         ------
@@ -295,7 +306,9 @@ class MongoDBEngine(EarlierNames):
         SlugTaken, CollectionTaken
             If another app has the slug or a collection's name.
         """
-        loaded = load_manifest(slug, manifest)
+        if manifest is None or not isinstance(slug, str):
+            slug, manifest = manifest_alone(slug)
+        loaded = Manifest.of(slug, manifest)
         runtime, hosting = self._running()
         await hosting.register(loaded)
         self._manifests[slug] = loaded
@@ -373,8 +386,13 @@ class MongoDBEngine(EarlierNames):
             self._handles[slug] = (gate, database)
         return database
 
-    def transaction(self) -> Transaction:
+    def transaction(self, **options: Unpack[TransactionOptions]) -> Transaction:
         """Return a transaction: ``async with engine.transaction() as tx``.
+
+        Parameters
+        ----------
+        **options
+            See `TransactionOptions`.
 
         Raises
         ------
@@ -382,8 +400,23 @@ class MongoDBEngine(EarlierNames):
             If the engine is not running.
         """
         runtime, _ = self._running()
-        seconds = self._limits.max_time_ms / 1000
-        return Transaction(self._driver, runtime.connections.current, seconds=seconds)
+        return Transaction(self._driver, runtime.connections.current, self._limits, **options)
+
+    def session(self, **options: Unpack[SessionOptions]) -> Session:
+        """Return a session, for causal consistency, snapshots, and transactions as the drivers'.
+
+        Parameters
+        ----------
+        **options
+            See `SessionOptions`.
+
+        Raises
+        ------
+        NotInitialized
+            If the engine is not running.
+        """
+        runtime, _ = self._running()
+        return Session(self._driver, runtime.connections.current, self._limits, **options)
 
     async def rotate_app_secret(self, slug: str) -> SecretStr:
         """Rotate an app's secret; the old one works on for the overlap.
@@ -491,8 +524,7 @@ class MongoDBEngine(EarlierNames):
         """Make the FastAPI app of a slug; `mdb_engine.fastapi.app.create_app` has the options."""
         from mdb_engine.fastapi.app import create_app  # noqa: PLC0415 - for web apps alone
 
-        self._slug = self._slug or slug
-        return create_app(self, slug, load_manifest(slug, manifest), **options)
+        return create_app(self, slug, manifest, **options)
 
     def _running(self) -> tuple[Runtime, Hosting]:
         if self._runtime is None or self._hosting is None:
@@ -504,10 +536,7 @@ class MongoDBEngine(EarlierNames):
 
     def _check_loop(self) -> None:
         """Refuse another event loop at once: there, what the engine waits for would never come."""
-        try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:  # a thread without one, as FastAPI runs synchronous code
-            running = None
+        running = running_loop()  # none in a thread, as FastAPI runs synchronous code
         if self._loop is None or self._loop is running:
             return
         if self._loop.is_closed():
@@ -527,11 +556,16 @@ class MongoDBEngine(EarlierNames):
     ) -> Callable[[], PresentedToken | None]:
         """Return what gives the token of a handle for as long as this run of the engine lasts."""
         fixed = None if app_token is None else _presented(app_token)
+        _, hosting = self._running()
+        loop = self._loop
 
         def present() -> PresentedToken | None:
-            current, hosting = self._running()
-            if current is not runtime:
-                raise NotInitialized("the engine was shut down since; get another scoped database")
+            if self._runtime is not runtime or running_loop() is not loop:
+                current, _ = self._running()
+                if current is not runtime:
+                    raise NotInitialized(
+                        "the engine was shut down since; get another scoped database"
+                    )
             return fixed if fixed is not None else hosting.token(slug)
 
         return present
@@ -604,22 +638,6 @@ async def _all(*steps: Callable[[], Awaitable[None]]) -> None:
     for outcome in outcomes:
         if isinstance(outcome, BaseException):
             raise outcome
-
-
-def load_manifest(slug: str, source: ManifestSource) -> Manifest:
-    """Read a manifest and hold its slug against the app's.
-
-    Raises
-    ------
-    ManifestInvalid
-        If it is malformed, or another app's.
-    """
-    if isinstance(source, str):
-        source = Path(source)
-    manifest = source if isinstance(source, Manifest) else Manifest.load(source)
-    if manifest.slug != slug:
-        raise ManifestInvalid([Fault("slug", f"is {manifest.slug!r}, but the app is {slug!r}")])
-    return manifest
 
 
 def _check_slug(slug: object) -> None:

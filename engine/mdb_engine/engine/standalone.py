@@ -14,7 +14,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from mdb_engine.access.gate import PresentedToken
+from mdb_engine.access.gate import PresentedToken, accepted_version
 from mdb_engine.access.model import Grant
 from mdb_engine.access.sessions import SessionKeys
 from mdb_engine.config import secret_from_environment
@@ -22,6 +22,7 @@ from mdb_engine.connection.pool import ConnectionSettings
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import RevealedSecrets, RotationResult
 from mdb_engine.core.tasks import Rest
+from mdb_engine.engine.earlier import say_aliases
 from mdb_engine.engine.runtime import KeysListener, Runtime
 from mdb_engine.exceptions import MdbEngineError, NotInitialized, NotRegistered, VersionConflict
 from mdb_engine.models.manifest import Manifest
@@ -146,6 +147,7 @@ class StandaloneHosting:
             _logger.warning("app %s may not read app %s: %s", spec.slug, denied.slug, denied.reason)
         await self._reveal(spec.slug)
         await self._runtime.cache.refresh()
+        say_aliases(manifest, lambda token: self._accepts(spec.slug, token))
 
     async def rotate(self, slug: str) -> SecretStr:
         """Rotate an app's secret and return the new one; the old one works on for the overlap.
@@ -193,6 +195,10 @@ class StandaloneHosting:
         self._versions[slug] = frozenset(keys)
         self._on_keys(slug, SessionKeys(revealed.version, keys, ends))
         return revealed
+
+    def _accepts(self, slug: str, token: PresentedToken) -> bool:
+        grant, now = self._runtime.cache.grant(slug), datetime.now(UTC)
+        return grant is not None and accepted_version(token, grant.verifiers, now) is not None
 
     async def _trim(self) -> None:
         """Keep the audit trail under its bound, which is nobody else's business here."""

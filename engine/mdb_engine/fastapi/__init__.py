@@ -1,10 +1,12 @@
 """What a FastAPI app uses of the engine: its dependencies, its routers and its JSON.
 
-`MongoDBEngine.create_app` makes the app; policies, health and errors come with it.
+`MongoDBEngine.create_app` makes an app, `install` furnishes one that there is; policies, health and
+errors come with it.
 """
 
 from __future__ import annotations
 
+from mdb_engine.fastapi.app import install
 from mdb_engine.fastapi.dependencies import (
     current_user,
     end_session,
@@ -25,6 +27,7 @@ __all__ = [
     "end_session",
     "get_engine",
     "get_scoped_db",
+    "install",
     "optional_session",
     "plain",
     "require",

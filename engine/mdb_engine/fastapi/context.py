@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from starlette.requests import HTTPConnection
@@ -37,6 +37,9 @@ class Engine(Protocol):
     @property
     def in_pod(self) -> bool:
         """Whether credentials come from a binding."""
+
+    def choose(self, slug: str) -> None:
+        """Say which app this process is, where bindings for several are mounted."""
 
     def check_hosting(self) -> bool:
         """Look for a binding without connecting; return whether there is one."""
@@ -88,6 +91,8 @@ class AppContext:
         The same for everybody.
     reported
         What `report` has logged last, and under which id.
+    state
+        What the app's own lifespan gave requests when it was entered after the server had started.
     """
 
     engine: Engine
@@ -98,6 +103,7 @@ class AppContext:
     problem: str = "is starting"
     summary: str = "the app is starting"
     reported: tuple[str, str] = ("", "")
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     def readiness(self) -> Readiness:
         """Say whether the app can serve, from memory."""
@@ -126,9 +132,13 @@ def context_of(connection: HTTPConnection) -> AppContext:
     Raises
     ------
     NotInitialized
-        If the app was not made by ``engine.create_app``, nor mounted in one that was.
+        If the app was not made by ``engine.create_app``, nor mounted in one that was, and nothing
+        was installed in it.
     """
     context = connection.scope.get(CONTEXT_KEY) or getattr(connection.app.state, "mdb", None)
     if not isinstance(context, AppContext):
-        raise NotInitialized("this app was not made by engine.create_app, so it has no engine")
+        raise NotInitialized(
+            "this app has no engine: make it with engine.create_app, or call "
+            "mdb_engine.fastapi.install(app, engine, slug, manifest) before it starts"
+        )
     return context

@@ -98,8 +98,16 @@ def request_id(connection: HTTPConnection) -> str:
     return given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def add_error_handlers(app: Starlette) -> None:
-    """Answer errors with JSON: the engine's, those of the driver, and what nobody has caught."""
+def add_error_handlers(app: Starlette, *, anything: bool = True) -> None:
+    """Answer errors with JSON: the engine's, those of the driver, and what nobody has caught.
+
+    Parameters
+    ----------
+    app
+        The application; handlers of its own stay.
+    anything
+        Whether what nobody has caught is answered as well.
+    """
     for kind, handler in (
         (MdbEngineError, _answer),
         (ConnectionFailure, _answer_lost_connection),
@@ -109,7 +117,7 @@ def add_error_handlers(app: Starlette) -> None:
         (BSONError, _answer_driver),
     ):
         app.exception_handlers.setdefault(kind, handler)
-    if 500 not in app.exception_handlers:  # noqa: PLR2004 - the other name of this handler
+    if anything and 500 not in app.exception_handlers:  # noqa: PLR2004 - the other name of this handler
         app.exception_handlers.setdefault(Exception, _answer_anything)
 
 

@@ -6,6 +6,7 @@ collection it is about, once for each state of things, under the request id that
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.requests import Request
@@ -39,13 +40,14 @@ async def ready(request: Request) -> Response:
     return JSONResponse(body, 200 if readiness.ready else 503)
 
 
-def health_routes() -> list[BaseRoute]:
-    """Return the routes of the probes.
+def health_routes(taken: Collection[str] = ()) -> list[BaseRoute]:
+    """Return the routes of the probes, but for the paths that are taken.
 
     They are Starlette's, so that no dependency of the app's own stands before them, and answer
     HEAD as well.
     """
-    return [Route("/health", health), Route("/ready", ready)]
+    routes = [Route("/health", health), Route("/ready", ready)]
+    return [route for route in routes if route.path not in taken]
 
 
 def is_health_route(route: object) -> bool:

@@ -30,12 +30,12 @@ from mdb_engine.exceptions import (
 from mdb_engine.fastapi.context import CONTEXT_KEY, AppContext, context_of
 from mdb_engine.fastapi.health import is_health_route
 
-__all__ = ["Door", "ask_authorizer", "resource_of", "session_of"]
+__all__ = ["Door", "ask_authorizer", "leaves", "resource_of", "session_of"]
 
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that count as the action ``read``; any other, and a websocket, counts as ``write``."""
 
-_leaves: Final[Callable[[Iterable[Any]], Iterable[Any]]] = getattr(
+leaves: Final[Callable[[Iterable[Any]], Iterable[Any]]] = getattr(
     fastapi.routing, "iter_route_contexts", iter
 )
 """Gives the routes in the order in which they are tried; since FastAPI keeps included routers as
@@ -114,6 +114,8 @@ class Door:
         """
         if scope["type"] != "lifespan":
             scope[CONTEXT_KEY] = self._context
+            if self._context.state:
+                scope.setdefault("state", {}).update(self._context.state)
             if self._guards:
                 await self._admit(scope)
         await self._next(scope, receive, send)
@@ -189,7 +191,7 @@ def path_in_app(scope: Scope, path: str) -> str:
 def _chosen(routes: Iterable[Any], scope: Scope) -> Any:
     """Return the route that a router chooses: the first that matches, or else matches in part."""
     partial = None
-    for route in _leaves(routes):
+    for route in leaves(routes):
         match, _ = route.matches(scope)
         if match is Match.FULL:
             return route

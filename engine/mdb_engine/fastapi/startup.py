@@ -13,7 +13,7 @@ import inspect
 import logging
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -28,10 +28,13 @@ from mdb_engine.exceptions import (
 )
 from mdb_engine.fastapi.context import AppContext
 
-__all__ = ["Hook", "lifespan"]
+__all__ = ["Hook", "Lifespan", "hooked", "lifespan"]
 
 Hook = Callable[[], Any] | Callable[[FastAPI], Any]
 """Called at startup or shutdown, with the app if it takes an argument; may be a coroutine's."""
+
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+"""An app's own lifespan, as FastAPI takes it; what it yields is the state of its requests."""
 
 RETRY_SECONDS: Final = 0.5
 """How soon it is tried again: an app should be ready as soon as it can be."""
@@ -45,41 +48,51 @@ NOT_YET_ALONE: Final = (DatabaseUnavailable,)
 _logger = logging.getLogger("mdb_engine.startup")
 
 
+def hooked(own: Lifespan, on_startup: Hook | None, on_shutdown: Hook | None) -> Lifespan:
+    """Return an app's own lifespan with its hooks inside."""
+
+    @asynccontextmanager
+    async def run(app: FastAPI) -> AsyncIterator[Any]:
+        async with own(app) as state:
+            await _call(on_startup, app)
+            try:
+                yield state
+            finally:
+                await _call(on_shutdown, app)
+
+    return run
+
+
 @asynccontextmanager
-async def lifespan(
-    app: FastAPI,
-    context: AppContext,
-    on_startup: Hook | None,
-    on_shutdown: Hook | None,
-) -> AsyncIterator[None]:
-    """Bring an app up, and down again."""
+async def lifespan(app: FastAPI, context: AppContext, own: Lifespan) -> AsyncIterator[Any]:
+    """Bring an app up, its own lifespan inside the engine's, and down again."""
     engine = context.engine
     in_pod = engine.check_hosting()
-    late: asyncio.Task[None] | None = None
+    late: _Late | None = None
     registering = asyncio.create_task(_be_registered(app, context), name="mdb-engine registration")
     try:
         done, _ = await asyncio.wait({registering}, timeout=engine.settings.startup_deadline)
         if done:
             registering.result()
-            await _start(app, context, on_startup)
+            async with _started(app, context, own) as state:
+                yield state
         elif in_pod:
             _logger.warning("app %s starts, but is not ready: %s", context.slug, context.problem)
-            late = asyncio.create_task(
-                _start_late(app, context, on_startup, registering), name="mdb-engine startup"
-            )
+            late = _Late(app, context, own, registering)
+            yield None
         else:
             raise DatabaseUnavailable(
                 f"app {context.slug!r} could not be registered within "
                 f"{engine.settings.startup_deadline:g} s: {context.problem}"
             )
-        yield
     finally:
         try:
-            await finish(end(late, registering))
-            if context.started:
-                await _call(on_shutdown, app)
+            await finish(end(registering))
+            if late is not None:
+                await late.end()
         finally:
             context.started = False
+            context.state = {}
             await engine.release(app)
 
 
@@ -89,34 +102,62 @@ async def _be_registered(app: FastAPI, context: AppContext) -> None:
     await _until(context, lambda: _register(context))
 
 
-async def _start(app: FastAPI, context: AppContext, on_startup: Hook | None) -> None:
-    """Run the app's hook, once, for as long as it takes: that is the app's own affair."""
+@asynccontextmanager
+async def _started(app: FastAPI, context: AppContext, own: Lifespan) -> AsyncIterator[Any]:
+    """Enter the app's own lifespan, once, for as long as it takes: that is the app's own affair."""
     context.problem = context.summary = "on_startup of the app has not ended yet"
     scopes = sorted(context.engine.read_scopes(context.slug))
-    await _call(on_startup, app)
-    context.started = True
-    _logger.info("app %s is ready; it reads %s", context.slug, ", ".join(scopes))
+    async with own(app) as state:
+        context.started = True
+        _logger.info("app %s is ready; it reads %s", context.slug, ", ".join(scopes))
+        yield state
 
 
-async def _start_late(
-    app: FastAPI,
-    context: AppContext,
-    on_startup: Hook | None,
-    registering: asyncio.Task[None],
-) -> None:
-    """Start once the app is registered; if that fails, end the process.
+class _Late:
+    """Start an app once it is registered, although the server serves it already.
 
-    Started again by kubelet it may succeed. A replica that went on would never be ready, and as
-    ``/health`` is well, never be replaced.
+    If that fails, the process ends: started again by kubelet it may succeed. A replica that went
+    on would never be ready, and as ``/health`` is well, never be replaced.
+
+    One task enters the app's own lifespan and leaves it, as what is in there may demand.
     """
-    try:
-        await registering
-        await _start(app, context, on_startup)
-    except Exception:
-        context.problem = context.summary = "the start failed; the process ends"
-        _logger.exception("app %s could not be started; the process ends", context.slug)
-        # What a server takes for the request to end in an orderly way.
-        signal.raise_signal(signal.SIGTERM)
+
+    def __init__(
+        self, app: FastAPI, context: AppContext, own: Lifespan, registering: asyncio.Task[None]
+    ) -> None:
+        self._app = app
+        self._context = context
+        self._own = own
+        self._registering = registering
+        self._ending = asyncio.Event()
+        self._task = asyncio.create_task(self._run(), name="mdb-engine startup")
+
+    async def end(self) -> None:
+        """Leave the app's own lifespan, if it was entered."""
+        self._ending.set()
+        if not self._context.started:
+            await finish(end(self._task))
+            return
+        await finish(self._left())
+
+    async def _left(self) -> None:
+        await self._task
+
+    async def _run(self) -> None:
+        context = self._context
+        try:
+            await self._registering
+            async with _started(self._app, context, self._own) as state:
+                context.state = dict(state or {})
+                await self._ending.wait()
+        except Exception:
+            if self._ending.is_set():
+                raise
+            context.started = False
+            context.problem = context.summary = "the start failed; the process ends"
+            _logger.exception("app %s could not be started; the process ends", context.slug)
+            # What a server takes for the request to end in an orderly way.
+            signal.raise_signal(signal.SIGTERM)
 
 
 async def _register(context: AppContext) -> None:

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from mdb_engine.exceptions import Fault, ManifestInvalid
 
-__all__ = ["Part", "first_fault", "misplaced", "parse"]
+__all__ = ["Location", "Part", "dotted", "first_fault", "misplaced", "parse"]
 
 Location = tuple[str | int, ...]
 
@@ -101,7 +101,7 @@ def _fault(model: type[BaseModel], found: dict[str, Any], *, camel: bool) -> Fau
     location: Location = found["loc"]
     below = found.get("ctx", {}).get("path", ()) if found["type"] == "rule" else ()
     spelt = (to_camel(part) if camel and isinstance(part, str) else part for part in below)
-    path = _dotted((*location, *spelt))
+    path = dotted((*location, *spelt))
     if found["type"] != "extra_forbidden":
         return Fault(path, found["msg"].removeprefix("Value error, "))
     known = sorted(_keys_at(model, location[:-1], camel=camel))
@@ -110,7 +110,8 @@ def _fault(model: type[BaseModel], found: dict[str, Any], *, camel: bool) -> Fau
     return Fault(path, f"is not a known key; {hint}")
 
 
-def _dotted(location: Location) -> str:
+def dotted(location: Location) -> str:
+    """Return a location as people write it: ``collections[0].name``."""
     path = ""
     for part in location:
         if part == "[key]":  # how pydantic says that it is a map's key that is wrong

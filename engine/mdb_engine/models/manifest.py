@@ -17,6 +17,7 @@ from pydantic import Field, JsonValue, ValidationError, model_validator
 from mdb_engine.constants import COLLECTION_PATTERN
 from mdb_engine.exceptions import Fault, ManifestInvalid
 from mdb_engine.models.base import Part, first_fault, misplaced, parse
+from mdb_engine.models.collections import CollectionOptions
 from mdb_engine.models.managed_index import ManagedIndex
 from mdb_engine.models.spec import (
     MAX_COLLECTIONS,
@@ -27,7 +28,15 @@ from mdb_engine.models.spec import (
     Slug,
 )
 
-__all__ = ["Auth", "Cors", "Manifest", "Policy"]
+__all__ = [
+    "Auth",
+    "Cors",
+    "Manifest",
+    "ManifestCollection",
+    "ManifestSource",
+    "Policy",
+    "read_json",
+]
 
 CollectionName = Annotated[str, Field(max_length=48, pattern=COLLECTION_PATTERN)]
 
@@ -96,6 +105,14 @@ class Cors(Part):
     max_age: int = Field(default=600, ge=0, description="For how many seconds it is cached.")
 
 
+class ManifestCollection(CollectionOptions):
+    """What a collection is made with, beside its indexes."""
+
+    validator: dict[str, JsonValue] | None = Field(
+        default=None, min_length=1, description="What MongoDB refuses documents by: a query."
+    )
+
+
 class Manifest(Part):
     """A manifest, validated whole."""
 
@@ -125,6 +142,11 @@ class Manifest(Part):
         max_length=MAX_COLLECTIONS,
         description="The app's collections by name, each with its indexes, which may be none.",
     )
+    collections: dict[CollectionName, ManifestCollection] = Field(
+        default_factory=dict,
+        max_length=MAX_COLLECTIONS,
+        description="What collections are made with, by name; each is declared by that as well.",
+    )
     auth: Auth = Field(default_factory=Auth, description="How the app knows its users.")
     cors: Cors = Field(default_factory=Cors, description="Which origins may call the app.")
 
@@ -132,7 +154,7 @@ class Manifest(Part):
     def _is_a_valid_spec(self) -> Self:
         for name, indexes in self.managed_indexes.items():
             try:
-                _collection(name, indexes)
+                _collection(name, indexes, None)
             except ValidationError as error:
                 message, _ = first_fault(error)
                 raise misplaced(message, "managed_indexes", name) from None
@@ -152,15 +174,24 @@ class Manifest(Part):
         ManifestInvalid
             If the file is missing or is no JSON, or with everything that is wrong in it.
         """
-        if not isinstance(source, Path):
-            return parse(cls, source, camel=False)
-        try:
-            data = json.loads(source.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
-        except OSError as error:
-            raise ManifestInvalid([Fault("", f"{source}: {error.strerror}")]) from None
-        except (ValueError, RecursionError) as error:
-            raise ManifestInvalid([Fault("", f"{source}: is not JSON: {error}")]) from None
+        data = read_json(source) if isinstance(source, Path) else source
         return parse(cls, data, camel=False)
+
+    @classmethod
+    def of(cls, slug: str, source: ManifestSource) -> Manifest:
+        """Return the manifest of an app, read if it has to be.
+
+        Raises
+        ------
+        ManifestInvalid
+            If it is malformed, or another app's.
+        """
+        if isinstance(source, str):
+            source = Path(source)
+        manifest = source if isinstance(source, Manifest) else cls.load(source)
+        if manifest.slug != slug:
+            raise ManifestInvalid([Fault("slug", f"is {manifest.slug!r}, but the app is {slug!r}")])
+        return manifest
 
     @classmethod
     def from_spec(cls, spec: MdbAppSpec) -> Manifest:
@@ -171,8 +202,16 @@ class Manifest(Part):
             description=spec.description,
             data_access=spec.data_access,
             managed_indexes={
-                collection.name: tuple(map(ManagedIndex.from_index, collection.indexes))
+                collection.name: (
+                    *map(ManagedIndex.from_index, collection.indexes),
+                    *map(ManagedIndex.from_search_index, collection.search_indexes),
+                )
                 for collection in spec.collections
+            },
+            collections={
+                collection.name: options
+                for collection in spec.collections
+                if (options := _options(collection)) != ManifestCollection()
             },
         )
 
@@ -184,7 +223,8 @@ class Manifest(Part):
             description=self.description,
             data_access=self.data_access,
             collections=tuple(
-                _collection(name, indexes) for name, indexes in self.managed_indexes.items()
+                _collection(name, self.managed_indexes.get(name, ()), self.collections.get(name))
+                for name in dict.fromkeys((*self.managed_indexes, *self.collections))
             ),
         )
 
@@ -199,8 +239,45 @@ class Manifest(Part):
         return len(self.read_scopes) > 1
 
 
-def _collection(name: str, indexes: tuple[ManagedIndex, ...]) -> Collection:
-    return Collection(name=name, indexes=tuple(index.to_index() for index in indexes))
+ManifestSource = Manifest | Path | str | Mapping[str, Any]
+"""A manifest, the path of its file, or what was read from one."""
+
+
+def read_json(path: Path) -> Any:
+    """Return what stands in a file of JSON; a key that stands twice is an error.
+
+    Raises
+    ------
+    ManifestInvalid
+        If the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_twins)
+    except OSError as error:
+        raise ManifestInvalid([Fault("", f"{path}: {error.strerror}")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ManifestInvalid([Fault("", f"{path}: is not JSON: {error}")]) from None
+
+
+def _collection(
+    name: str, indexes: tuple[ManagedIndex, ...], options: ManifestCollection | None
+) -> Collection:
+    found = options or ManifestCollection()
+    return Collection(
+        name=name,
+        indexes=tuple(index.to_index() for index in indexes if not index.is_search),
+        search_indexes=tuple(one.to_search_index() for one in indexes if one.is_search),
+        validator=None if found.validator is None else json.dumps(found.validator),
+        **{part: getattr(found, part) for part in CollectionOptions.model_fields},
+    )
+
+
+def _options(collection: Collection) -> ManifestCollection:
+    validator = collection.validator
+    return ManifestCollection(
+        validator=None if validator is None else json.loads(validator),
+        **{part: getattr(collection, part) for part in CollectionOptions.model_fields},
+    )
 
 
 def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

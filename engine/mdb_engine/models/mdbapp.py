@@ -5,7 +5,8 @@ The operator and the kubectl plugin know neither each other nor another place fo
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 __all__ = [
     "ANNOTATION_REVOKE_PREVIOUS",
@@ -17,6 +18,8 @@ __all__ = [
     "OPERATOR_CLASS_PATTERN",
     "PLURAL",
     "VERSION",
+    "mdbapp_document",
+    "mdbapp_name",
 ]
 
 GROUP: Final = "mdb-engine.dev"
@@ -45,3 +48,14 @@ DEFAULT_OPERATOR_CLASS: Final = "default"
 
 OPERATOR_CLASS_PATTERN: Final = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 """A class is a DNS label, as the names of Kubernetes' own classes are."""
+
+
+def mdbapp_name(slug: str) -> str:
+    """Return what an MdbApp is called that nobody has given a name: its slug, as DNS has it."""
+    return slug.replace("_", "-").rstrip("-")
+
+
+def mdbapp_document(spec: Mapping[str, Any], name: str, namespace: str | None) -> dict[str, Any]:
+    """Return an MdbApp to be applied, without a namespace where none is given."""
+    metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": dict(spec)}

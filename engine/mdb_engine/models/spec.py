@@ -20,6 +20,7 @@ from mdb_engine.constants import (
     SLUG_PATTERN,
 )
 from mdb_engine.models.base import Part, misplaced, parse
+from mdb_engine.models.collections import Adoption, CollectionOptions, JsonObject, SearchIndex
 from mdb_engine.models.indexes import Index
 from mdb_engine.models.mdbapp import DEFAULT_OPERATOR_CLASS, OPERATOR_CLASS_PATTERN
 
@@ -36,6 +37,7 @@ __all__ = [
 MAX_SCOPES = 64
 MAX_COLLECTIONS = 64
 MAX_INDEXES = 48
+MAX_SEARCH_INDEXES = 8
 MAX_READERS = 64
 MAX_TARGETS = 16
 MAX_PERIOD_SECONDS = 10 * 365 * 24 * 3600
@@ -121,7 +123,7 @@ class DataAccess(Part):
         return self.read_scopes or (slug,)
 
 
-class Collection(Part):
+class Collection(CollectionOptions):
     """One collection of the app."""
 
     name: str = Field(
@@ -139,6 +141,34 @@ class Collection(Part):
             "Indexes that were not made from this list are left alone."
         ),
     )
+
+    validator: JsonObject | None = Field(
+        default=None,
+        description=(
+            'What MongoDB refuses documents by, as JSON: a query, such as {"$jsonSchema": ...}. '
+            "It stands beside the one that holds app_id; documents that are there stay."
+        ),
+    )
+    search_indexes: tuple[SearchIndex, ...] = Field(
+        default=(),
+        max_length=MAX_SEARCH_INDEXES,
+        description="Indexes for $search and $vectorSearch, where the server has them.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    adopt: Adoption | None = Field(
+        default=None,
+        description="A collection that was there before and becomes this one, with its documents.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_repeated_search_indexes(self) -> Self:
+        names = [index.name for index in self.search_indexes]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise misplaced(f"has {', '.join(twice)} twice", "search_indexes")
+        return self
 
     @model_validator(mode="after")
     def _refuse_repeated_indexes(self) -> Self:

@@ -87,6 +87,8 @@ class ClaimService:
     ) -> AppRecord:
         now = utcnow()
         names = frozenset(physical_name(spec.slug, name) for name in spec.collection_names)
+        # Claimed as well, so that no two apps adopt one collection, and none declares it meanwhile.
+        sources = frozenset(one.adopt.source for one in spec.collections if one.adopt is not None)
         if found is None:
             await self._refuse_occupied(spec, names)
             made = AppRecord(
@@ -96,7 +98,7 @@ class ClaimService:
                 spec=spec,
                 generation=generation,
                 incarnation=secrets.token_hex(_INCARNATION_BYTES),
-                claims=names,
+                claims=names | sources,
                 secret_names=_secret_names(spec, owner),
                 created_at=now,
                 updated_at=now,
@@ -116,12 +118,15 @@ class ClaimService:
             state=AppState.ACTIVE,
             spec=spec,
             generation=generation,
-            claims=found.claims | names,
+            claims=found.claims | names | sources,
             secret_names=found.secret_names | _secret_names(spec, owner),
             former_uids=_former_uids(found, owner),
             incarnation=(
-                found.incarnation if found.active else secrets.token_hex(_INCARNATION_BYTES)
+                found.incarnation
+                if found.active or found.migrated
+                else secrets.token_hex(_INCARNATION_BYTES)
             ),
+            migrated=False,
         )
         if wanted == found:
             return found
@@ -165,6 +170,13 @@ def _former_uids(found: AppRecord, owner: Owner) -> tuple[str, ...]:
 
 
 def _refuse_engine_names(spec: MdbAppSpec) -> None:
+    for index, collection in enumerate(spec.collections):
+        source = collection.adopt.source if collection.adopt is not None else ""
+        if is_engine_collection(source):
+            raise CollectionTaken(
+                f"Collection {source!r} is the engine's own, and no app can adopt it",
+                path=f"collections[{index}].adopt.from",
+            )
     for index, name in enumerate(spec.collection_names):
         physical = physical_name(spec.slug, name)
         if is_engine_collection(physical):
@@ -184,7 +196,12 @@ def _refuse_taken(spec: MdbAppSpec, owner: Owner, found: AppRecord) -> None:
     if found.state is AppState.TOMBSTONE:
         if found.owner.namespace == owner.namespace and found.slug == spec.slug:
             return
-        reason = "was deleted elsewhere and is retained, until an administrator releases it"
+        reason = (
+            "was brought over from the earlier version for another namespace; apply its MdbApp "
+            "there, or have an administrator release it"
+            if found.migrated
+            else "was deleted elsewhere and is retained, until an administrator releases it"
+        )
     elif found.owner == owner and found.state is AppState.DELETING:
         raise VersionConflict(f"App {spec.slug!r} is being deleted")
     elif found.owner == owner and found.slug == spec.slug:

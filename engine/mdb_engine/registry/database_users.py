@@ -4,13 +4,15 @@ The role follows the published grants: what it must lose goes before anything is
 never wider for a moment on the way. A user belongs to one version of the app's credentials: both
 versions of an overlap have one, and a version that ended has none. Reading comes before writing,
 and nothing is written where nothing differs; what somebody changed by hand therefore differs, and
-is repaired.
+is repaired. Whether a user logs in by password or by certificate is a property of the version that
+it is of, so both are there in the overlap of a change from one to the other.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -18,7 +20,7 @@ from mdb_engine.connection.control import control_view
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS
 from mdb_engine.core.clock import Clock, utcnow
-from mdb_engine.core.secret import Credentials, RevealedSecrets
+from mdb_engine.core.secret import Credentials, RevealedSecrets, SecretRecord
 from mdb_engine.exceptions import DatabaseUnavailable, VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome
@@ -28,14 +30,17 @@ from mdb_engine.registry.models.privileges import (
     role_name,
     slug_of_role,
     user_name,
+    user_subject,
 )
 from mdb_engine.registry.storage.grants import GrantStore
 from mdb_engine.registry.storage.users import (
+    EXTERNAL,
     MANAGED_BY,
     MECHANISM,
     DatabaseRole,
     DatabaseUser,
     UserStore,
+    is_external,
     matches_password,
 )
 
@@ -61,6 +66,9 @@ class DatabaseUserService:
         The driver's database, as a user that may manage users and roles in it.
     clock
         The time by which users end that are not needed any more.
+    certificates
+        Whether apps log in by X.509, for which it has to manage users of ``$external`` as well.
+        Otherwise it ends those that there are of an earlier time, where it may.
 
     Notes
     -----
@@ -69,14 +77,26 @@ class DatabaseUserService:
     looked up again by the very salt and keys, which change with every change of the password.
     """
 
-    def __init__(self, database: RawDatabase, clock: Clock = utcnow) -> None:
+    def __init__(
+        self, database: RawDatabase, clock: Clock = utcnow, *, certificates: bool = False
+    ) -> None:
         view = control_view(database)
         self._clock = clock
+        self._external = certificates  # whether ``$external`` may have users of ours
         self._users = UserStore(view)
         self._grants = GrantStore(view)
         self._checked: dict[str, tuple[str, int]] = {}
         self._kept: dict[str, dict[str, DatabaseUser | None]] = {}  # as `ensure` left them
         self._retiring: set[str] = set()
+
+    async def prepare(self) -> None:
+        """Find out whether an earlier time left users by certificate, before anything is dropped.
+
+        Where that cannot be read, none was made by these rights.
+        """
+        if not self._external:
+            with suppress(DatabaseUnavailable):  # a server that is down is told of by others
+                self._external = await self._users.any_external()
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
@@ -105,18 +125,28 @@ class DatabaseUserService:
             If grants or users change faster than they can be read.
         """
         del grants
-        valid = (credentials.current, *credentials.earlier)
-        numbers = [version.version for version in valid]
-        found = await self._users.named(_recent_names(app.slug, numbers))
-        wrote = await self._drop_all_but(app.slug, numbers, found)
+        wanted = {
+            self._name(
+                app.slug, one.version, app.incarnation, certified=bool(one.client_certificate)
+            ): one
+            for one in (credentials.current, *credentials.earlier)
+        }
+        if any(map(is_external, wanted)):
+            self._external = True
+        numbers = [version.version for version in wanted.values()]
+        names = self._recent_names(app.slug, numbers, app.incarnation)
+        found = await self._users.named({*names, *wanted})
+        wrote = await self._drop_all_but(app.slug, wanted, found)
+        if any(is_external(name) and name not in found for name in wanted):
+            wrote |= await self._drop_former_registrations(app.slug, {*names, *wanted})
         wrote |= bool(await self.refresh_roles([app.slug]))
         for _ in range(MAX_ATTEMPTS):
-            changed, lost = await self._ensure_users(app, valid, found)
+            changed, lost = await self._ensure_users(app, wanted, found)
             wrote |= changed
             if changed or lost:
-                found = await self._users.named(_recent_names(app.slug, numbers))
+                found = await self._users.named(wanted)
             if not lost:
-                self._remember(app.slug, valid, found)
+                self._remember(app.slug, wanted, found)
                 return wrote
         raise VersionConflict(f"The database users of app {app.slug!r} change too fast")
 
@@ -151,18 +181,23 @@ class DatabaseUserService:
         """Drop users and role of an app; whether there were any."""
         self._kept.pop(slug, None)
         wrote = False
-        for user in await self._users.users(slug):
+        for user in await self._users.users(slug, external=self._external):
             wrote |= await self._drop_user(user.name)
         return await self._users.drop_role(role_name(slug)) or wrote
 
-    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+    async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of all versions but the valid ones, which needs no master key.
 
         Returns whether something was written.
         """
-        return await self._drop_all_but(
-            slug, valid, await self._users.named(_recent_names(slug, valid))
-        )
+        slug, incarnation = secrets.slug, secrets.incarnation
+        valid = {
+            self._name(slug, one.version, incarnation, certified=one.certificate is not None)
+            for one in secrets.versions
+        }
+        numbers = [one.version for one in secrets.versions]
+        names = self._recent_names(slug, numbers, incarnation)
+        return await self._drop_all_but(slug, valid, await self._users.named(names))
 
     async def follow_grants(self, slugs: Iterable[str]) -> list[str]:
         """Bring the roles that there are up to the published grants, and make none.
@@ -174,7 +209,10 @@ class DatabaseUserService:
 
     async def any(self) -> bool:
         """Say whether there is a user or a role of ours."""
-        return bool(await self._users.role_names() or await self._users.names_without(()))
+        return bool(
+            await self._users.role_names()
+            or await self._users.names_without((), external=self._external)
+        )
 
     async def retire(self, app: AppRecord, *, now: datetime | None = None) -> bool:
         """Let an app's users end after its overlap, because it shares another user from now on.
@@ -187,7 +225,7 @@ class DatabaseUserService:
         at = now or self._clock()
         later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
         wrote, left = False, False
-        for user in await self._users.users(app.slug):
+        for user in await self._users.users(app.slug, external=self._external):
             due = user.custom_data.get(RETIRE_AT)
             if due is None:
                 marked = {**user.custom_data, RETIRE_AT: later}
@@ -232,7 +270,8 @@ class DatabaseUserService:
             What was dropped, sorted.
         """
         kept = set(known if known is not None else await active())
-        users, roles = await self._users.names_without(kept), await self._users.role_names()
+        users = await self._users.names_without(kept, external=self._external)
+        roles = await self._users.role_names()
         roles = [name for name in roles if slug_of_role(name) not in kept]
         if not users and not roles:
             return []
@@ -297,27 +336,60 @@ class DatabaseUserService:
             wanted[slug] = app_privileges(slug, row.collections, granted)
         return wanted
 
+    def _name(self, slug: str, version: int, incarnation: str, *, certified: bool) -> str:
+        if certified:
+            return user_subject(self._users.database_name, slug, version, incarnation)
+        return user_name(slug, version)
+
+    def _recent_names(self, slug: str, valid: Collection[int], incarnation: str) -> list[str]:
+        """Return the names of an app's users: of its valid versions, and of those ended of late.
+
+        Each ended version's user is dropped in the run that ends it, or in the next one that
+        succeeds; more versions than these cannot end in between.
+        """
+        kinds = (False, True) if self._external else (False,)
+        last = max(valid)
+        first = max(1, min(*valid, last - RECENT_VERSIONS + 1))
+        return [
+            self._name(slug, version, incarnation, certified=certified)
+            for version in range(first, last + 1)
+            for certified in kinds
+        ]
+
+    async def _drop_former_registrations(self, slug: str, names: Collection[str]) -> bool:
+        """Drop users by certificate of earlier registrations, which no name of this one leads to.
+
+        A deletion has dropped them. Where it was prevented (the database was dropped, and its users
+        stayed), they would come to life again with the role, which bears the same name.
+        """
+        wrote = False
+        for user in await self._users.external_users(slug):
+            if user.name not in names:
+                wrote |= await self._drop_user(user.name)
+        return wrote
+
     async def _drop_all_but(
-        self, slug: str, valid: Iterable[int], found: Mapping[str, DatabaseUser]
+        self, slug: str, kept: Collection[str], found: Mapping[str, DatabaseUser]
     ) -> bool:
-        kept, wrote = {user_name(slug, version) for version in valid}, False
+        wrote = False
         for user in found.values():
             if user.name not in kept and self._is_ours(user, role_name(slug)):
                 wrote |= await self._drop_user(user.name)
         return wrote
 
     async def _ensure_users(
-        self, app: AppRecord, valid: Iterable[Credentials], found: Mapping[str, DatabaseUser]
+        self, app: AppRecord, wanted: Mapping[str, Credentials], found: Mapping[str, DatabaseUser]
     ) -> tuple[bool, bool]:
         """Return whether something was written, and whether somebody was faster."""
         role, wrote = role_name(app.slug), False
-        for version in valid:
-            name = user_name(app.slug, version.version)
+        for name, version in wanted.items():
             custom_data = {
                 "managedBy": MANAGED_BY,
                 "slug": app.slug,
                 "version": version.version,
             }
+            if is_external(name):
+                custom_data["database"] = self._users.database_name
             user = found.get(name)
             if user is not None and not self._is_ours(user, role):
                 raise DatabaseUnavailable(
@@ -327,6 +399,13 @@ class DatabaseUserService:
             if user is not None and user.roles - {(self._users.database_name, role)}:
                 # It was given more by hand. To revoke that may take rights in other databases.
                 await self._drop_user(name)
+                user = None
+            if (
+                user is not None
+                and is_external(name)
+                and not await self._is_right(user, version, custom_data)
+            ):
+                await self._drop_user(name)  # what is right of it is made again at once
                 user = None
             if user is None:
                 write = self._users.create_user
@@ -340,12 +419,11 @@ class DatabaseUserService:
         return wrote, False
 
     def _remember(
-        self, slug: str, valid: Iterable[Credentials], found: Mapping[str, DatabaseUser]
+        self, slug: str, wanted: Mapping[str, Credentials], found: Mapping[str, DatabaseUser]
     ) -> None:
         """Remember users that are right, since they were looked at or have just been written."""
         kept: dict[str, DatabaseUser | None] = {}
-        for version in valid:
-            name = user_name(slug, version.version)
+        for name, version in wanted.items():
             user = kept[name] = found.get(name)
             if user is not None:
                 self._checked[name] = _seen(user, version)
@@ -365,9 +443,11 @@ class DatabaseUserService:
         if (
             user.roles != {(database, role_name(custom_data["slug"]))}
             or dict(user.custom_data) != custom_data
-            or user.mechanisms != {MECHANISM}
+            or user.mechanisms != {EXTERNAL if is_external(user.name) else MECHANISM}
         ):
             return False
+        if is_external(user.name):
+            return True  # MongoDB keeps nothing but the name
         seen = _seen(user, version)
         if self._checked.get(user.name) == seen:
             return True
@@ -396,17 +476,6 @@ def _is_right(role: DatabaseRole | None, wanted: Privileges | None) -> bool:
     if role is None:
         return wanted is None
     return not role.inherits and role.privileges == wanted
-
-
-def _recent_names(slug: str, valid: Collection[int]) -> list[str]:
-    """Return the names of an app's users: of its valid versions, and of those that ended of late.
-
-    Each ended version's user is dropped in the run that ends it, or in the next one that succeeds;
-    more versions than these cannot end in between.
-    """
-    last = max(valid)
-    first = max(1, min(*valid, last - RECENT_VERSIONS + 1))
-    return [user_name(slug, version) for version in range(first, last + 1)]
 
 
 def _batches(names: Iterable[str]) -> Iterator[list[str]]:

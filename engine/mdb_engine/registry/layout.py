@@ -18,7 +18,10 @@ from mdb_engine.constants import (
 from mdb_engine.core.clock import utcnow
 from mdb_engine.core.stamp import own_validator, stamped_validator
 from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable, VersionConflict
+from mdb_engine.models.collections import options_document
 from mdb_engine.models.naming import ManagedName, is_engine_collection, longest_owner, physical_name
+from mdb_engine.models.spec import Collection
+from mdb_engine.registry.adoption import AdoptionService, Progress
 from mdb_engine.registry.models.app import AppRecord
 from mdb_engine.registry.models.layout import (
     CollectionsOutcome,
@@ -29,8 +32,14 @@ from mdb_engine.registry.models.layout import (
     fingerprint,
     plan_indexes,
 )
+from mdb_engine.registry.options import OwnPart, digest_of, options_changes, own_part
 from mdb_engine.registry.storage.apps import CLAIMS_INDEX, SCOPES_INDEX, AppStore
-from mdb_engine.registry.storage.layout import FoundCollection, IndexRefusedError, LayoutStore
+from mdb_engine.registry.storage.layout import (
+    FoundCollection,
+    IndexRefusedError,
+    LayoutStore,
+    OptionsRefusedError,
+)
 
 __all__ = ["BUILD_SECONDS", "LOOK_SECONDS", "LayoutService"]
 
@@ -70,6 +79,7 @@ class LayoutService:
     def __init__(self, apps: AppStore, store: LayoutStore) -> None:
         self._apps = apps
         self._store = store
+        self._adoption = AdoptionService(apps, store)
 
     async def ensure_engine(self) -> None:
         """Make the engine's own collections and indexes; writes nothing where they exist."""
@@ -96,7 +106,12 @@ class LayoutService:
                     ) from None
 
     async def ensure_collections(
-        self, app: AppRecord, *, seconds: float = LOOK_SECONDS
+        self,
+        app: AppRecord,
+        *,
+        seconds: float = LOOK_SECONDS,
+        adopt: bool = True,
+        tell: Progress = lambda _name, _done, _of: None,
     ) -> CollectionsOutcome:
         """Make an app's collections, and have MongoDB refuse documents of another stamp in them.
 
@@ -106,61 +121,162 @@ class LayoutService:
             The app.
         seconds
             For how long each collection that is given the validator may be looked through.
+        adopt
+            Whether collections that were there before may be made the app's.
+        tell
+            Told how far that is.
 
         Raises
         ------
         VersionConflict
             If the app was changed meanwhile.
         """
-        names = app.spec.collection_names
-        physical = {name: physical_name(app.slug, name) for name in names}
+        conflicts: list[LayoutConflict] = []
+        adopted, wrote = await self._adopt(app, tell, conflicts, allowed=adopt)
+        physical = {one.name: physical_name(app.slug, one.name) for one in app.spec.collections}
         found = await self._store.collections(physical.values())
-        validators = {
-            name: stamped_validator(app.slug, there.validator, collated=there.collated)
-            for name in names
-            if (there := found.get(physical[name])) is not None
+        parts = {
+            one.name: own_part(one, found.get(physical[one.name]), app.validators.get(one.name, ()))
+            for one in app.spec.collections
         }
-        standing = frozenset(
-            name
-            for name, validator in validators.items()
-            if _stands(found[physical[name]], validator)
-        )
+        conflicts += [part.conflict for part in parts.values() if part.conflict is not None]
         before = app.revision
-        # What does not stand any more is not relied on before it stands again and was looked at.
-        app = await self._set_stamped(app, app.stamped & standing)
+        # Ours are known before they stand, and what does not hold the stamp any more is not relied
+        # on before it does again and was looked at.
+        app = await self._note(
+            app,
+            {
+                name
+                for name in app.stamped
+                if _holds_stamp(app.slug, found.get(physical.get(name, "")))
+            },
+            {name: (*app.validators.get(name, ()), *_ours(part)) for name, part in parts.items()},
+        )
         created: list[str] = []
         validated: list[str] = []
-        conflicts: list[LayoutConflict] = []
         stamped = set(app.stamped)
-        for name in names:
-            there = found.get(physical[name])
-            if there is None and await self._store.create(
-                physical[name], stamped_validator(app.slug, {})
-            ):
-                created.append(name)
-                stamped.add(name)
+        settled: set[str] = set()
+        for spec in app.spec.collections:
+            name = spec.name
+            there, own = found.get(physical[name]), parts[name].validator
+            if there is None:
+                settled.add(name)
+                if await self._create(app.slug, spec, own, conflicts):
+                    created.append(name)
+                    if spec.time_series is None:
+                        stamped.add(name)
+                continue  # or somebody else was faster, perhaps without a validator
+            wrote |= await self._change_options(physical[name], spec, there, conflicts)
+            if there.type == "timeseries" and spec.time_series is not None:
                 continue
-            if there is None:  # somebody else was faster, perhaps without a validator
-                continue
-            if name not in standing:
-                if conflict := _in_the_way(name, there):
-                    conflicts.append(conflict)
-                    continue
-                try:
-                    await self._store.validate(physical[name], validators[name])
-                except DatabaseForbidden:
-                    conflicts.append(_not_allowed(name))
+            validator = stamped_validator(app.slug, own, collated=there.collated)
+            if not _stands(there, validator):
+                if not await self._validate(app.slug, parts[name], name, there, conflicts):
                     continue
                 validated.append(name)
+            settled.add(name)
             if name not in stamped:
-                conflict = await self._looked_through(app, name, seconds)
+                conflict = await self._looked_through(
+                    app, name, seconds, tell if name in adopted else None
+                )
                 if conflict is None:
                     stamped.add(name)
                 else:
                     conflicts.append(conflict)
-        app = await self._set_stamped(app, frozenset(stamped))
-        wrote = bool(created or validated) or app.revision != before
+        final = {name: _ours(parts[name]) for name in settled}
+        app = await self._note(app, stamped, {**app.validators, **final})
+        wrote |= bool(created or validated) or app.revision != before
         return CollectionsOutcome(app, tuple(created), tuple(validated), tuple(conflicts), wrote)
+
+    async def _adopt(
+        self, app: AppRecord, tell: Progress, conflicts: list[LayoutConflict], *, allowed: bool
+    ) -> tuple[set[str], bool]:
+        adopted: set[str] = set()
+        wrote = False
+        for one in app.spec.collections:
+            if one.adopt is None:
+                continue
+            changed, conflict = await self._adoption.adopt(app, one, tell, allowed=allowed)
+            wrote |= changed
+            if conflict is None:
+                adopted.add(one.name)
+            else:
+                conflicts.append(conflict)
+        return adopted, wrote
+
+    async def _create(
+        self,
+        slug: str,
+        spec: Collection,
+        own: Mapping[str, Any],
+        conflicts: list[LayoutConflict],
+    ) -> bool:
+        """Make a collection; where MongoDB does not take what the spec says, with the stamp alone.
+
+        It has to be there before anyone may write to it.
+        """
+        physical, options = physical_name(slug, spec.name), options_document(spec)
+        collated = spec.collation is not None and spec.collation.locale != "simple"
+        validator = stamped_validator(slug, own, collated=collated)
+        try:
+            return await self._store.create(
+                physical, None if spec.time_series is not None else validator, options
+            )
+        except DatabaseForbidden:
+            if not options:
+                raise
+            conflicts.append(_not_allowed(spec.name))
+            return False
+        except OptionsRefusedError as error:
+            conflicts.append(_options_refused(spec.name, error.reason))
+        return await self._store.create(physical, stamped_validator(slug, {}))
+
+    async def _change_options(
+        self,
+        physical: str,
+        spec: Collection,
+        there: FoundCollection,
+        conflicts: list[LayoutConflict],
+    ) -> bool:
+        changes, against = options_changes(spec, there)
+        conflicts += against
+        for change in changes:
+            try:
+                await self._store.modify(physical, change)
+            except DatabaseForbidden:
+                conflicts.append(_not_allowed(spec.name))
+            except OptionsRefusedError as error:
+                conflicts.append(_options_refused(spec.name, error.reason))
+        return bool(changes)
+
+    async def _validate(
+        self,
+        slug: str,
+        part: OwnPart,
+        name: str,
+        there: FoundCollection,
+        conflicts: list[LayoutConflict],
+    ) -> bool:
+        if conflict := _in_the_way(name, there, is_ours=part.is_ours):
+            conflicts.append(conflict)
+            return False
+        physical = physical_name(slug, name)
+        wanted, kept = (
+            stamped_validator(slug, own, collated=there.collated)
+            for own in (part.validator, own_validator(there.validator))
+        )
+        try:
+            await self._store.validate(physical, wanted)
+        except DatabaseForbidden:
+            conflicts.append(_not_allowed(name))
+        except OptionsRefusedError as error:
+            # The stamp has to stand whatever becomes of the rest.
+            conflicts.append(_options_refused(name, error.reason))
+            if not _stands(there, kept):
+                await self._store.validate(physical, kept)
+        else:
+            return True
+        return False
 
     async def plan_indexes(self, app: AppRecord) -> IndexesOutcome:
         """Say what `ensure_indexes` would do; writes nothing."""
@@ -268,7 +384,7 @@ class LayoutService:
             if not collection.indexes and not managed:
                 continue
             found = await self._store.indexes(physical_name(app.slug, collection.name))
-            wanted = [index.document() for index in collection.indexes]
+            wanted = [index.document(collection.collation) for index in collection.indexes]
             more, against = plan_indexes(collection.name, wanted, found, managed)
             changes += more
             conflicts += against
@@ -307,9 +423,12 @@ class LayoutService:
             raise VersionConflict(f"The registration of app {app.slug!r} was changed meanwhile")
 
     async def _looked_through(
-        self, app: AppRecord, name: str, seconds: float
+        self, app: AppRecord, name: str, seconds: float, stamp: Progress | None
     ) -> LayoutConflict | None:
+        """Say why the stamp cannot be relied on; one that was adopted is stamped to the end."""
         physical = physical_name(app.slug, name)
+        if stamp is not None and (conflict := await self._adoption.stamp_rest(app, name, stamp)):
+            return conflict
         strays = await self._store.holds_other_stamps(
             physical, app.slug, missing=True, seconds=seconds
         )
@@ -332,12 +451,14 @@ class LayoutService:
             "before MongoDB refused them; set it in those of the app, and remove the others",
         )
 
-    async def _set_stamped(self, app: AppRecord, stamped: frozenset[str]) -> AppRecord:
-        if stamped == app.stamped:
+    async def _note(
+        self, app: AppRecord, stamped: Iterable[str], validators: Mapping[str, tuple[str, ...]]
+    ) -> AppRecord:
+        known = {name: tuple(dict.fromkeys(one)) for name, one in validators.items() if one}
+        noted = dataclasses.replace(app, stamped=frozenset(stamped), validators=known)
+        if noted == app:
             return app
-        return await self._apps.replace(
-            dataclasses.replace(app, stamped=stamped, updated_at=utcnow())
-        )
+        return await self._apps.replace(dataclasses.replace(noted, updated_at=utcnow()))
 
     async def _manage(
         self, app: AppRecord, indexes: Mapping[str, Iterable[ManagedName]]
@@ -351,14 +472,39 @@ class LayoutService:
 
 
 def _stands(found: FoundCollection, validator: Mapping[str, Any]) -> bool:
-    return found.enforced and found.validator == validator
+    # By digest, as a time may come back with or without its zone.
+    return found.enforced and digest_of(found.validator) == digest_of(validator)
 
 
 def _named(found: Mapping[str, Mapping[str, Any]]) -> set[ManagedName]:
     return {ManagedName(name, fingerprint(index)) for name, index in found.items()}
 
 
-def _in_the_way(name: str, found: FoundCollection) -> LayoutConflict | None:
+def _ours(part: OwnPart) -> tuple[str, ...]:
+    return (digest_of(part.validator),) if part.is_ours else ()
+
+
+def _holds_stamp(slug: str, found: FoundCollection | None) -> bool:
+    """Say whether a collection refuses other stamps, whatever else it refuses."""
+    if found is None:
+        return False
+    own = own_validator(found.validator)
+    return _stands(found, stamped_validator(slug, own, collated=found.collated))
+
+
+def _options_refused(name: str, reason: str) -> LayoutConflict:
+    return LayoutConflict(
+        name,
+        None,
+        reason,
+        f"Collection {name!r}: MongoDB does not take what the spec says of it ({reason}); correct "
+        "its validator or its options. Until then it is as it was, and holds the stamp",
+    )
+
+
+def _in_the_way(
+    name: str, found: FoundCollection, *, is_ours: bool = False
+) -> LayoutConflict | None:
     """Say why a collection cannot be given the validator, or None."""
     if found.type != "collection":
         return LayoutConflict(
@@ -368,7 +514,7 @@ def _in_the_way(name: str, found: FoundCollection) -> LayoutConflict | None:
             f"Collection {name!r} is a {found.type}, which MongoDB lets have no validator: an app "
             "that bypasses the library can write any stamp into it; give it another name",
         )
-    if own_validator(found.validator) and not found.enforced:
+    if own_validator(found.validator) and not found.enforced and not is_ours:
         return LayoutConflict(
             name,
             None,

@@ -10,21 +10,25 @@ from mdb_engine.connection.driver import Driver, RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.core.secret import RotationOutcome
+from mdb_engine.core.secret import CertificateIssuer, RotationOutcome
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.registry.adoption import Progress
 from mdb_engine.registry.claims import ClaimService
 from mdb_engine.registry.grants import GrantService
 from mdb_engine.registry.layout import BUILD_SECONDS, LOOK_SECONDS, LayoutService
+from mdb_engine.registry.legacy import LegacyService
 from mdb_engine.registry.master_key import MasterKeyRotation
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome, Owner, Revisions
 from mdb_engine.registry.models.layout import CollectionsOutcome, IndexesOutcome, LayoutConflict
 from mdb_engine.registry.removal import RemovalService
+from mdb_engine.registry.search import ensure_search_indexes
 from mdb_engine.registry.secrets import SecretService
 from mdb_engine.registry.storage.apps import AppStore
 from mdb_engine.registry.storage.audit import AuditStore
 from mdb_engine.registry.storage.grants import GrantStore
 from mdb_engine.registry.storage.layout import LayoutStore
+from mdb_engine.registry.storage.legacy import LegacyStore
 from mdb_engine.registry.storage.revisions import RevisionStore
 from mdb_engine.registry.storage.secrets import SecretStore
 
@@ -66,6 +70,8 @@ class Registry:
         The keys for the apps' credentials.
     clock
         The time by which versions of credentials begin and end.
+    issuer
+        Certifies new versions for MongoDB's login by X.509; None where users have passwords.
 
     Attributes
     ----------
@@ -75,6 +81,8 @@ class Registry:
         The apps' grants.
     master_key
         The re-wrapping of all credentials under another master key.
+    legacy
+        What the earlier version of the library left in the database.
     """
 
     def __init__(
@@ -83,15 +91,25 @@ class Registry:
         driver: Driver,
         encryption: EnvelopeEncryptionService,
         clock: Clock = utcnow,
+        issuer: CertificateIssuer | None = None,
     ) -> None:
         view = control_view(database)
         secret_store, grant_store = SecretStore(view), GrantStore(view)
         self._apps = AppStore(view)
         self._secret_rows, self._grant_rows = secret_store, grant_store
-        self.secrets = SecretService(secret_store, encryption, clock)
+        self.secrets = SecretService(secret_store, encryption, clock, issuer)
         self.grants = GrantService(self._apps, secret_store, grant_store, clock)
         self.master_key = MasterKeyRotation(secret_store, encryption, clock)
-        self._layout = LayoutService(self._apps, LayoutStore(view, driver))
+        self._layout_store = layout_store = LayoutStore(view, driver)
+        self._layout = LayoutService(self._apps, layout_store)
+        self.legacy = LegacyService(
+            LegacyStore(view),
+            self._apps,
+            secret_store,
+            secrets=self.secrets,
+            layout=layout_store,
+            prepare=self._layout.ensure_engine,
+        )
         self._removal = RemovalService(
             self._apps,
             grant_store,
@@ -105,7 +123,14 @@ class Registry:
         self._prepared = False
 
     async def prepare(self) -> None:
-        """Make the engine's own collections and indexes; writes nothing where they exist."""
+        """Make the engine's own collections and indexes; writes nothing where they exist.
+
+        Raises
+        ------
+        LegacyDatabase
+            If the earlier version of the library wrote what is in them.
+        """
+        await self.legacy.refuse()
         await self._layout.ensure_engine()
         self._prepared = True
 
@@ -212,7 +237,12 @@ class Registry:
         return await self._apps.replace(replace(app, secret_names=left, updated_at=utcnow()))
 
     async def ensure_collections(
-        self, app: str | AppRecord, *, seconds: float = LOOK_SECONDS
+        self,
+        app: str | AppRecord,
+        *,
+        seconds: float = LOOK_SECONDS,
+        adopt: bool = True,
+        tell: Progress = lambda _name, _done, _of: None,
     ) -> CollectionsOutcome:
         """Create an app's collections, and have MongoDB hold its stamp in them; no index work.
 
@@ -230,6 +260,10 @@ class Registry:
         seconds
             For how long each collection may be looked through, once, for documents of another
             stamp.
+        adopt
+            Whether collections that were there before may become the app's, where its spec says so.
+        tell
+            Told of each of those how many documents were stamped, and about how many there are.
 
         Returns
         -------
@@ -243,7 +277,9 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_collections(await self._active(app), seconds=seconds)
+        return await self._layout.ensure_collections(
+            await self._active(app), seconds=seconds, adopt=adopt, tell=tell
+        )
 
     async def plan_indexes(self, app: str | AppRecord) -> IndexesOutcome:
         """Say what `ensure_indexes` would do, without writing: one look at each collection.
@@ -287,7 +323,9 @@ class Registry:
         VersionConflict
             If the app was registered anew meanwhile.
         """
-        return await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
+        outcome = await self._layout.ensure_indexes(await self._active(app), seconds=seconds)
+        against = await ensure_search_indexes(self._layout_store, outcome.record)
+        return replace(outcome, conflicts=(*outcome.conflicts, *against))
 
     async def register(
         self, spec: MdbAppSpec, owner: Owner | None = None, *, generation: int = 0

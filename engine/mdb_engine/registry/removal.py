@@ -122,6 +122,7 @@ class RemovalService:
                 "inherits it, or ask for its deletion",
                 holder=app.owner,
             )
+        await self._secrets.destroy(app.slug)  # one that was migrated has one
         await self._layout.remove(app)
         await self._apps.remove(app)
 

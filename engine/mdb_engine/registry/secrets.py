@@ -14,6 +14,8 @@ from mdb_engine.constants import MAX_ATTEMPTS, MAX_SECRET_VERSIONS, TOKEN_BYTES
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.core.secret import (
+    CertificateIssuer,
+    ClientCertificate,
     Credentials,
     Purpose,
     RevealedSecrets,
@@ -33,6 +35,9 @@ ROTATE = "rotate"
 
 REVOKE_PREVIOUS = "revoke-previous"
 """The kind of a request to end all earlier versions, in ``handled``."""
+
+_ALWAYS = (Purpose.APP_SECRET, Purpose.SESSION_KEY, Purpose.DATABASE_PASSWORD)
+"""What every version has; random values."""
 
 
 def verifier_of(token: str) -> bytes:
@@ -54,14 +59,21 @@ class SecretService:
         The keys that seal them.
     clock
         The time by which versions begin and end.
+    issuer
+        Certifies new versions, whose database users then log in by that instead of by password.
     """
 
     def __init__(
-        self, store: SecretStore, encryption: EnvelopeEncryptionService, clock: Clock = utcnow
+        self,
+        store: SecretStore,
+        encryption: EnvelopeEncryptionService,
+        clock: Clock = utcnow,
+        issuer: CertificateIssuer | None = None,
     ) -> None:
         self._store = store
         self._encryption = encryption
         self._clock = clock
+        self._issuer = issuer
 
     async def get(self, slug: str) -> SecretRecord | None:
         """Return an app's sealed credentials, or None.  Opens nothing."""
@@ -98,7 +110,9 @@ class SecretService:
             made = SecretRecord(
                 slug=app.slug,
                 incarnation=app.incarnation,
-                current=await self._generate(app.slug, max(left_behind, app.secret_floor) + 1, now),
+                current=await self._generate(
+                    app.slug, app.incarnation, max(left_behind, app.secret_floor) + 1, now
+                ),
                 previous=(),
                 rotation_count=0,
                 handled=dict(handled or {}),
@@ -115,6 +129,44 @@ class SecretService:
             except VersionConflict:
                 continue
         raise VersionConflict(f"The secret of app {app.slug!r} changes faster than it can be read")
+
+    async def carry_over(
+        self, slug: str, token: SecretStr, *, incarnation: str, made_at: datetime, overlap: int
+    ) -> SecretRecord:
+        """Return credentials whose previous version is a token from elsewhere; store nothing.
+
+        Parameters
+        ----------
+        slug
+            The app.
+        token
+            What its programs have now; version 1.
+        incarnation
+            The registration that they belong to.
+        made_at
+            When the token was made.
+        overlap
+            For how many seconds from now the token still works.
+
+        Raises
+        ------
+        MasterKeyError
+            If there is no key to seal with.
+        """
+        now = self._clock()
+        former = dataclasses.replace(
+            await self._generate(slug, incarnation, 1, made_at, token),
+            expires_at=now + timedelta(seconds=overlap),
+        )
+        return SecretRecord(
+            slug=slug,
+            incarnation=incarnation,
+            current=await self._generate(slug, incarnation, 2, now),
+            previous=(former,),
+            rotation_count=1,
+            created_at=made_at,
+            updated_at=now,
+        )
 
     async def rotate(
         self,
@@ -181,7 +233,7 @@ class SecretService:
             outcome = RotationOutcome(RotationResult.ROTATED, current.version + 1)
             return dataclasses.replace(
                 kept,
-                current=await self._generate(slug, current.version + 1, at),
+                current=await self._generate(slug, found.incarnation, current.version + 1, at),
                 previous=(outgoing, *kept.previous),
                 rotation_count=found.rotation_count + 1,
                 handled=_with_request(found, ROTATE, request),
@@ -221,7 +273,7 @@ class SecretService:
                 return found
             return dataclasses.replace(
                 found,
-                current=await self._generate(slug, issued + 1, self._clock()),
+                current=await self._generate(slug, found.incarnation, issued + 1, self._clock()),
                 previous=(),
                 rotation_count=found.rotation_count + 1,
             )
@@ -286,6 +338,7 @@ class SecretService:
             earlier=tuple([await self._open(record.slug, one) for one in record.previous]),
             key_id=record.current.envelope.key_id,
             rotated_at=record.current.created_at,
+            incarnation=record.incarnation,
         )
 
     async def destroy(self, slug: str) -> None:
@@ -314,18 +367,33 @@ class SecretService:
                 continue
         raise VersionConflict(f"The secret of app {slug!r} changes faster than it can be read")
 
-    async def _generate(self, slug: str, version: int, now: datetime) -> SealedVersion:
-        values = {purpose: SecretStr(secrets.token_urlsafe(TOKEN_BYTES)) for purpose in Purpose}
+    async def _generate(
+        self,
+        slug: str,
+        incarnation: str,
+        version: int,
+        now: datetime,
+        token: SecretStr | None = None,
+    ) -> SealedVersion:
+        values = {purpose: SecretStr(secrets.token_urlsafe(TOKEN_BYTES)) for purpose in _ALWAYS}
+        if token is not None:
+            values[Purpose.APP_SECRET] = token
+        certificate: ClientCertificate | None = None
+        if self._issuer is not None:
+            certificate, pem = await self._issuer.issue(slug, version, incarnation)
+            values[Purpose.CLIENT_CERTIFICATE] = pem
         return SealedVersion(
             version=version,
             envelope=await self._encryption.seal(values, slug=slug, version=version),
             verifier=verifier_of(values[Purpose.APP_SECRET].get_secret_value()),
             created_at=now,
+            certificate=certificate,
         )
 
     async def _open(self, slug: str, sealed: SealedVersion) -> Credentials:
         values = await self._encryption.unseal(sealed.envelope, slug=slug, version=sealed.version)
-        for purpose in Purpose:
+        needed = {*_ALWAYS, *([Purpose.CLIENT_CERTIFICATE] if sealed.certificate else [])}
+        for purpose in sorted(needed):
             if purpose not in values:
                 raise MasterKeyError(
                     f"The {purpose} of app {slug!r}, version {sealed.version}, is missing: its row "
@@ -337,6 +405,7 @@ class SecretService:
             session_key=values[Purpose.SESSION_KEY],
             database_password=values[Purpose.DATABASE_PASSWORD],
             expires_at=sealed.expires_at,
+            client_certificate=values.get(Purpose.CLIENT_CERTIFICATE),
         )
 
 

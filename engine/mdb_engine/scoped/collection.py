@@ -10,10 +10,11 @@ from pymongo.read_preferences import _ServerMode
 from pymongo.write_concern import WriteConcern
 
 from mdb_engine.exceptions import AttributeRefused, OptionRefused
+from mdb_engine.scoped.concerns import CollectionOptions, merge_options
 from mdb_engine.scoped.context import Purpose, Reference
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
-from mdb_engine.scoped.options import CollectionOptions, CommonOptions, merge_options
+from mdb_engine.scoped.options import CommonOptions
 from mdb_engine.scoped.reads import Reads
 from mdb_engine.scoped.rewrite.filters import scope_filter
 from mdb_engine.scoped.writes import Writes
@@ -132,7 +133,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
             apps' collections.
         """
         with self._begin("options", Purpose.OWN) as operation:
-            settings = self._options("options", options, CommonOptions)
+            settings = self._common("options", options)
         return dict(await operation.run("options", **settings))
 
     async def drop(self, **options: Unpack[CommonOptions]) -> None:
@@ -154,7 +155,7 @@ class ScopedCollection(Reads, Writes, IndexOperations):
             those that were deleted stay so. Go on, or use a handle with another limit.
         """
         with self._begin("drop", Purpose.WRITE) as operation:
-            settings = self._options("drop", options, CommonOptions)
+            settings = self._common("drop", options)
             query = scope_filter(None, operation.target, operation.limits)
         if not operation.target.declared:
             await operation.run("drop", **settings)

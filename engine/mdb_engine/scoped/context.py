@@ -14,25 +14,25 @@ driver's collection on the connection that is current.
 from __future__ import annotations
 
 import enum
-import time
 from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
-import pymongo
 from bson.codec_options import CodecOptions
 from pymongo.errors import PyMongoError
 
 from mdb_engine.access.model import Access, Gate, Target
-from mdb_engine.connection.driver import Driver, RawCollection, RawSession
+from mdb_engine.connection.driver import Driver, RawCollection, RawSession, time_limit
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
+from mdb_engine.scoped.concerns import NO_OPTIONS
 from mdb_engine.scoped.errors import raise_translated, too_slow
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.options import NO_OPTIONS, accept
+from mdb_engine.scoped.options import PARAMETERS, CommonOptions, accept
 from mdb_engine.scoped.rewrite.pipelines import pipeline_key, rewrite_pipeline
 from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
-from mdb_engine.scoped.transaction import Transaction, join
+from mdb_engine.scoped.transaction import AnySession, join
 
 __all__ = ["Context", "Handle", "Operation", "Plan", "Purpose", "Reference", "ResolvedAccess"]
 
@@ -90,7 +90,7 @@ class Context:
         The limits of every operation.
     """
 
-    __slots__ = ("driver", "gate", "limits", "references", "source")
+    __slots__ = ("connection", "driver", "gate", "limits", "references", "seconds", "source")
 
     def __init__(
         self, gate: Gate, source: Callable[[], Connection], driver: Driver, limits: Limits
@@ -98,14 +98,11 @@ class Context:
         # Behind a call, as both lead to the driver's objects.
         self.gate: Callable[[], Gate] = lambda: gate
         self.source: Callable[[], Callable[[], Connection]] = lambda: source
+        self.connection: Callable[[], Connection] = lambda: source()  # noqa: PLW0108 - as above
         self.driver = driver
         self.limits = limits
+        self.seconds = limits.max_time_ms / 1000
         self.references: dict[tuple[str | None, str], Reference] = {}
-
-    @property
-    def seconds(self) -> float:
-        """The time limit of one operation."""
-        return self.limits.max_time_ms / 1000
 
     def reference(self, name: str, app: str | None = None) -> Reference:
         """Return a collection by its name, read as the database says; the same one every time."""
@@ -137,11 +134,12 @@ class Plan:
         Arguments of the driver's ``get_collection``.
     """
 
-    __slots__ = ("access", "collection", "pipelines", "target")
+    __slots__ = ("access", "collection", "noted", "pipelines", "target")
 
     def __init__(self, access: Access, target: Target, options: Mapping[str, Any]) -> None:
         self.access = access
         self.target = target
+        self.noted = target.owner != access.slug  # else there is nothing that anybody looks for
         self.pipelines: dict[bytes, Pipeline] = {}
         self.collection = _locator(target.physical, options)
 
@@ -265,9 +263,21 @@ class Operation:
     gate, `Access.resolve` and the purpose have against the operation.
     """
 
-    __slots__ = ("context", "earlier", "limits", "name", "others", "plan", "purpose", "reference")
+    __slots__ = (
+        "codecs",
+        "context",
+        "earlier",
+        "limits",
+        "name",
+        "others",
+        "plan",
+        "purpose",
+        "reference",
+        "target",
+    )
 
     plan: Plan
+    target: Target
 
     def __init__(
         self,
@@ -279,21 +289,12 @@ class Operation:
     ) -> None:
         self.context = context
         self.limits = context.limits
+        self.codecs = reference.codecs
         self.name = name
         self.reference = reference
         self.purpose = purpose
         self.earlier = earlier
         self.others: ResolvedAccess | None = None
-
-    @property
-    def target(self) -> Target:
-        """The collection."""
-        return self.plan.target
-
-    @property
-    def codecs(self) -> Codecs:
-        """The app's own type codecs."""
-        return self.reference.codecs
 
     @property
     def access(self) -> ResolvedAccess:
@@ -309,6 +310,7 @@ class Operation:
             if plan is None or plan.access is not access:
                 plan = self._planned(access)
             self.plan = plan
+            self.target = plan.target
             if self.earlier is not None:
                 self.earlier.confirm(access)
         except MdbEngineError as error:
@@ -400,11 +402,11 @@ class Operation:
             raise
 
     def place(
-        self, session: Transaction | None
+        self, session: AnySession | None
     ) -> tuple[RawCollection, Connection, RawSession | None]:
         """Return the raw collection, in the transaction's connection where there is one."""
         if session is None:
-            connection = self.context.source()()
+            connection = self.context.connection()
             return self.plan.collection(connection), connection, None
         connection, raw_session = join(session, self.context.gate(), self.context.source())
         return self.plan.collection(connection), connection, raw_session
@@ -413,7 +415,7 @@ class Operation:
         self,
         method: str,
         *arguments: Any,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         by_id: bool = False,
         **options: Any,
     ) -> Any:
@@ -433,9 +435,11 @@ class Operation:
         **options
             Its keyword arguments; those that are None are left out.
         """
-        collection, connection, raw_session = self.place(session)
-        if raw_session is not None:
-            options["session"] = raw_session
+        if session is None:
+            connection = self.context.connection()
+            collection = self.plan.collection(connection)
+        else:
+            collection, connection, options["session"] = self.place(session)
         call = getattr(collection, method)
         if not by_id or not self.context.driver.cancellable:
             argument = TIME_ARGUMENTS.get(method)
@@ -443,16 +447,17 @@ class Operation:
                 options[argument] = self.limits.max_time_ms
             bounded = argument is None
             return await self.send(lambda: call(*arguments, **options), connection, bounded=bounded)
-        began = time.monotonic()
-        watch = connection.watch(self.context.seconds)
+        began = monotonic()
+        task = connection.watch(began + self.context.seconds)
         try:
             result = await call(*arguments, **options)
         except BaseException as error:
-            self._failed(error, began, expired=watch.ended(error))
+            self._failed(error, began, expired=connection.expired(task, error))
             raise
         finally:
-            connection.unwatch(watch)
-        self.record(None)
+            connection.unwatch(task)
+        if self.plan.noted or self.others is not None:
+            self.record(None)
         return result
 
     async def send(
@@ -469,12 +474,12 @@ class Operation:
         bounded
             Whether the driver is to keep the time limit, because the call has no argument for it.
         """
-        began = time.monotonic()
+        began = monotonic()
         connection.operations += 1
         try:
             if bounded:
                 # The driver adds the time limit to the command, and waits no longer itself.
-                with pymongo.timeout(self.context.seconds):
+                with time_limit(self.context.seconds):
                     result = await call()
             else:
                 result = await call()
@@ -483,7 +488,8 @@ class Operation:
             raise
         finally:
             connection.operations -= 1
-        self.record(None)
+        if self.plan.noted or self.others is not None:
+            self.record(None)
         return result
 
     def _failed(self, error: BaseException, began: float, *, expired: bool = False) -> None:
@@ -590,12 +596,16 @@ class Handle:
     def _begin(self, name: str, purpose: Purpose) -> Operation:
         return Operation(self._context, name, self._reference, purpose)
 
-    def _options(self, name: str, given: Mapping[str, Any], allowed: type) -> dict[str, Any]:
-        values = [*given.values()]
-        if values == _NOTHING[: len(values)]:
+    def _common(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the checked options of a method that takes what every operation does."""
+        return accept(name, given, CommonOptions, self._context.limits)
+
+    def _options(
+        self, name: str, given: tuple[Any, ...], unknown: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the checked options of a method that `takes` some, from what it was given."""
+        parameters = PARAMETERS[name]
+        if given == parameters.nothing and not unknown:
             return {}
-        return accept(name, given, allowed, self._context.limits)
-
-
-_NOTHING: Final = [None] * 32
-"""The values of as many options as a method has, none of which is given."""
+        options = {**dict(zip(parameters.names, given, strict=True)), **unknown}
+        return accept(name, options, parameters.allowed, self._context.limits)

@@ -20,10 +20,15 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, Unpack
 
-import pymongo
 from pymongo.errors import InvalidOperation, PyMongoError
 
-from mdb_engine.connection.driver import RawChangeStream, RawCollection, RawCursor, RawSession
+from mdb_engine.connection.driver import (
+    RawChangeStream,
+    RawCollection,
+    RawCursor,
+    RawSession,
+    time_limit,
+)
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import AttributeRefused, MdbEngineError
 from mdb_engine.scoped.context import Operation, Purpose
@@ -38,7 +43,7 @@ from mdb_engine.scoped.options import (
     field_name,
 )
 from mdb_engine.scoped.rewrite.filters import exactly, scope_projection
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = [
     "Document",
@@ -144,7 +149,7 @@ class ServerCursor(Iteration):
         self,
         operation: Operation,
         opener: Opener,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         *,
         bounded: bool = False,
     ) -> None:
@@ -179,7 +184,7 @@ class ServerCursor(Iteration):
         return self._retrieved
 
     @property
-    def session(self) -> Transaction | None:
+    def session(self) -> AnySession | None:
         """The transaction that it is part of."""
         return self._session
 
@@ -284,7 +289,7 @@ class ServerCursor(Iteration):
         began = monotonic()
         try:
             if self._bounded:
-                with pymongo.timeout(self._operation.context.seconds):
+                with time_limit(self._operation.context.seconds):
                     return await call()
             return await call()
         except BaseException as error:  # noqa: BLE001 - as above

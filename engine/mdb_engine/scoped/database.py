@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
+from bson.codec_options import CodecOptions
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import _ServerMode
+from pymongo.write_concern import WriteConcern
 
 from mdb_engine.access.model import Access, Gate
 from mdb_engine.connection.driver import Driver
@@ -19,36 +23,42 @@ from mdb_engine.exceptions import (
     QueryRefused,
     ScopeDenied,
 )
+from mdb_engine.scoped.client import ScopedClient, run_command
 from mdb_engine.scoped.collection import ScopedCollection
+from mdb_engine.scoped.concerns import NO_OPTIONS, CollectionOptions, merge_options
 from mdb_engine.scoped.context import Context, Operation, Purpose, Reference
 from mdb_engine.scoped.errors import translating
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from mdb_engine.scoped.not_offered import DATABASE_REFUSED, refusal
-from mdb_engine.scoped.options import (
-    NO_OPTIONS,
-    CollectionOptions,
-    collation_document,
-    merge_options,
-    unknown_option,
-)
+from mdb_engine.scoped.options import CommonOptions, collation_document, unknown_option
 from mdb_engine.scoped.rewrite.filters import check_filter
-from mdb_engine.scoped.rewrite.values import plain_mapping
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
+from mdb_engine.scoped.transaction import AnySession, join
 
 __all__ = ["ScopedApp", "ScopedDatabase"]
 
 
-class CreateOptions(TypedDict, total=False):
-    """Options of ``create_collection``."""
+class ListOptions(TypedDict, total=False):
+    """Options of ``list_collection_names``; the last two are as it is done anyway."""
+
+    session: AnySession | None
+    comment: Any
+    authorizedCollections: bool | None
+    nameOnly: bool | None
+
+
+class CreateOptions(CollectionOptions, total=False):
+    """Options of ``create_collection``; MongoDB checks by itself whether it exists."""
 
     capped: bool
-    changeStreamPreAndPostImages: Mapping[str, Any]
+    check_exists: bool | None
+    changeStreamPreAndPostImages: Mapping[str, Any]  # noqa: N815 - by its name in MongoDB
     collation: Collation | Mapping[str, Any]
     max: int
-    session: Transaction | None
+    session: AnySession | None
     size: int
-    validationAction: str
-    validationLevel: str
+    validationAction: str  # noqa: N815 - as above
+    validationLevel: str  # noqa: N815 - as above
     validator: Mapping[str, Any]
 
 
@@ -113,6 +123,44 @@ class ScopedDatabase:
     def __iter__(self) -> NoReturn:
         raise OptionRefused("a database cannot be iterated; use await db.list_collection_names()")
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ScopedDatabase):
+            return NotImplemented
+        same = self._context.gate() is other._context.gate()
+        return same and self._options == other._options
+
+    def __hash__(self) -> int:
+        return hash(id(self._context.gate()))
+
+    @property
+    def client(self) -> ScopedClient:
+        """What libraries ask of a driver's client, and nothing else."""
+        return ScopedClient(self, self._context)
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        """How documents are decoded."""
+        options: CodecOptions[Any] = self._setting("codec_options")
+        return options
+
+    @property
+    def read_concern(self) -> ReadConcern:
+        """How far a read document has to be replicated."""
+        concern: ReadConcern = self._setting("read_concern")
+        return concern
+
+    @property
+    def read_preference(self) -> _ServerMode:
+        """Which members of the replica set may be read."""
+        preference: _ServerMode = self._setting("read_preference")
+        return preference
+
+    @property
+    def write_concern(self) -> WriteConcern:
+        """How far a write has to be replicated."""
+        concern: WriteConcern = self._setting("write_concern")
+        return concern
+
     @property
     def name(self) -> str:
         """The name of the database in MongoDB."""
@@ -150,8 +198,13 @@ class ScopedDatabase:
         other._options = merge_options(self._options, options, context.limits)
         return other
 
-    async def list_collection_names(self, *, session: Transaction | None = None) -> list[str]:
+    async def list_collection_names(self, **options: Unpack[ListOptions]) -> list[str]:
         """Return the names of the collections that exist and may be read.
+
+        Parameters
+        ----------
+        **options
+            See `ListOptions`.
 
         Returns
         -------
@@ -163,20 +216,49 @@ class ScopedDatabase:
         gate = context.gate()
         try:
             access = gate.admit()
+            send = _list_options(options, context.limits)
+            connection, session = context.source()(), options.get("session")
+            if session is not None:
+                connection, send["session"] = join(session, gate, context.source())
+                if send["session"].in_transaction:
+                    raise QueryRefused(
+                        "MongoDB cannot list collections in a transaction", path="session"
+                    )
         except MdbEngineError as error:
             gate.record("list_collection_names", "", "", error)
             raise
-        if session is not None:
-            raise QueryRefused("MongoDB cannot list collections in a transaction", path="session")
-        with (
-            translating("list_collection_names", context.seconds),
-            context.source()().lease() as database,
-        ):
+        with translating("list_collection_names", context.seconds), connection.lease() as database:
             found = await database.list_collection_names(
-                authorizedCollections=True, maxTimeMS=context.limits.max_time_ms
+                authorizedCollections=True, maxTimeMS=context.limits.max_time_ms, **send
             )
         names = (_name_of(physical, access) for physical in found)
         return sorted(name for name in names if name is not None)
+
+    async def command(
+        self,
+        command: str | Mapping[str, Any],
+        value: Any = 1,
+        *,
+        session: AnySession | None = None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Run ``buildInfo``, ``hello`` or ``ping``; every other command is refused.
+
+        Parameters
+        ----------
+        command
+            Its name, or a mapping of it alone.
+        value
+            What stands beside the name: 1.
+
+        Returns
+        -------
+        dict
+            The answer, without what names hosts.
+        """
+        if value != 1:
+            raise OptionRefused("the value of a command that is allowed is 1", path="value")
+        return await run_command(self._context, command, options, session)
 
     async def create_collection(
         self, name: str, **options: Unpack[CreateOptions]
@@ -201,7 +283,9 @@ class ScopedDatabase:
             If it exists already.
         """
         context = self._context
-        reference = _reference(context, name, None, self._options)
+        settings = {key: options.pop(key) for key in _SETTINGS if key in options}  # type: ignore[misc]
+        merged = merge_options(self._options, settings, context.limits)
+        reference = _reference(context, name, None, merged)
         with Operation(context, "create_collection", reference, Purpose.WRITE) as operation:
             plain = _create_options(options, operation.target.owner, context.limits)
         collection, connection, raw_session = operation.place(options.get("session"))
@@ -217,19 +301,25 @@ class ScopedDatabase:
                 bounded=True,
             )
         except OperationFailure as error:
-            asked = options.keys() - {"session"}
+            asked = options.keys() - {"session", "check_exists"}
             if error.code != _NAMESPACE_EXISTS or asked or not operation.target.declared:
                 raise
             if await made.find_one({}, {"_id": 1}) is not None:
                 raise
         return made
 
-    async def drop_collection(self, name_or_collection: str | ScopedCollection) -> None:
+    async def drop_collection(
+        self, name_or_collection: str | ScopedCollection, **options: Unpack[CommonOptions]
+    ) -> None:
         """Drop an own collection; as `ScopedCollection.drop`."""
         if isinstance(name_or_collection, ScopedCollection):
-            await name_or_collection.drop()
+            await name_or_collection.drop(**options)
         else:
-            await self.get_collection(name_or_collection).drop()
+            await self.get_collection(name_or_collection).drop(**options)
+
+    def _setting(self, name: str) -> Any:
+        given = self._options
+        return given[name] if name in given else getattr(self._context.source()().database, name)
 
 
 class ScopedApp:
@@ -273,13 +363,26 @@ class ScopedApp:
         raise OptionRefused("an app's collections cannot be iterated")
 
 
+def _list_options(options: ListOptions, limits: Limits) -> dict[str, Any]:
+    for name, value in options.items():
+        if name not in ListOptions.__annotations__:
+            if name == "filter" and not value:
+                continue
+            raise unknown_option("list_collection_names", name, ListOptions.__annotations__)
+        if name in {"authorizedCollections", "nameOnly"} and value not in {None, True}:
+            raise OptionRefused(f"{name} is always True", path=name)
+    comment = options.get("comment")
+    return {} if comment is None else {"comment": plain_value(comment, limits, "comment")}
+
+
 def _create_options(options: CreateOptions, slug: str, limits: Limits) -> dict[str, Any]:
     """Check and copy the options that the server gets, with the validator of the stamp."""
     given = {name: value for name, value in options.items() if value is not None}
     for name in given:
         if name not in CreateOptions.__annotations__:
             raise unknown_option("create_collection", name, CreateOptions.__annotations__)
-    given.pop("session", None)
+    for name in ("session", "check_exists"):
+        given.pop(name, None)
     if "collation" in given:
         given["collation"] = collation_document(given["collation"], limits, "collation")
     plain = plain_mapping(given, limits, "options")
@@ -302,6 +405,8 @@ def _reference(
 
 
 _NAMESPACE_EXISTS = 48
+
+_SETTINGS = tuple(CollectionOptions.__annotations__)
 
 _ENFORCED = {"validationLevel": "strict", "validationAction": "error"}
 

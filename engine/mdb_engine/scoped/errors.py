@@ -154,6 +154,15 @@ _RULES: tuple[_Rule, ...] = (
 )
 
 
+_LABELS = (
+    "NoWritesPerformed",
+    "RetryableWriteError",
+    "TransientTransactionError",
+    "UnknownTransactionCommitResult",
+)
+"""What the drivers' specifications say of an error, kept by the domain's."""
+
+
 def translated(
     error: PyMongoError, operation: str, seconds: float
 ) -> tuple[MdbEngineError, bool] | None:
@@ -195,12 +204,19 @@ def raise_translated(error: PyMongoError, operation: str, seconds: float, began:
     """
     if isinstance(error, NetworkTimeout) and time.monotonic() - began >= seconds:
         # The server stops a slow operation at the same moment as the driver stops waiting.
-        raise too_slow(operation, seconds) from error
+        slow = too_slow(operation, seconds)
+        slow.labels = _labels(error)
+        raise slow from error
     outcome = translated(error, operation, seconds)
     if outcome is None:
         return
     domain, chained = outcome
+    domain.labels = _labels(error)
     raise domain from (error if chained else None)
+
+
+def _labels(error: PyMongoError) -> frozenset[str]:
+    return frozenset(label for label in _LABELS if error.has_error_label(label))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from mdb_engine.scoped.options import (
 )
 from mdb_engine.scoped.rewrite.indexes import scope_index
 from mdb_engine.scoped.rewrite.values import members, plain_mapping, plain_value
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["IndexOperations"]
 
@@ -38,7 +38,7 @@ class IndexOperations(Handle):
     async def create_index(
         self,
         keys: Keys,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **options: Unpack[IndexOptions],
     ) -> str:
@@ -61,7 +61,7 @@ class IndexOperations(Handle):
         """
         common = {"session": session, "comment": comment}
         with self._begin("create_index", Purpose.WRITE) as operation:
-            settings = self._options("create_index", common, CommonOptions)
+            settings = self._common("create_index", common)
             pairs, index = _scope_index(keys, options, operation, "index")
         name: str = await operation.run("create_index", pairs, **index, **settings)
         return name
@@ -84,7 +84,7 @@ class IndexOperations(Handle):
             Their names.
         """
         with self._begin("create_indexes", Purpose.WRITE) as operation:
-            settings = self._options("create_indexes", options, CommonOptions)
+            settings = self._common("create_indexes", options)
             models = [
                 _scope_model(model, operation, f"indexes[{position}]")
                 for position, model in enumerate(members(indexes, "indexes"))
@@ -105,7 +105,7 @@ class IndexOperations(Handle):
             See `CommonOptions`.
         """
         with self._begin("drop_index", Purpose.WRITE) as operation:
-            settings = self._options("drop_index", options, CommonOptions)
+            settings = self._common("drop_index", options)
             limits = operation.limits
             index = plain_value(index_or_name, limits, "index_or_name")
             if not isinstance(index, str):
@@ -115,13 +115,13 @@ class IndexOperations(Handle):
     async def drop_indexes(self, **options: Unpack[CommonOptions]) -> None:
         """Drop all indexes but the one on ``_id``."""
         with self._begin("drop_indexes", Purpose.WRITE) as operation:
-            settings = self._options("drop_indexes", options, CommonOptions)
+            settings = self._common("drop_indexes", options)
         await operation.run("drop_indexes", **settings)
 
     def list_indexes(self, **options: Unpack[CommonOptions]) -> ScopedCommandCursor:
         """Return a cursor over the descriptions of the indexes."""
         with self._begin("list_indexes", Purpose.OWN) as operation:
-            settings = self._options("list_indexes", options, CommonOptions)
+            settings = self._common("list_indexes", options)
             transaction = settings.pop("session", None)
 
         async def start(collection: RawCollection, session: RawSession | None) -> RawCursor:
@@ -134,7 +134,7 @@ class IndexOperations(Handle):
     async def index_information(self, **options: Unpack[CommonOptions]) -> dict[str, Any]:
         """Return the indexes' descriptions by name."""
         with self._begin("index_information", Purpose.OWN) as operation:
-            settings = self._options("index_information", options, CommonOptions)
+            settings = self._common("index_information", options)
         return dict(await operation.run("index_information", **settings))
 
     async def create_search_index(
@@ -167,14 +167,14 @@ class IndexOperations(Handle):
     ) -> None:
         """Give a search index another definition."""
         with self._begin("update_search_index", Purpose.WRITE) as operation:
-            settings = self._options("update_search_index", options, CommonOptions)
+            settings = self._common("update_search_index", options)
             plain = plain_mapping(definition, operation.limits, "definition")
         await operation.run("update_search_index", _name(name), plain, **settings)
 
     async def drop_search_index(self, name: str, **options: Unpack[CommonOptions]) -> None:
         """Drop a search index."""
         with self._begin("drop_search_index", Purpose.WRITE) as operation:
-            settings = self._options("drop_search_index", options, CommonOptions)
+            settings = self._common("drop_search_index", options)
         await operation.run("drop_search_index", _name(name), **settings)
 
     def list_search_indexes(
@@ -182,7 +182,7 @@ class IndexOperations(Handle):
     ) -> ScopedCommandCursor:
         """Return a cursor over the descriptions of the search indexes, or of one of them."""
         with self._begin("list_search_indexes", Purpose.OWN) as operation:
-            settings = self._options("list_search_indexes", options, CommonOptions)
+            settings = self._common("list_search_indexes", options)
             transaction = settings.pop("session", None)
             stages = [{"$listSearchIndexes": {} if name is None else {"name": _name(name)}}]
 
@@ -197,7 +197,7 @@ class IndexOperations(Handle):
         self, name: str, models: Sequence[SearchModel], options: Mapping[str, Any]
     ) -> list[str]:
         with self._begin(name, Purpose.WRITE) as operation:
-            settings = self._options(name, options, CommonOptions)
+            settings = self._common(name, options)
             made = [
                 _search_model(model, operation.limits, f"models[{position}]")
                 for position, model in enumerate(members(models, "models"))

@@ -9,8 +9,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["COLLECTION_REFUSED", "CURSOR_REFUSED", "DATABASE_REFUSED", "STREAM_REFUSED", "refusal"]
+__all__ = [
+    "CLIENT_REFUSED",
+    "COLLECTION_REFUSED",
+    "CURSOR_REFUSED",
+    "DATABASE_REFUSED",
+    "SESSION_REFUSED",
+    "STREAM_REFUSED",
+    "refusal",
+]
 
+_ENGINE_CLOSES = "the engine's connection serves all of its databases; use engine.shutdown()"
+_ONE_DATABASE = "an app has one database"
 _LOOP = "use asyncio.get_running_loop()"
 _NO_DRIVER_OBJECT = "it would hand out an object of the driver, which knows no scopes"
 _RAW = "raw batches cannot be checked or counted; use find or aggregate"
@@ -33,8 +43,6 @@ COLLECTION_REFUSED: Mapping[str, str] = MappingProxyType(
 DATABASE_REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "aggregate": "it is about the server, not about a collection; use db.<name>.aggregate",
-        "client": _NO_DRIVER_OBJECT,
-        "command": "a raw command knows no scopes; use the methods of a collection",
         "cursor_command": "a raw command knows no scopes; use the methods of a collection",
         "dereference": "a reference may lead into any database; use find_one",
         "get_io_loop": _LOOP,
@@ -63,6 +71,59 @@ CURSOR_REFUSED: Mapping[str, str] = MappingProxyType(
     }
 )
 """Of a cursor."""
+
+_CLUSTER_TIME = "a time that no server has signed would harm all; use operation_time"
+
+CLIENT_REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "HOST": "it is a host of the cluster",
+        "PORT": "it is a host of the cluster",
+        "aclose": _ENGINE_CLOSES,
+        "aconnect": "the engine connects",
+        "address": "it is a host of the cluster",
+        "admin": _ONE_DATABASE,
+        "arbiters": "they are hosts of the cluster",
+        "bulk_write": "it writes into any collection; use db.<name>.bulk_write",
+        "close": _ENGINE_CLOSES,
+        "codec_options": "use those of the database",
+        "cursor_command": "a raw command knows no scopes; use the methods of a collection",
+        "delegate": _NO_DRIVER_OBJECT,
+        "eq_props": "compare clients with ==",
+        "drop_database": "it would drop the data of all apps",
+        "get_io_loop": _LOOP,
+        "io_loop": _LOOP,
+        "is_primary": "a connection to a replica set has no one server; use db.command('hello')",
+        "list_database_names": _ONE_DATABASE,
+        "list_databases": _ONE_DATABASE,
+        "local_threshold_ms": "it is the engine's; see client_options",
+        "next": "it is no iterator",
+        "nodes": "they are hosts of the cluster",
+        "options": "they hold credentials",
+        "primary": "it is a host of the cluster",
+        "read_concern": "use that of the database",
+        "read_preference": "use that of the database",
+        "secondaries": "they are hosts of the cluster",
+        "server_info": "use db.command('buildInfo')",
+        "topology_description": "it names the hosts of the cluster",
+        "watch": "it would see every app's changes; use db.<name>.watch",
+        "wrap": _WRAP,
+        "write_concern": "use that of the database",
+    }
+)
+"""Of a client."""
+
+SESSION_REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "advance_cluster_time": _CLUSTER_TIME,
+        "bind": "pass session= to each operation",
+        "client": _NO_DRIVER_OBJECT,
+        "cluster_time": _CLUSTER_TIME,
+        "get_io_loop": _LOOP,
+        "options": "it would hand out objects of the driver",
+        "session_id": "it is what another client would take part with",
+    }
+)
+"""Of a session."""
 
 STREAM_REFUSED: Mapping[str, str] = MappingProxyType({"get_io_loop": _LOOP})
 """Of a change stream."""

@@ -3,30 +3,19 @@
 The types are what a type checker reads at the call, and their keys are the allow-list that is
 checked at run time, so the two cannot differ. The names are the drivers', camelCase where the
 drivers pass a keyword straight to the server's command. Each value is checked and copied before it
-is sent. So are codec, concerns and preference, which are made anew: the drivers put into a command
-what those objects say of themselves, and a subclass may say anything.
+is sent.
 """
 
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, TypedDict
+from typing import Any, Final, NamedTuple, TypedDict, TypeVar
 
-from bson.codec_options import CodecOptions
 from bson.timestamp import Timestamp
 from pymongo.collation import Collation
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import (
-    Nearest,
-    Primary,
-    PrimaryPreferred,
-    Secondary,
-    SecondaryPreferred,
-    _ServerMode,
-)
-from pymongo.write_concern import WriteConcern
 
 from mdb_engine.exceptions import LimitExceeded, OptionRefused
 from mdb_engine.scoped.limits import Limits
@@ -35,14 +24,13 @@ from mdb_engine.scoped.rewrite.expressions import check_expression, scope_let
 from mdb_engine.scoped.rewrite.filters import scope_projection
 from mdb_engine.scoped.rewrite.refusals import Position, shown, written
 from mdb_engine.scoped.rewrite.values import plain_mapping, plain_value
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = [
-    "NO_OPTIONS",
+    "PARAMETERS",
     "REFUSED_OPTIONS",
     "AggregateOptions",
     "BulkOptions",
-    "CollectionOptions",
     "CommonOptions",
     "CountOptions",
     "DeleteOptions",
@@ -66,11 +54,11 @@ __all__ = [
     "count",
     "field_name",
     "key_list",
-    "merge_options",
+    "takes",
     "unknown_option",
 ]
 
-NO_OPTIONS: Final[Mapping[str, Any]] = MappingProxyType({})
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 Keys = str | Sequence[str | tuple[str, Any]] | Mapping[str, Any]
 """Fields with a direction: ``"day"``, ``[("day", -1)]`` or ``{"day": -1}``."""
@@ -86,7 +74,7 @@ class NoOptions(TypedDict):
 class CommonOptions(TypedDict, total=False):
     """What every operation takes."""
 
-    session: Transaction | None
+    session: AnySession | None
     comment: Any
 
 
@@ -269,11 +257,65 @@ REFUSED_OPTIONS: Mapping[str, str] = MappingProxyType(
 """Options that the drivers know and the engine refuses, with the reason."""
 
 
+class Parameters(NamedTuple):
+    """The parameters of a method that are options.
+
+    Parameters
+    ----------
+    allowed
+        The type whose keys are the options that it takes; the other parameters are refused.
+    names
+        Their names, in the method's order.
+    nothing
+        What they are where none is given.
+    """
+
+    allowed: type
+    names: tuple[str, ...]
+    nothing: tuple[None, ...]
+
+
+PARAMETERS: Final[dict[str, Parameters]] = {}
+"""By method, as `takes` noted them."""
+
+
+def takes(allowed: type, *, after: str) -> Callable[[Method], Method]:
+    """Note which parameters of a method are options, so that it need not name them again.
+
+    Parameters
+    ----------
+    allowed
+        One of the types above.
+    after
+        The last parameter that is none. The last of all, ``**unknown``, is none either.
+    """
+
+    def note(method: Method) -> Method:
+        parameters = tuple(inspect.signature(method).parameters)
+        names = parameters[parameters.index(after) + 1 : -1]
+        PARAMETERS[method.__name__] = Parameters(allowed, names, (None,) * len(names))
+        return method
+
+    return note
+
+
 def _asks_for_nothing(name: str, value: object) -> bool:
     """Say whether an option that is refused is given as what it is where it is not given."""
     if name not in REFUSED_OPTIONS:
         return False
     return value is None or value is False or (name == "cursor_type" and value == 0)
+
+
+def _is_nothing(name: str, value: object) -> bool:
+    """Say whether an option is given as what the drivers take for not given."""
+    kind = type(value)
+    if kind is int:
+        return value == 0 and name in _NO_TIME
+    return name == "sort" and kind in _EMPTY and not value
+
+
+_EMPTY: Final = frozenset({dict, list, tuple})
+_NO_TIME: Final = frozenset({"max_await_time_ms", "max_time_ms", "maxTimeMS"})
 
 
 def accept(
@@ -308,7 +350,7 @@ def accept(
     accepted: dict[str, Any] = {}
     for name, value in given.items():
         if name in names:
-            if value is not None:
+            if value is not None and not _is_nothing(name, value):
                 accepted[name] = READERS[name](value, limits, name)
         elif not _asks_for_nothing(name, value):
             raise unknown_option(operation, name, names)
@@ -505,93 +547,3 @@ READERS: Mapping[str, Callable[[Any, Limits, Position], Any]] = MappingProxyType
     }
 )
 """How the value of an option is checked and copied."""
-
-
-class CollectionOptions(TypedDict, total=False):
-    """How a collection is read and written, as the drivers' ``with_options`` takes it."""
-
-    codec_options: CodecOptions[Any] | None
-    read_concern: ReadConcern | None
-    read_preference: _ServerMode | None
-    write_concern: WriteConcern | None
-
-
-def merge_options(
-    before: Mapping[str, Any], options: Mapping[str, Any], limits: Limits
-) -> Mapping[str, Any]:
-    """Put options of ``with_options`` over those that hold already.
-
-    Raises
-    ------
-    OptionRefused
-        If one is unknown or of the wrong kind, or documents would not be decoded as dicts.
-    """
-    if not options:
-        return before
-    merged = dict(before)
-    for name, value in options.items():
-        make = _MAKERS.get(name)
-        if make is None:
-            raise OptionRefused(
-                f"with_options has no option {shown(name)}; it takes {', '.join(_MAKERS)}",
-                path=name,
-            )
-        if value is not None:
-            merged[name] = make(value, limits)
-    return MappingProxyType(merged)
-
-
-def _codec(value: Any, _limits: Limits) -> CodecOptions[Any]:
-    if type(value) is not CodecOptions:  # an immutable tuple, which says only what it holds
-        raise _wrong("codec_options", CodecOptions)
-    if value.document_class is not dict:
-        raise OptionRefused("documents of a scoped collection are dicts", path="codec_options")
-    return value
-
-
-def _read_concern(value: Any, limits: Limits) -> ReadConcern:
-    if type(value) is not ReadConcern:
-        raise _wrong("read_concern", ReadConcern)
-    return ReadConcern(plain_mapping(value.document, limits, "read_concern").get("level"))
-
-
-def _write_concern(value: Any, limits: Limits) -> WriteConcern:
-    if type(value) is not WriteConcern:
-        raise _wrong("write_concern", WriteConcern)
-    given = plain_mapping(value.document, limits, "write_concern")
-    return WriteConcern(given.get("w"), given.get("wtimeout"), given.get("j"), given.get("fsync"))
-
-
-def _read_preference(value: Any, limits: Limits) -> _ServerMode:
-    given = plain_mapping(getattr(value, "document", {}), limits, "read_preference")
-    tags, staleness = given.get("tags"), given.get("maxStalenessSeconds", -1)
-    match value:
-        case Primary():
-            return Primary()
-        case PrimaryPreferred():
-            return PrimaryPreferred(tags, staleness)
-        case Secondary():
-            return Secondary(tags, staleness)
-        case SecondaryPreferred():
-            return SecondaryPreferred(tags, staleness)
-        case Nearest():
-            return Nearest(tags, staleness)
-    raise OptionRefused(
-        "read_preference has to be one of pymongo.ReadPreference, or made with a class of "
-        "pymongo.read_preferences",
-        path="read_preference",
-    )
-
-
-def _wrong(name: str, kind: type) -> OptionRefused:
-    return OptionRefused(f"{name} has to be a {kind.__name__}", path=name)
-
-
-_MAKERS: Mapping[str, Callable[[Any, Limits], Any]] = MappingProxyType(
-    {
-        "codec_options": _codec,
-        "read_concern": _read_concern,
-        "read_preference": _read_preference,
-        "write_concern": _write_concern,
-    }
-)

@@ -23,10 +23,11 @@ from mdb_engine.scoped.options import (
     Projection,
     WatchOptions,
     field_name,
+    takes,
 )
 from mdb_engine.scoped.rewrite.filters import exactly, is_by_id, scope_projection, scope_read_filter
 from mdb_engine.scoped.rewrite.pipelines import scope_change_stream_pipeline
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["Filter", "Pipeline", "Reads"]
 
@@ -42,6 +43,7 @@ class Reads(Handle):
 
     __slots__ = ()
 
+    @takes(FindOptions, after="projection")
     def find(
         self,
         filter: Filter | None = None,
@@ -62,7 +64,7 @@ class Reads(Handle):
         min: Sequence[tuple[str, Any]] | None = None,
         *,
         comment: Any = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         allow_disk_use: bool | None = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
@@ -85,34 +87,34 @@ class Reads(Handle):
         LimitExceeded
             If one of them is too large or too deep.
         """
-        options = {
-            "skip": skip,
-            "limit": limit,
-            "no_cursor_timeout": no_cursor_timeout,
-            "cursor_type": cursor_type,
-            "sort": sort,
-            "allow_partial_results": allow_partial_results,
-            "oplog_replay": oplog_replay,
-            "batch_size": batch_size,
-            "collation": collation,
-            "hint": hint,
-            "max_scan": max_scan,
-            "max_time_ms": max_time_ms,
-            "max": max,
-            "min": min,
-            "comment": comment,
-            "session": session,
-            "allow_disk_use": allow_disk_use,
-            "let": let,
-            **unknown,
-        }
+        given = (
+            skip,
+            limit,
+            no_cursor_timeout,
+            cursor_type,
+            sort,
+            allow_partial_results,
+            oplog_replay,
+            batch_size,
+            collation,
+            hint,
+            max_scan,
+            max_time_ms,
+            max,
+            min,
+            comment,
+            session,
+            allow_disk_use,
+            let,
+        )
         with self._begin("find", Purpose.READ) as operation:
             limits, target = operation.limits, operation.target
             query = scope_read_filter(filter, target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
-            settings = self._options("find", options, FindOptions)
+            settings = self._options("find", given, unknown)
         return ScopedCursor(operation, query, fields, settings)
 
+    @takes(FindOptions, after="projection")
     async def find_one(
         self,
         filter: Filter | Any | None = None,
@@ -133,7 +135,7 @@ class Reads(Handle):
         min: Sequence[tuple[str, Any]] | None = None,
         *,
         comment: Any = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         allow_disk_use: bool | None = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
@@ -147,44 +149,47 @@ class Reads(Handle):
         projection
             Which fields.
         """
-        options = {
-            "skip": skip,
-            "limit": limit,
-            "no_cursor_timeout": no_cursor_timeout,
-            "cursor_type": cursor_type,
-            "sort": sort,
-            "allow_partial_results": allow_partial_results,
-            "oplog_replay": oplog_replay,
-            "batch_size": batch_size,
-            "collation": collation,
-            "hint": hint,
-            "max_scan": max_scan,
-            "max_time_ms": max_time_ms,
-            "max": max,
-            "min": min,
-            "comment": comment,
-            "session": session,
-            "allow_disk_use": allow_disk_use,
-            "let": let,
-            **unknown,
-        }
+        given = (
+            skip,
+            limit,
+            no_cursor_timeout,
+            cursor_type,
+            sort,
+            allow_partial_results,
+            oplog_replay,
+            batch_size,
+            collation,
+            hint,
+            max_scan,
+            max_time_ms,
+            max,
+            min,
+            comment,
+            session,
+            allow_disk_use,
+            let,
+        )
         with self._begin("find_one", Purpose.READ) as operation:
             limits = operation.limits
-            wanted = filter if filter is None or isinstance(filter, Mapping) else {"_id": filter}
+            wanted = filter
+            if type(filter) is not dict and filter is not None and not isinstance(filter, Mapping):
+                wanted = {"_id": filter}
             query = scope_read_filter(wanted, operation.target, limits, codecs=operation.codecs)
             fields = None if projection is None else scope_projection(projection, limits)
-            settings = self._options("find_one", options, FindOptions)
-            settings.pop("limit", None)
-            query = exactly(query, operation.target, settings)
+            settings = self._options("find_one", given, unknown)
+            if settings:
+                settings.pop("limit", None)
+                query = exactly(query, operation.target, settings)
         found: Document | None = await operation.run(
             "find_one", query, fields, by_id=is_by_id(query, settings), **settings
         )
         return found
 
+    @takes(AggregateOptions, after="pipeline")
     def aggregate(
         self,
         pipeline: Pipeline,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -212,22 +217,12 @@ class Reads(Handle):
         LimitExceeded
             If it is too large, too deep or too long.
         """
-        options = {
-            "session": session,
-            "let": let,
-            "comment": comment,
-            "allowDiskUse": allowDiskUse,
-            "batchSize": batchSize,
-            "collation": collation,
-            "hint": hint,
-            "maxTimeMS": maxTimeMS,
-            **unknown,
-        }
+        given = (session, let, comment, allowDiskUse, batchSize, collation, hint, maxTimeMS)
         with self._begin("aggregate", Purpose.READ) as operation:
             context = operation.context
             settings = {
                 "maxTimeMS": context.limits.max_time_ms,
-                **self._options("aggregate", options, AggregateOptions),
+                **self._options("aggregate", given, unknown),
             }
             stages = operation.pipeline(pipeline, collated="collation" in settings)
             transaction = settings.pop("session", None)
@@ -241,10 +236,11 @@ class Reads(Handle):
 
         return ScopedCommandCursor(operation, start, transaction)
 
+    @takes(CountOptions, after="filter")
     async def count_documents(
         self,
         filter: Filter,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         *,
         collation: Collation | Mapping[str, Any] | None = None,
@@ -261,31 +257,24 @@ class Reads(Handle):
         filter
             Which documents.
         """
-        options = {
-            "session": session,
-            "comment": comment,
-            "collation": collation,
-            "hint": hint,
-            "limit": limit,
-            "maxTimeMS": maxTimeMS,
-            "skip": skip,
-            **unknown,
-        }
+        given = (session, comment, collation, hint, limit, maxTimeMS, skip)
         with self._begin("count_documents", Purpose.READ) as operation:
             query = scope_read_filter(
                 filter, operation.target, operation.limits, codecs=operation.codecs
             )
-            settings = self._options("count_documents", options, CountOptions)
-            query = exactly(query, operation.target, settings)
+            settings = self._options("count_documents", given, unknown)
+            if settings:
+                query = exactly(query, operation.target, settings)
         counted: int = await operation.run("count_documents", query, **settings)
         return counted
 
+    @takes(EstimateOptions, after="self")
     async def estimated_document_count(
         self,
         comment: Any = None,
         *,
         maxTimeMS: int | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         **unknown: Unpack[NoOptions],
     ) -> int:
         """Count the documents in scope.
@@ -296,14 +285,9 @@ class Reads(Handle):
         holds the stamp in a collection of the app's own, so that there are no others; elsewhere,
         and in a transaction, this is exact, and as slow as ``count_documents({})``.
         """
-        options = {
-            "comment": comment,
-            "maxTimeMS": maxTimeMS,
-            "session": session,
-            **unknown,
-        }
+        given = (comment, maxTimeMS, session)
         with self._begin("estimated_document_count", Purpose.READ) as operation:
-            settings = self._options("estimated_document_count", options, EstimateOptions)
+            settings = self._options("estimated_document_count", given, unknown)
             query = scope_read_filter(None, operation.target, operation.limits)
         if operation.target.implied and "session" not in settings:
             counted: int = await operation.run("estimated_document_count", **settings)
@@ -311,11 +295,12 @@ class Reads(Handle):
             counted = await operation.run("count_documents", query, **settings)
         return counted
 
+    @takes(DistinctOptions, after="filter")
     async def distinct(
         self,
         key: str,
         filter: Filter | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         hint: Keys | None = None,
         *,
@@ -332,23 +317,18 @@ class Reads(Handle):
         filter
             Of which documents; None for all that the scope holds.
         """
-        options = {
-            "session": session,
-            "comment": comment,
-            "hint": hint,
-            "collation": collation,
-            "maxTimeMS": maxTimeMS,
-            **unknown,
-        }
+        given = (session, comment, hint, collation, maxTimeMS)
         with self._begin("distinct", Purpose.READ) as operation:
             limits = operation.limits
             field = field_name(key, limits, "key")
             query = scope_read_filter(filter, operation.target, limits, codecs=operation.codecs)
-            settings = self._options("distinct", options, DistinctOptions)
-            query = exactly(query, operation.target, settings)
+            settings = self._options("distinct", given, unknown)
+            if settings:
+                query = exactly(query, operation.target, settings)
         found: list[Any] = await operation.run("distinct", field, query, **settings)
         return found
 
+    @takes(WatchOptions, after="pipeline")
     def watch(
         self,
         pipeline: Pipeline | None = None,
@@ -378,21 +358,20 @@ class Reads(Handle):
         QueryRefused
             If a stage or an option is refused.
         """
-        options = {
-            "full_document": full_document,
-            "resume_after": resume_after,
-            "max_await_time_ms": max_await_time_ms,
-            "batch_size": batch_size,
-            "collation": collation,
-            "start_at_operation_time": start_at_operation_time,
-            "start_after": start_after,
-            "comment": comment,
-            "full_document_before_change": full_document_before_change,
-            **unknown,
-        }
+        given = (
+            full_document,
+            resume_after,
+            max_await_time_ms,
+            batch_size,
+            collation,
+            start_at_operation_time,
+            start_after,
+            comment,
+            full_document_before_change,
+        )
         with self._begin("watch", Purpose.READ) as operation:
             limits = operation.limits
-            settings = self._options("watch", options, WatchOptions)
+            settings = self._options("watch", given, unknown)
             asked = settings.get("full_document", "default") != "default"
             stages = scope_change_stream_pipeline(
                 pipeline,

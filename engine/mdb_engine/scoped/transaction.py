@@ -1,27 +1,26 @@
 """Transactions: several operations that happen together or not at all.
 
-A transaction holds on to the connection that it began on, because credentials may rotate under it
-and a session belongs to one client. Its operations are admitted one by one like any other; before
-it commits, every app that took part is admitted once more, so that nothing is committed for an app
-that was revoked in between.
+A transaction is a `Session` that commits when its block is left. What it is made with, which
+connection it holds and who is asked again before it commits stands there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
-import pymongo
 from pymongo.errors import PyMongoError
 
 from mdb_engine.access.model import Gate
 from mdb_engine.connection.driver import Driver, RawSession
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import DatabaseUnavailable, OptionRefused, QueryRefused
-from mdb_engine.scoped.errors import translating
+from mdb_engine.scoped.concerns import TransactionOptions, transaction_options
+from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
+from mdb_engine.scoped.session import Session
 
-__all__ = ["Transaction", "join"]
+__all__ = ["AnySession", "Transaction", "join"]
 
 Result = TypeVar("Result")
 
@@ -30,9 +29,6 @@ RUN_ATTEMPTS = 5
 
 COMMIT_ATTEMPTS = 3
 """How often a commit of unknown outcome is repeated; repeating a commit is harmless."""
-
-ABORT_SECONDS = 5.0
-"""How long MongoDB is asked to abort. Not heard, it aborts by itself after a minute."""
 
 _TRANSIENT = "TransientTransactionError"
 _UNKNOWN = "UnknownTransactionCommitResult"
@@ -48,8 +44,10 @@ class Transaction:
     source
         Returns the connection to begin on. The same callable as that of the scoped databases
         that take part: it is how a transaction of another engine is told apart.
-    seconds
-        How long the commit may take.
+    limits
+        Their ``max_time_ms`` is how long the commit may take.
+    **options
+        See `TransactionOptions`.
 
     Notes
     -----
@@ -66,18 +64,19 @@ class Transaction:
             await db.accounts.update_one({"_id": 2}, {"$inc": {"n": 1}}, session=tx)
     """
 
-    __slots__ = ("_driver", "_gates", "_pinned", "_seconds", "_session", "_source")
+    __slots__ = ("_make", "_options", "_session")
 
     def __init__(
-        self, driver: Driver, source: Callable[[], Connection], *, seconds: float = 30.0
+        self,
+        driver: Driver,
+        source: Callable[[], Connection],
+        limits: Limits = DEFAULT_LIMITS,
+        **options: Unpack[TransactionOptions],
     ) -> None:
-        self._driver = driver
+        self._options = transaction_options(options, limits, "transaction")
         # Behind a call, as it leads to the driver's objects.
-        self._source: Callable[[], Callable[[], Connection]] = lambda: source
-        self._seconds = seconds
-        self._gates: list[Callable[[], Gate]] = []
-        self._session: Callable[[], RawSession] | None = None
-        self._pinned: Callable[[], Connection] | None = None
+        self._make: Callable[[], Session] = lambda: Session(driver, source, limits)
+        self._session: Session | None = None
 
     def __repr__(self) -> str:
         return f"Transaction({'active' if self.active else 'not active'})"
@@ -95,19 +94,13 @@ class Transaction:
     async def __aenter__(self) -> Self:
         if self._session is not None:
             raise QueryRefused("the transaction has begun already; make another for another block")
-        connection = self._source()()
-        connection.operations += 1
+        session = self._make()
         try:
-            with translating("transaction", self._seconds):
-                session = await self._driver.start_session(connection.client)
-                milliseconds = int(self._seconds * 1000)
-                await self._driver.start_transaction(session, max_commit_time_ms=milliseconds)
+            await session.start_transaction(**self._options)
         except BaseException:
-            connection.operations -= 1
+            await session.end_session()
             raise
-        self._gates = []
-        self._pinned = lambda: connection
-        self._session = lambda: session
+        self._session = session
         return self
 
     async def __aexit__(
@@ -116,20 +109,16 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is None or self._pinned is None:
+        session, self._session = self._session, None
+        if session is None:
             return
-        session, connection = self._session(), self._pinned()
-        self._session = self._pinned = None
         try:
             if error is None:
-                await self._commit(session)
+                await _commit(session)
             else:
-                await self._abort(session)
+                await session._abort_quietly()  # noqa: SLF001 - the two halves of one thing
         finally:
-            try:
-                await session.end_session()
-            finally:
-                connection.operations -= 1
+            await session.end_session()
 
     async def run(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Do some work in the transaction, again if another transaction was in its way.
@@ -155,44 +144,19 @@ class Transaction:
                 async with self:
                     return await work(self)
             except (PyMongoError, DatabaseUnavailable) as error:
-                if attempt == RUN_ATTEMPTS or not _is_transient(error):
+                if attempt == RUN_ATTEMPTS or not error.has_error_label(_TRANSIENT):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _commit(self, session: RawSession) -> None:
-        try:
-            for gate in self._gates:
-                gate().admit()
-        except BaseException:
-            await self._abort(session)
-            raise
-        with translating("commit", self._seconds):
-            for attempt in range(1, COMMIT_ATTEMPTS + 1):
-                try:
-                    await session.commit_transaction()
-                except PyMongoError as error:
-                    if attempt == COMMIT_ATTEMPTS or not error.has_error_label(_UNKNOWN):
-                        raise
-                else:
-                    return
-
-    async def _abort(self, session: RawSession) -> None:
-        """Abort; the server does so by itself later if it does not hear of it now."""
-        try:
-            with pymongo.timeout(ABORT_SECONDS):
-                await session.abort_transaction()
-        except PyMongoError:
-            return
-
     def _join(self, gate: Gate, source: Callable[[], Connection]) -> tuple[Connection, RawSession]:
         """Let an operation take part; for `join` alone."""
-        if self._session is None or self._pinned is None:
+        if self._session is None:
             raise QueryRefused("the transaction is over, or its block was not entered yet")
-        if self._source() != source:
-            raise QueryRefused("the transaction was made by another engine")
-        if not any(known() is gate for known in self._gates):
-            self._gates.append(lambda: gate)
-        return self._pinned(), self._session()
+        return self._session._join(gate, source)  # noqa: SLF001 - as above
+
+
+AnySession = Session | Transaction
+"""What an operation takes as ``session``."""
 
 
 def join(
@@ -208,18 +172,24 @@ def join(
     Raises
     ------
     OptionRefused
-        If it is anything but a transaction of ours: a driver's session would lead to its client.
+        If it is anything but one of ours: a driver's session would lead to its client.
     QueryRefused
-        If the transaction is not active, or another engine's.
+        If it is over, or another engine's.
     """
-    if type(session) is not Transaction:
+    if type(session) is not Transaction and type(session) is not Session:
         raise OptionRefused(
-            "session takes what `async with engine.transaction() as tx` gives, not "
-            f"{type(session).__name__}"
+            "session takes what `async with engine.transaction() as tx` or `engine.session()` "
+            f"gives, not {type(session).__name__}"
         )
-    return session._join(gate, source)  # noqa: SLF001 - the two halves of one thing
+    return session._join(gate, source)  # noqa: SLF001 - as above
 
 
-def _is_transient(error: BaseException) -> bool:
-    driver = error if isinstance(error, PyMongoError) else error.__cause__
-    return isinstance(driver, PyMongoError) and driver.has_error_label(_TRANSIENT)
+async def _commit(session: Session) -> None:
+    for attempt in range(1, COMMIT_ATTEMPTS + 1):
+        try:
+            await session.commit_transaction()
+        except (PyMongoError, DatabaseUnavailable) as error:
+            if attempt == COMMIT_ATTEMPTS or not error.has_error_label(_UNKNOWN):
+                raise
+        else:
+            return

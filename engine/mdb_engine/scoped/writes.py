@@ -34,6 +34,7 @@ from mdb_engine.scoped.options import (
     ReplaceOptions,
     UpdateManyOptions,
     UpdateOptions,
+    takes,
 )
 from mdb_engine.scoped.reads import Filter
 from mdb_engine.scoped.rewrite.filters import (
@@ -46,7 +47,7 @@ from mdb_engine.scoped.rewrite.filters import (
 from mdb_engine.scoped.rewrite.refusals import Position
 from mdb_engine.scoped.rewrite.updates import scope_update, stamp_document, stamp_replacement
 from mdb_engine.scoped.rewrite.values import members
-from mdb_engine.scoped.transaction import Transaction
+from mdb_engine.scoped.transaction import AnySession
 
 __all__ = ["Update", "Writes"]
 
@@ -62,11 +63,12 @@ class Writes(Handle):
 
     __slots__ = ()
 
+    @takes(CommonOptions, after="document")
     async def insert_one(
         self,
         document: Mapping[str, Any],
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertOneResult:
@@ -87,29 +89,25 @@ class Writes(Handle):
         LimitExceeded
             If the document is too large or too deep.
         """
-        options = {
-            "bypass_document_validation": bypass_document_validation,
-            "session": session,
-            "comment": comment,
-            **unknown,
-        }
+        given = (bypass_document_validation, session, comment)
         with self._begin("insert_one", Purpose.WRITE) as operation:
             stamped = stamp_document(
                 document, operation.target, operation.limits, codecs=operation.codecs
             )
-            settings = self._options("insert_one", options, CommonOptions)
+            settings = self._options("insert_one", given, unknown)
         _return_id(document, stamped)
         inserted: InsertOneResult = await operation.run(
             "insert_one", stamped, by_id=True, **settings
         )
         return inserted
 
+    @takes(InsertManyOptions, after="documents")
     async def insert_many(
         self,
         documents: Iterable[Mapping[str, Any]],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> InsertManyResult:
@@ -125,19 +123,14 @@ class Writes(Handle):
         pymongo.errors.BulkWriteError
             If one of them could not be inserted.
         """
-        options = {
-            "ordered": ordered,
-            "bypass_document_validation": bypass_document_validation,
-            "session": session,
-            "comment": comment,
-            **unknown,
-        }
+        given = (ordered, bypass_document_validation, session, comment)
         with self._begin("insert_many", Purpose.WRITE) as operation:
             stamped = await _stamp_all(documents, operation)
-            settings = self._options("insert_many", options, InsertManyOptions)
+            settings = self._options("insert_many", given, unknown)
         inserted: InsertManyResult = await operation.run("insert_many", stamped, **settings)
         return inserted
 
+    @takes(UpdateOptions, after="update")
     async def update_one(
         self,
         filter: Filter,
@@ -147,7 +140,7 @@ class Writes(Handle):
         collation: Collation | Mapping[str, Any] | None = None,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -167,20 +160,20 @@ class Writes(Handle):
         QueryRefused
             If the filter, the update or an option is refused; the message has its path.
         """
-        options = {
-            "upsert": upsert or None,
-            "bypass_document_validation": bypass_document_validation,
-            "collation": collation,
-            "array_filters": array_filters,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "sort": sort,
-            "comment": comment,
-            **unknown,
-        }
-        return await self._update("update_one", filter, update, options, UpdateOptions)
+        given = (
+            upsert or None,
+            bypass_document_validation,
+            collation,
+            array_filters,
+            hint,
+            session,
+            let,
+            sort,
+            comment,
+        )
+        return await self._update("update_one", filter, update, given, unknown)
 
+    @takes(UpdateManyOptions, after="update")
     async def update_many(
         self,
         filter: Filter,
@@ -190,25 +183,25 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> UpdateResult:
         """Change all documents that match; as `update_one`."""
-        options = {
-            "upsert": upsert or None,
-            "array_filters": array_filters,
-            "bypass_document_validation": bypass_document_validation,
-            "collation": collation,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "comment": comment,
-            **unknown,
-        }
-        return await self._update("update_many", filter, update, options, UpdateManyOptions)
+        given = (
+            upsert or None,
+            array_filters,
+            bypass_document_validation,
+            collation,
+            hint,
+            session,
+            let,
+            comment,
+        )
+        return await self._update("update_many", filter, update, given, unknown)
 
+    @takes(ReplaceOptions, after="replacement")
     async def replace_one(
         self,
         filter: Filter,
@@ -217,7 +210,7 @@ class Writes(Handle):
         bypass_document_validation: Literal[False] | None = None,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         sort: Keys | None = None,
         comment: Any = None,
@@ -232,19 +225,18 @@ class Writes(Handle):
         replacement
             The new one, which is stamped as an inserted one is.
         """
-        options = {
-            "upsert": upsert or None,
-            "bypass_document_validation": bypass_document_validation,
-            "collation": collation,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "sort": sort,
-            "comment": comment,
-            **unknown,
-        }
+        given = (
+            upsert or None,
+            bypass_document_validation,
+            collation,
+            hint,
+            session,
+            let,
+            sort,
+            comment,
+        )
         with self._begin("replace_one", Purpose.WRITE) as operation:
-            settings = self._options("replace_one", options, ReplaceOptions)
+            settings = self._options("replace_one", given, unknown)
             query = _write_filter(filter, operation, settings)
             stamped = stamp_replacement(
                 replacement, operation.target, operation.limits, codecs=operation.codecs
@@ -254,12 +246,13 @@ class Writes(Handle):
         )
         return replaced
 
+    @takes(DeleteOptions, after="filter")
     async def delete_one(
         self,
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
@@ -271,37 +264,25 @@ class Writes(Handle):
         filter
             Which document.
         """
-        options = {
-            "collation": collation,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "comment": comment,
-            **unknown,
-        }
-        return await self._delete("delete_one", filter, options)
+        given = (collation, hint, session, let, comment)
+        return await self._delete("delete_one", filter, given, unknown)
 
+    @takes(DeleteOptions, after="filter")
     async def delete_many(
         self,
         filter: Filter,
         collation: Collation | Mapping[str, Any] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         **unknown: Unpack[NoOptions],
     ) -> DeleteResult:
         """Delete all documents that match; as `delete_one`."""
-        options = {
-            "collation": collation,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "comment": comment,
-            **unknown,
-        }
-        return await self._delete("delete_many", filter, options)
+        given = (collation, hint, session, let, comment)
+        return await self._delete("delete_many", filter, given, unknown)
 
+    @takes(FindAndUpdateOptions, after="update")
     async def find_one_and_update(
         self,
         filter: Filter,
@@ -312,7 +293,7 @@ class Writes(Handle):
         return_document: bool = False,
         array_filters: Sequence[Mapping[str, Any]] | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -327,32 +308,32 @@ class Writes(Handle):
         filter, update
             As `update_one`.
         """
-        options = {
-            "projection": projection,
-            "sort": sort,
-            "upsert": upsert or None,
-            "return_document": return_document or None,
-            "array_filters": array_filters,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "collation": collation,
-            "comment": comment,
-            "maxTimeMS": maxTimeMS,
-            **unknown,
-        }
+        given = (
+            projection,
+            sort,
+            upsert or None,
+            return_document or None,
+            array_filters,
+            hint,
+            session,
+            let,
+            comment,
+            collation,
+            maxTimeMS,
+        )
         with self._begin("find_one_and_update", Purpose.WRITE) as operation:
-            settings = self._options("find_one_and_update", options, FindAndUpdateOptions)
+            settings = self._options("find_one_and_update", given, unknown)
             query = _write_filter(filter, operation, settings)
             changes = scope_update(
                 update, operation.target, operation.limits, codecs=operation.codecs
             )
             _scope_array_filters(settings, operation)
         found: Document | None = await operation.run(
-            "find_one_and_update", query, changes, **settings
+            "find_one_and_update", query, changes, by_id=is_by_id(query, settings), **settings
         )
         return found
 
+    @takes(FindAndReplaceOptions, after="replacement")
     async def find_one_and_replace(
         self,
         filter: Filter,
@@ -362,7 +343,7 @@ class Writes(Handle):
         upsert: bool = False,
         return_document: bool = False,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -377,37 +358,37 @@ class Writes(Handle):
         filter, replacement
             As `replace_one`.
         """
-        options = {
-            "projection": projection,
-            "sort": sort,
-            "upsert": upsert or None,
-            "return_document": return_document or None,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "collation": collation,
-            "comment": comment,
-            "maxTimeMS": maxTimeMS,
-            **unknown,
-        }
+        given = (
+            projection,
+            sort,
+            upsert or None,
+            return_document or None,
+            hint,
+            session,
+            let,
+            comment,
+            collation,
+            maxTimeMS,
+        )
         with self._begin("find_one_and_replace", Purpose.WRITE) as operation:
-            settings = self._options("find_one_and_replace", options, FindAndReplaceOptions)
+            settings = self._options("find_one_and_replace", given, unknown)
             query = _write_filter(filter, operation, settings)
             stamped = stamp_replacement(
                 replacement, operation.target, operation.limits, codecs=operation.codecs
             )
         found: Document | None = await operation.run(
-            "find_one_and_replace", query, stamped, **settings
+            "find_one_and_replace", query, stamped, by_id=is_by_id(query, settings), **settings
         )
         return found
 
+    @takes(FindAndModifyOptions, after="filter")
     async def find_one_and_delete(
         self,
         filter: Filter,
         projection: Projection | None = None,
         sort: Keys | None = None,
         hint: Keys | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         let: Mapping[str, Any] | None = None,
         comment: Any = None,
         *,
@@ -422,29 +403,22 @@ class Writes(Handle):
         filter
             Which document.
         """
-        options = {
-            "projection": projection,
-            "sort": sort,
-            "hint": hint,
-            "session": session,
-            "let": let,
-            "collation": collation,
-            "comment": comment,
-            "maxTimeMS": maxTimeMS,
-            **unknown,
-        }
+        given = (projection, sort, hint, session, let, comment, collation, maxTimeMS)
         with self._begin("find_one_and_delete", Purpose.WRITE) as operation:
-            settings = self._options("find_one_and_delete", options, FindAndModifyOptions)
+            settings = self._options("find_one_and_delete", given, unknown)
             query = _write_filter(filter, operation, settings)
-        found: Document | None = await operation.run("find_one_and_delete", query, **settings)
+        found: Document | None = await operation.run(
+            "find_one_and_delete", query, by_id=is_by_id(query, settings), **settings
+        )
         return found
 
+    @takes(BulkOptions, after="requests")
     async def bulk_write(
         self,
         requests: Iterable[Request],
         ordered: bool = True,
         bypass_document_validation: Literal[False] | None = None,
-        session: Transaction | None = None,
+        session: AnySession | None = None,
         comment: Any = None,
         let: Mapping[str, Any] | None = None,
         **unknown: Unpack[NoOptions],
@@ -464,27 +438,25 @@ class Writes(Handle):
         QueryRefused
             If one of them is refused; then none is sent.
         """
-        options = {
-            "ordered": ordered,
-            "bypass_document_validation": bypass_document_validation,
-            "session": session,
-            "comment": comment,
-            "let": let,
-            **unknown,
-        }
+        given = (ordered, bypass_document_validation, session, comment, let)
         with self._begin("bulk_write", Purpose.WRITE) as operation:
             scoped = scope_requests(
                 requests, operation.target, operation.limits, codecs=operation.codecs
             )
-            settings = self._options("bulk_write", options, BulkOptions)
+            settings = self._options("bulk_write", given, unknown)
         written: BulkWriteResult = await operation.run("bulk_write", scoped, **settings)
         return written
 
     async def _update(
-        self, name: str, filter: Filter, update: Update, options: Mapping[str, Any], allowed: type
+        self,
+        name: str,
+        filter: Filter,
+        update: Update,
+        given: tuple[Any, ...],
+        unknown: Mapping[str, Any],
     ) -> UpdateResult:
         with self._begin(name, Purpose.WRITE) as operation:
-            settings = self._options(name, options, allowed)
+            settings = self._options(name, given, unknown)
             query = _write_filter(filter, operation, settings)
             changes = scope_update(
                 update, operation.target, operation.limits, codecs=operation.codecs
@@ -495,9 +467,11 @@ class Writes(Handle):
         )
         return updated
 
-    async def _delete(self, name: str, filter: Filter, options: Mapping[str, Any]) -> DeleteResult:
+    async def _delete(
+        self, name: str, filter: Filter, given: tuple[Any, ...], unknown: Mapping[str, Any]
+    ) -> DeleteResult:
         with self._begin(name, Purpose.WRITE) as operation:
-            settings = self._options(name, options, DeleteOptions)
+            settings = self._options(name, given, unknown)
             query = _write_filter(filter, operation, settings)
         deleted: DeleteResult = await operation.run(
             name, query, by_id=is_by_id(query, settings), **settings
@@ -515,7 +489,7 @@ def _write_filter(
         )
     scope = scope_upsert_filter if settings.get("upsert") else scope_filter
     query = scope(filter, operation.target, operation.limits, codecs=operation.codecs)
-    return exactly(query, operation.target, settings)
+    return exactly(query, operation.target, settings) if settings else query
 
 
 def _scope_array_filters(settings: dict[str, Any], operation: Operation) -> None:

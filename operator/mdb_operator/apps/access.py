@@ -21,7 +21,7 @@ from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.models.app import AppRecord, AppState, GrantOutcome
 from mdb_operator.apps.conditions import ConditionType, Isolation, Reason
 from mdb_operator.apps.database import SharedDatabase
-from mdb_operator.apps.requests import asked_revocation, due_rotation
+from mdb_operator.apps.requests import asked_revocation, due_rotation, not_renewed
 from mdb_operator.apps.resource import MdbAppResource
 from mdb_operator.apps.status import Report, Step
 from mdb_operator.constants import FINALIZER
@@ -141,7 +141,8 @@ class Access:
         """Rotate what is to be rotated, then end all earlier versions where that was asked for."""
         assert report.secrets is not None  # noqa: S101 - the lines before
         registry, slug, period = self._registry, spec.slug, spec.secret.rotation_period_seconds
-        rotation = due_rotation(report.secrets, asked, period, self._database.clock())
+        now, issuer = self._database.clock(), self._database.certificates.read().issuer
+        rotation = due_rotation(report.secrets, asked, period, now, issuer)
         revocation = asked_revocation(report.secrets, asked)
         rotated = rotation is None
         try:
@@ -169,6 +170,8 @@ class Access:
                 report.did(Step.ROTATE, wrote=wrote)
         except KeyManagerUnavailable as error:
             report.key_manager_problem = error.message  # what there is works on meanwhile
+            if not_renewed(report.secrets, now):
+                raise  # but not for much longer
         finally:
             if revocation is not None:
                 # Where the rotation that was asked for with it has failed, the request stays: the
@@ -210,7 +213,7 @@ class Access:
         users, slug = self._database.users, record.slug
         if revealed is None or report.grants is None:
             # Without the key nothing can be made, but what has ended can be dropped.
-            wrote = await users.drop_ended(slug, [v.version for v in report.secrets.versions])
+            wrote = await users.drop_ended(report.secrets)
             wrote |= bool(await users.refresh_roles([slug]))
             report.did(Step.DATABASE_USER, wrote=wrote)
             return

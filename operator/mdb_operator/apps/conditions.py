@@ -68,6 +68,8 @@ class Reason(StrEnum):
     INDEX_CONFLICT = "IndexConflict"
     """An index or a validator cannot be built on the data or beside the indexes that there are."""
     INDEX_BUILDING = "IndexBuilding"
+    COLLECTION_ADOPTING = "CollectionAdopting"
+    """Documents that were there before the app are given its stamp."""
     GRANT_PENDING = "GrantPending"
     NOT_GRANTED = "NotGranted"
     KEY_UNAVAILABLE = "KeyUnavailable"

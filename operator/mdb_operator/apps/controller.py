@@ -28,7 +28,6 @@ from mdb_operator.apps.workers import Workers
 from mdb_operator.exceptions import DatabaseHeld
 from mdb_operator.kubernetes.secret_watch import SecretChange
 from mdb_operator.kubernetes.secrets import SecretKey
-from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.process.context import READY_CONTROLLER, READY_DATABASE
 from mdb_operator.process.factory import Factory
 
@@ -71,7 +70,7 @@ class Controller:
                     config.mongodb_database,
                     config.isolation,
                 ),
-                CertificateFiles(config).read,
+                self.database.certificates.read,
             ),
             mdbapps=mdbapps,
             events=events,
@@ -87,6 +86,8 @@ class Controller:
             interval=config.relist_seconds,
             limit=config.watch_limit_seconds,
         )
+        self._events = events
+        self._telling: set[asyncio.Task[None]] = set()
         self.started = asyncio.Event()
         """Set once everything runs that notices changes, but for the watch of MdbApps."""
         self.reconcile = self._reconciler.reconcile
@@ -211,6 +212,25 @@ class Controller:
         if up:
             self._sweeper.request()
         self._wake_all()
+        if self.started.is_set():
+            telling = asyncio.create_task(self._tell_of_database(up=up))
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
+
+    async def _tell_of_database(self, *, up: bool) -> None:
+        """Post the one event of an outage, or of its end: the apps' conditions say the rest."""
+        config = self._context.config
+        await self._events.record_of_lease(
+            config.namespace,
+            config.lease_name,
+            "Normal" if up else "Warning",
+            reason="DatabaseAvailable" if up else "DatabaseUnavailable",
+            action="LookAtDatabase",
+            note="MongoDB answers: all apps are looked at"
+            if up
+            else "MongoDB does not answer: apps that run go on with what they have, and "
+            "nothing is registered, rotated or withdrawn until it does",
+        )
 
     def _adopted(self) -> None:
         for key in self._ownership.reconsider():

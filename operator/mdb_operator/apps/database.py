@@ -18,6 +18,7 @@ from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
 from mdb_operator.kubernetes.resources import AppKey
+from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.mongodb.gate import DatabaseGate
 from mdb_operator.mongodb.installation import InstallationGuard
 from mdb_operator.mongodb.users import DatabaseUsers, RetiringUsers
@@ -50,8 +51,10 @@ class SharedDatabase:
             guard.require,
         )
         self.clock = self.gate.clock  # the time by MongoDB's own clock
-        self.registry = factory.registry(self.clock)
-        service = DatabaseUserService(context.database, self.clock)
+        self.certificates = CertificateFiles(context.config)  # what apps are given
+        issuer = factory.certificate_issuer(self.certificates, self.clock)
+        self.registry = factory.registry(self.clock, issuer)
+        service = DatabaseUserService(context.database, self.clock, certificates=issuer is not None)
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
@@ -61,9 +64,21 @@ class SharedDatabase:
         self.queue = WakeUps()  # those of them that have to be looked at
         # Until a look although nothing happened.
         self.resync_seconds = context.config.resync_seconds
+        # By slug, which collection a build adopts and how far that is, in tenths; None after it.
+        self._adopting: dict[str, tuple[str, int] | None] = {}
+        self._may_adopt = context.config.adopt_collections
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
+
+    def adopting(self, record: AppRecord) -> tuple[str, int] | None:
+        """Return which collection a build adopts and how far that is, in tenths; None if none."""
+        waiting = (
+            (one.name, 0)
+            for one in record.spec.collections
+            if one.adopt is not None and one.name not in record.stamped
+        )
+        return self._adopting.get(record.slug, next(waiting, None))
 
     async def end_vanished(self, record: AppRecord) -> None:
         """End a registration whose MdbApp is gone without having been deregistered.
@@ -100,11 +115,25 @@ class SharedDatabase:
 
     async def _prepare(self) -> None:
         await self.registry.prepare()
+        await self.users.prepare()
 
     async def _build(self, record: AppRecord) -> Built:
         """Make an app's collections, then their indexes, which may take its time."""
-        collections = await self.registry.ensure_collections(record)
-        indexes = await self.registry.ensure_indexes(collections.record)
+
+        def adopted(name: str, done: int, of: int) -> None:
+            now = (name, done * 10 // max(of, 1))
+            if self._adopting.get(record.slug) != now:
+                self._adopting[record.slug] = now
+                self.queue.wake(AppKey(record.owner.namespace, record.owner.name))
+
+        try:
+            collections = await self.registry.ensure_collections(
+                record, adopt=self._may_adopt, tell=adopted
+            )
+            self._adopting[record.slug] = None
+            indexes = await self.registry.ensure_indexes(collections.record)
+        finally:
+            self._adopting.pop(record.slug, None)
         return Built(
             collections.wrote or bool(indexes.changes),
             indexes.record,

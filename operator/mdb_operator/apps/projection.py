@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from pydantic import SecretStr
 
 from mdb_engine.core.secret import RevealedSecrets
+from mdb_engine.registry.models.privileges import user_name, user_subject
 from mdb_operator.apps.conditions import Isolation
 from mdb_operator.constants import MANAGER
 from mdb_operator.mongodb.certificates import Certificates
@@ -33,7 +34,7 @@ FILE_OPTIONS = frozenset(
 """Options of a URI that name files of the operator's pod, which apps do not have."""
 
 LOGIN_OPTIONS = frozenset({"authmechanism", "authmechanismproperties"})
-"""Options of a URI that say how the operator logs in; its apps do it by password."""
+"""Options of a URI that say how the operator logs in; its apps do it in their own way."""
 
 DEFAULT_PORT = "27017"
 """MongoDB's, where a connection string names none."""
@@ -97,8 +98,11 @@ class Address:
         """Return the user, password and authentication database of an app."""
         if self.isolation == "library":
             return self.username, self.password, self.auth_source
-        current = revealed.current
-        return f"{revealed.slug}.v{current.version}", current.database_password, self.database
+        current, slug = revealed.current, revealed.slug
+        if current.client_certificate is not None:
+            subject = user_subject(self.database, slug, current.version, revealed.incarnation)
+            return subject, SecretStr(""), "$external"
+        return user_name(slug, current.version), current.database_password, self.database
 
     def uri(self, revealed: RevealedSecrets, *, tls: bool = False) -> str:
         """Return the connection string of an app, which may have to demand TLS."""
@@ -107,7 +111,10 @@ class Address:
         if tls and not {"tls", "ssl"} & {name.lower() for name, _ in options}:
             options.append(("tls", "true"))
         login = ""
-        if username:
+        if auth_source == "$external" and self.isolation == "database":
+            # MongoDB takes the user from the certificate.
+            options += [("authMechanism", "MONGODB-X509"), ("authSource", auth_source)]
+        elif username:
             login = f"{quote(username, safe='')}:{quote(password.get_secret_value(), safe='')}@"
             options.append(("authSource", auth_source))
         # PyMongo takes the tags of a read preference as they are, without decoding them.
@@ -136,9 +143,11 @@ def projected_data(
     address: Address, revealed: RevealedSecrets, certificates: Certificates = NO_CERTIFICATES
 ) -> dict[str, str]:
     """Return the value of every key of the projected Secret."""
-    client = certificates.client.get_secret_value()
     username, password, _ = address.user(revealed)
     current, previous = revealed.current, revealed.previous
+    client = certificates.client.get_secret_value()
+    if current.client_certificate is not None and address.isolation == "database":
+        client = current.client_certificate.get_secret_value()
     return {
         "type": "mongodb",
         "provider": MANAGER,

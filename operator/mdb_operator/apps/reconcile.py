@@ -280,6 +280,17 @@ class Reconciler:
     async def _collections(self, app: MdbAppResource, record: AppRecord, report: Report) -> None:
         report.require_database()
         outcome = await self._database.builds.ensure(app.key, record)
+        adopting = self._database.adopting(record)
+        if isinstance(outcome, datetime) and adopting is not None:
+            name, tenths = adopting
+            report.fail(
+                ConditionType.COLLECTIONS_READY,
+                Reason.COLLECTION_ADOPTING,
+                f"Collection {name!r} is being adopted since {format_time(outcome)}:"
+                f" {tenths * 10} % of its documents have the app's stamp. It goes on by"
+                " itself; until then the app does not see them.",
+            )
+            return
         if isinstance(outcome, datetime):
             report.fail(
                 ConditionType.COLLECTIONS_READY,

@@ -404,6 +404,9 @@ def _facts(report: Report, current: Mapping[str, Any]) -> dict[str, Any]:
         }
         if ending and ending[0].version == current_version.version - 1 and ending[0].expires_at:
             facts["secret"]["previousExpiresAt"] = format_time(ending[0].expires_at)
+        if current_version.certificate is not None:
+            expires_at = current_version.certificate.expires_at
+            facts["secret"]["certificateExpiresAt"] = format_time(expires_at)
     elif "secret" in current:
         facts["secret"] = current["secret"]
     if report.grants is not None:

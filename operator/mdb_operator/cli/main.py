@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Coroutine
+from functools import partial
 from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,7 +15,9 @@ from typing import Any, TextIO
 import click
 import yaml
 
+from mdb_engine.constants import MIN_OVERLAP_SECONDS
 from mdb_engine.exceptions import MdbEngineError
+from mdb_engine.models.spec import MAX_OVERLAP_SECONDS
 from mdb_engine.registry.master_key import MasterKeyRotation
 from mdb_operator.apps.ownership import Ours, handled_by
 from mdb_operator.apps.resource import MdbAppResource
@@ -151,6 +154,97 @@ def adopt_database(*, former: str | None) -> None:
     _finish(_adopt_database(_config(), former))
 
 
+@main.command()
+@click.option(
+    "--from-legacy", is_flag=True, required=True, help="From the earlier version of the library."
+)
+@click.option("--namespace", help="Where the MdbApps will be. Needed, but for --undo.")
+@click.option(
+    "--master-key-file",
+    help="The old master key, or its .env file; - is stdin. Default: MDB_ENGINE_MASTER_KEY.",
+)
+@click.option(
+    "--overlap-seconds",
+    default=86_400,
+    show_default=True,
+    type=click.IntRange(MIN_OVERLAP_SECONDS, MAX_OVERLAP_SECONDS),
+    help="How long the old tokens still work.",
+)
+@click.option(
+    "--leave-out", multiple=True, metavar="SLUG", help="Set an app aside and go on without it."
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
+@click.option("--undo", is_flag=True, help="Put everything back as it was.")
+def migrate(
+    namespace: str | None,
+    master_key_file: str | None,
+    overlap_seconds: int,
+    leave_out: tuple[str, ...],
+    *,
+    from_legacy: bool,  # noqa: ARG001 - says which, as there may be others
+    dry_run: bool,
+    undo: bool,
+) -> None:
+    """Bring over the apps that an earlier version of the library registered in the database.
+
+    Prints the MdbApps to be applied, and on stderr what it met. It can be repeated and interrupted
+    at any time. End the old programs first: they would write their manifests again.
+    """
+    if namespace is None and not undo:
+        raise click.UsageError("say where the MdbApps will be: --namespace")
+    _finish(
+        _migrate(
+            _config(),
+            namespace or "",
+            master_key_file,
+            overlap_seconds,
+            leave_out,
+            dry_run=dry_run,
+            undo=undo,
+        )
+    )
+
+
+async def _migrate(
+    config: Config,
+    namespace: str,
+    key_file: str | None,
+    overlap: int,
+    leave_out: tuple[str, ...],
+    *,
+    dry_run: bool,
+    undo: bool,
+) -> None:
+    from mdb_operator.cli.migrate import (  # noqa: PLC0415 - only needed here
+        migrate_from_legacy,
+        read_old_key,
+        undo_migration,
+    )
+
+    def tell(line: str) -> None:
+        click.echo(line, err=True)
+
+    key = None if undo else read_old_key(key_file)
+    async with open_context(config) as context:
+        factory = Factory(context)
+        await factory.installation_guard().require(claim=not dry_run)
+        registry = factory.registry()
+        if undo:
+            await undo_migration(registry, dry_run=dry_run, tell=tell)
+            return
+        await context.master_keys.refresh()
+        await migrate_from_legacy(
+            registry,
+            key=key,
+            namespace=namespace,
+            overlap=overlap,
+            leave_out=leave_out,
+            dry_run=dry_run,
+            show=partial(click.echo, nl=False),
+            tell=tell,
+        )
+
+
 @main.command("mongodb-role")
 @click.option("--database", default="mdb", show_default=True, help="The database of the apps.")
 @click.option(
@@ -160,14 +254,24 @@ def adopt_database(*, former: str | None) -> None:
     show_default=True,
     help="As in the chart; with `library` no users are managed.",
 )
-def mongodb_role(database: str, isolation: str) -> None:
+@click.option(
+    "--external",
+    is_flag=True,
+    help="The further role for apps that log in by X.509, to be made in `admin`.",
+)
+def mongodb_role(database: str, isolation: str, *, external: bool) -> None:
     """Print the command that makes the operator's role, for an administrator of MongoDB.
 
     Run it with db.getSiblingDB(DATABASE).runCommand(...), then make a user with that role there.
     """
-    from mdb_operator.mongodb.rights import create_role_command  # noqa: PLC0415
+    from mdb_operator.mongodb.rights import (  # noqa: PLC0415
+        create_external_role_command,
+        create_role_command,
+    )
 
     command = create_role_command(database, users=isolation == "database")
+    if external:
+        command = create_external_role_command()
     click.echo(json.dumps(command, indent=2))
 
 

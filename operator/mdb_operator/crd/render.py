@@ -44,6 +44,10 @@ DESCRIPTION = (
 
 RULES: Mapping[str, Mapping[str, str]] = {
     "spec.collections[]": {
+        "timeSeries excludes capped, preImages, validator and adopt": (
+            "!has(self.timeSeries) || (!has(self.capped) && !has(self.preImages)"
+            " && !has(self.validator) && !has(self.adopt))"
+        ),
         "indexes: a collection can have one text index only": (
             "!has(self.indexes) || self.indexes.filter(i, i.keys.exists(k,"
             " has(k.kind) && k.kind == 'Text')).size() <= 1"
@@ -57,6 +61,17 @@ RULES: Mapping[str, Mapping[str, str]] = {
         "sparse and partialFilter exclude each other": (
             "!has(self.sparse) || !self.sparse"
             " || !has(self.partialFilter) || self.partialFilter.size() == 0"
+        ),
+        "a key of kind Wildcard stands alone, in an index that is not sparse": (
+            "!self.keys.exists(k, has(k.kind) && k.kind == 'Wildcard')"
+            " || (self.keys.size() == 1 && (!has(self.sparse) || !self.sparse))"
+        ),
+        "an index has one key of kind Hashed at most": (
+            "self.keys.filter(k, has(k.kind) && k.kind == 'Hashed').size() <= 1"
+        ),
+        "collation is not for keys of kind Text or 2d": (
+            "!has(self.collation)"
+            " || !self.keys.exists(k, has(k.kind) && (k.kind == 'Text' || k.kind == '2d'))"
         ),
         "unique needs all keys to be of kind Ordered": (
             "!has(self.unique) || !self.unique"
@@ -81,6 +96,9 @@ RULES: Mapping[str, Mapping[str, str]] = {
         ),
         "operator type needs stringValue, the name of a BSON type": (
             "!has(self.operator) || self.operator != 'type' || has(self.stringValue)"
+        ),
+        "nullValue is compared with eq alone": (
+            "!has(self.nullValue) || !has(self.operator) || self.operator == 'eq'"
         ),
     },
 }

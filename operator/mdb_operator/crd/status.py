@@ -44,7 +44,8 @@ class ConditionStatusModel(_Part):
         max_length=64,
         pattern=r"^[A-Z][A-Za-z]*$",
         description="Why, as one word: Provisioned, DatabaseUnavailable, SecretConflict,"
-        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding, GrantPending, NotGranted,"
+        " SlugTaken, CollectionTaken, IndexConflict, IndexBuilding,"
+        " CollectionAdopting, GrantPending, NotGranted,"
         " KeyUnavailable, KubernetesUnavailable, Contended, RestartFailed, Suspended or Deleting.",
     )
     message: str = Field(
@@ -81,6 +82,13 @@ class SecretStatus(_Part):
     previous_expires_at: datetime | None = Field(
         default=None,
         description="Until when the version before it is still accepted; absent when none is.",
+    )
+    certificate_expires_at: datetime | None = Field(
+        default=None,
+        description=(
+            "When the certificate ends that the app logs in to MongoDB with. It is renewed after"
+            " two thirds of its life; absent where the app has a password."
+        ),
     )
 
 

@@ -31,7 +31,7 @@ _log = structlog.get_logger(__name__)
 
 
 class EventRecorder:
-    """Posts events about MdbApps, for a controller and a process of it (the pod's name)."""
+    """Posts events for a controller and a process of it (the pod's name)."""
 
     def __init__(self, client: KubeClient, *, component: str, instance: str) -> None:
         self._client = client
@@ -48,14 +48,46 @@ class EventRecorder:
         note: str,  # a sentence for a person; redacted and cut to what the API server takes
     ) -> bool:
         """Post one event in the app's namespace; return whether the API server took it."""
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": app.namespace,
+            "name": app.name,
+            "uid": app.uid,
+        }
+        return await self._post(regarding, kind, reason=reason, action=action, note=note)
+
+    async def record_of_lease(
+        self,
+        namespace: str,
+        name: str,
+        kind: Literal["Normal", "Warning"],
+        *,
+        reason: str,
+        action: str,
+        note: str,
+    ) -> bool:
+        """Post one event about the operator as a whole, whose object is its Lease; as `record`."""
+        regarding = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "namespace": namespace,
+            "name": name,
+        }
+        return await self._post(regarding, kind, reason=reason, action=action, note=note)
+
+    async def _post(
+        self, regarding: dict[str, str], kind: str, *, reason: str, action: str, note: str
+    ) -> bool:
+        namespace, name = regarding["namespace"], regarding["name"]
         suffix = f".{secrets.token_hex(8)}"
         now = dt.datetime.now(dt.UTC)
         event = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "namespace": app.namespace,
-                "name": app.name[: NAME_LENGTH - len(suffix)] + suffix,
+                "namespace": namespace,
+                "name": name[: NAME_LENGTH - len(suffix)] + suffix,
             },
             "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
             "type": kind,
@@ -64,21 +96,15 @@ class EventRecorder:
             "note": _cut(redact(note)),
             "reportingController": self._component,
             "reportingInstance": self._instance,
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "namespace": app.namespace,
-                "name": app.name,
-                "uid": app.uid,
-            },
+            "regarding": regarding,
         }
         try:
-            await self._client.create(EVENTS, app.namespace, event)
+            await self._client.create(EVENTS, namespace, event)
         except KubernetesError as error:
             _log.warning(
                 "Event not posted",
-                namespace=app.namespace,
-                app=app.name,
+                namespace=namespace,
+                name=name,
                 reason=reason,
                 error=error.message,
             )

@@ -2,7 +2,8 @@
 
 The operator's own go to its driver and nowhere else; `ConnectionFiles` follows them. The
 authorities and the apps' certificate go into every projected Secret, so they are read again each
-time. A file that cannot be used changes nothing until it can.
+time, as is the authority that certifies apps. A file that cannot be used changes nothing until it
+can.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic import SecretStr
 
 from mdb_operator.config import ENV_PREFIX, Config
 from mdb_operator.exceptions import ConfigurationInvalid
+from mdb_operator.mongodb.issuer import Issuer, UnusableIssuer, load_issuer
 
 __all__ = ["CertificateFiles", "Certificates", "driver_options", "own_certificates"]
 
@@ -34,6 +36,7 @@ class Certificates:
     authorities: str = ""  # whom to trust
     # With its key; one that all apps share, and never the operator's.
     client: SecretStr = field(default=SecretStr(""))
+    issuer: str = ""  # who certifies each app by itself; empty: nobody
 
 
 def driver_options(config: Config) -> dict[str, Any]:
@@ -81,6 +84,8 @@ class CertificateFiles:
     def __init__(self, config: Config) -> None:
         self._ca_file = config.mongodb_tls_ca_file
         self._apps_file = config.mongodb_apps_certificate_file
+        self._issuer_dir = config.mongodb_apps_issuer_dir
+        self.issuer: Issuer | None = None  # that of what was read last
         self._read = self._fresh()
         self._problem: str | None = None
 
@@ -97,7 +102,21 @@ class CertificateFiles:
     def _fresh(self) -> Certificates:
         authorities = _authorities(self._ca_file) if self._ca_file else ""
         client = _pair(self._apps_file, "MONGODB_APPS_CERTIFICATE_FILE") if self._apps_file else ""
-        return Certificates(authorities, SecretStr(client))
+        if self._issuer_dir is None:
+            return Certificates(authorities, SecretStr(client))
+        self.issuer = _issuer(self._issuer_dir)
+        return Certificates(authorities, SecretStr(client), self.issuer.key_id)
+
+
+def _issuer(directory: Path) -> Issuer:
+    setting = "MONGODB_APPS_ISSUER_DIR"
+    chain, key = _text(directory / "tls.crt", setting), _text(directory / "tls.key", setting)
+    try:
+        return load_issuer(chain, key)
+    except ValueError as error:
+        # `from None`: what the parser says may quote the file.
+        reason = str(error) if isinstance(error, UnusableIssuer) else "it is not valid PEM"
+        raise ConfigurationInvalid(f"{ENV_PREFIX}{setting}: {directory}: {reason}") from None
 
 
 def _authorities(path: Path) -> str:

@@ -8,10 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["OPERATOR_ROLE", "create_role_command"]
+__all__ = [
+    "EXTERNAL_ROLE",
+    "OPERATOR_ROLE",
+    "create_external_role_command",
+    "create_role_command",
+]
 
 OPERATOR_ROLE: Final = "mdb-engine.operator"
 """The name of the role; it stands in the apps' database, beside the roles of the apps."""
+
+EXTERNAL_ROLE: Final = "mdb-engine.operator.external"
+"""The name of the role for apps' login by X.509; it stands in ``admin``, as no other database's
+role can reach ``$external``."""
 
 DATA_ACTIONS: Final = (
     "find",
@@ -20,6 +29,7 @@ DATA_ACTIONS: Final = (
     "remove",
     "createCollection",
     "collMod",
+    "convertToCapped",  # which it takes to make a collection that is capped
     "dropCollection",
     "listCollections",
     "createIndex",
@@ -43,6 +53,24 @@ USER_ACTIONS: Final = (
     "revokeRole",
 )
 """With ``isolation: database``: users and roles, of this database alone."""
+
+
+EXTERNAL_ACTIONS: Final = ("viewUser", "createUser", "dropUser", "changeCustomData")
+"""On ``$external``. Roles are granted in the apps' database, so none of another's can be."""
+
+
+def create_external_role_command() -> dict[str, Any]:
+    """Return the ``createRole`` command for logins by X.509, to be run in ``admin``."""
+    return {
+        "createRole": EXTERNAL_ROLE,
+        "privileges": [
+            {
+                "resource": {"db": "$external", "collection": ""},
+                "actions": sorted(EXTERNAL_ACTIONS),
+            }
+        ],
+        "roles": [],
+    }
 
 
 def create_role_command(database: str, *, users: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 import structlog
 
-from mdb_engine.core.secret import RevealedSecrets
+from mdb_engine.core.secret import RevealedSecrets, SecretRecord
 from mdb_engine.exceptions import DatabaseForbidden
 from mdb_engine.registry.database_users import DatabaseUserService
 from mdb_engine.registry.models.app import AppRecord, GrantOutcome
@@ -25,6 +25,9 @@ _log = structlog.get_logger(__name__)
 
 class DatabaseUsers(Protocol):
     """Brings users and roles of MongoDB up to what the registry says."""
+
+    async def prepare(self) -> None:
+        """Find out what an earlier time left, before anything else is asked."""
 
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
@@ -40,7 +43,7 @@ class DatabaseUsers(Protocol):
             If MongoDB refuses or cannot be reached.
         """
 
-    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+    async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of all versions but the valid ones; whether there were any."""
 
     async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
@@ -76,6 +79,10 @@ class RetiringUsers:
         self._service = service
         self._left: bool | None = None  # of an earlier ``database``: nobody makes any here
 
+    async def prepare(self) -> None:
+        """Find out whether any of them log in by certificate."""
+        await self._service.prepare()
+
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
     ) -> bool:
@@ -83,11 +90,9 @@ class RetiringUsers:
         del grants, credentials
         return await self._where_allowed(lambda: self._service.retire(app), otherwise=False)
 
-    async def drop_ended(self, slug: str, valid: Collection[int]) -> bool:
+    async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of versions that ended, if any are left."""
-        return await self._where_allowed(
-            lambda: self._service.drop_ended(slug, valid), otherwise=False
-        )
+        return await self._where_allowed(lambda: self._service.drop_ended(secrets), otherwise=False)
 
     async def refresh_roles(self, slugs: Iterable[str]) -> list[str]:
         """Bring the roles that are left up to the published grants."""

@@ -137,8 +137,8 @@ async def open_context(
         await kube.aclose()
 
 
-def connect_mongodb(driver: Driver, config: Config) -> Any:
-    """Return a client that connects when it is first used.
+def connect_mongodb(driver: Driver, config: Config, **options: Any) -> Any:
+    """Return a client that connects when it is first used; options go over the settings.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def connect_mongodb(driver: Driver, config: Config) -> Any:
     uri, tls = config.read_mongodb_uri().get_secret_value(), driver_options(config)
     require_supported(uri, config.isolation)
     try:
-        return driver.connect(uri, **{**_defaults(uri), **MONGO_OPTIONS, **tls})
+        return driver.connect(uri, **{**_defaults(uri), **MONGO_OPTIONS, **tls, **options})
     except (PyMongoError, ValueError, OSError) as error:
         # `from None`: a driver's complaint about a URI may repeat parts of it.
         raise ConfigurationInvalid(

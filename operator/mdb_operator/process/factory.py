@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from functools import partial
+from tempfile import NamedTemporaryFile
+
+from pydantic import SecretStr
+from pymongo.errors import OperationFailure
 
 from mdb_engine.connection.control import control_view
 from mdb_engine.core.clock import Clock, utcnow
+from mdb_engine.core.secret import CertificateIssuer
 from mdb_engine.key_managers import KeyManagerUri
 from mdb_engine.registry.registry import Registry
 from mdb_engine.registry.storage.installation import InstallationStore
@@ -31,7 +37,9 @@ from mdb_operator.kubernetes.secret_watch import (
 )
 from mdb_operator.kubernetes.secrets import SecretKey, SecretStore
 from mdb_operator.kubernetes.workloads import WorkloadRestarter
+from mdb_operator.mongodb.certificates import CertificateFiles
 from mdb_operator.mongodb.installation import InstallationGuard, identify
+from mdb_operator.mongodb.issuer import AppCertificates
 from mdb_operator.process.context import ProcessContext, connect_mongodb
 from mdb_operator.process.leader import ElectionTimes, LeaderElection
 
@@ -53,10 +61,49 @@ class Factory:
         finally:
             await context.driver.close(client)
 
-    def registry(self, clock: Clock = utcnow) -> Registry:
+    def registry(self, clock: Clock = utcnow, issuer: CertificateIssuer | None = None) -> Registry:
         """Return the engine's registry over the shared database, which goes by a clock."""
         context = self.context
-        return Registry(context.database, context.driver, context.master_keys.encryption, clock)
+        return Registry(
+            context.database, context.driver, context.master_keys.encryption, clock, issuer
+        )
+
+    def certificate_issuer(
+        self, certificates: CertificateFiles, clock: Clock
+    ) -> AppCertificates | None:
+        """Return what certifies apps for their login to MongoDB; None where they have passwords."""
+        config = self.context.config
+        if config.mongodb_apps_issuer_dir is None:
+            return None
+        return AppCertificates(
+            lambda: certificates.issuer,
+            config.mongodb_database,
+            timedelta(seconds=config.mongodb_apps_certificate_seconds),
+            clock,
+            self._ping_with_certificate,
+        )
+
+    async def _ping_with_certificate(self, pem: SecretStr) -> None:
+        """Have MongoDB answer a client with this certificate, whoever it is there.
+
+        Raises
+        ------
+        PyMongoError
+            If it does not answer one.
+        """
+        context = self.context
+        with NamedTemporaryFile("w", suffix=".pem") as file:  # of mode 0600
+            file.write(pem.get_secret_value())
+            file.flush()
+            client = connect_mongodb(
+                context.driver, context.config, tls=True, tlsCertificateKeyFile=file.name
+            )
+            try:
+                await client[context.config.mongodb_database].command("ping")
+            except OperationFailure:
+                pass  # the operator logs in by a certificate itself, and this one has no user
+            finally:
+                await context.driver.close(client)
 
     def installation_guard(
         self, on_adoption: Callable[[], None] = lambda: None

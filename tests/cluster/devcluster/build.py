@@ -15,15 +15,18 @@ from pathlib import Path
 
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
-from devcluster.golang import find_go
+from devcluster.golang import find_go, required_by
 from devcluster.paths import cache_dir
 from devcluster.progress import Progress, Step
 
 SOURCES = Path(__file__).parents[1] / "binaries"
 """The Go modules."""
 
-KUBERNETES_VERSION = "v1.34.4"
-"""The version in kubernetes/go.mod: 1.35 has a kubelet that wants cgroup v2."""
+KUBERNETES_VERSIONS = {"1.34": "v1.34.4", "1.37": "v1.37.2"}
+"""What can be run, by minor; the first is the default. The modules' hashes are in their go.sum."""
+
+KUBERNETES_MINOR = next(iter(KUBERNETES_VERSIONS))
+KUBERNETES_VERSION = KUBERNETES_VERSIONS[KUBERNETES_MINOR]
 
 HELM_VERSION = "v3.19.5"
 """The version in helm/go.mod."""
@@ -87,20 +90,26 @@ def _version_variables(version: str) -> dict[str, str]:
     return {f"{package}.{key}": value for package in packages for key, value in values.items()}
 
 
-KUBERNETES = Program(
-    "kubernetes",
-    links=(
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-proxy",
-        "kube-scheduler",
-        "kubectl",
-        "kubelet",
-    ),
-    variables=_version_variables(KUBERNETES_VERSION),
-    space=6,
-)
+def kubernetes(minor: str) -> Program:
+    """Return the programs of a minor in :data:`KUBERNETES_VERSIONS`, which are one program."""
+    return Program(
+        "kubernetes",
+        links=(
+            "etcd",
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-proxy",
+            "kube-scheduler",
+            "kubectl",
+            "kubelet",
+        ),
+        variables=_version_variables(KUBERNETES_VERSIONS[minor]),
+        space=6,
+        module="" if minor == KUBERNETES_MINOR else f"kubernetes-{minor}",
+    )
+
+
+KUBERNETES = kubernetes(KUBERNETES_MINOR)
 KUBECTL = Program(
     "kubectl",
     package="k8s.io/kubernetes/cmd/kubectl",
@@ -169,7 +178,7 @@ def ensure(program: Program, progress: Progress) -> Path:
     with hold(directory.parent / ".lock", waiting):
         if not directory.exists():
             try:
-                go = find_go(progress)
+                go = find_go(progress, required_by(program.sources))
                 check_space(go, program.space)
                 _compile(program, go, directory, progress)
             except OSError as error:

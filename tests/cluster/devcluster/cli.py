@@ -10,8 +10,7 @@ from pathlib import Path
 
 import click
 
-from devcluster import detect, kind, paths
-from devcluster.base_image import ensure_base
+from devcluster import detect, images, kind, paths
 from devcluster.engine.cli import engine
 from devcluster.errors import DevclusterError
 from devcluster.image_cli import image
@@ -40,7 +39,8 @@ def cli() -> None:
     """Run a real Kubernetes cluster and a real MongoDB on this machine.
 
     With a Docker engine the cluster is kind's; on Linux without one it is a node out of this
-    machine's own processes. DEVCLUSTER=kind, node or kubeconfig chooses.
+    machine's own processes. DEVCLUSTER=kind, node or kubeconfig chooses, and
+    DEVCLUSTER_KUBERNETES=1.37, say, another Kubernetes minor for the single node.
     """
 
 
@@ -84,9 +84,10 @@ def prepare() -> None:
     if choice is not detect.Choice.NODE:
         return
     pods = os.geteuid() == 0
-    launch.provide(Kind.NODE if pods else Kind.CONTROL_PLANE, progress)
+    kind_of_cluster = Kind.NODE if pods else Kind.CONTROL_PLANE
+    launch.provide(kind_of_cluster, detect.kubernetes_minor(), progress)
     if pods:
-        ensure_base(progress)
+        images.choose_builder(progress)
 
 
 @cli.command()

@@ -8,11 +8,15 @@ import subprocess
 import sys
 from enum import StrEnum
 
+from devcluster.build import KUBERNETES_MINOR, KUBERNETES_VERSIONS
 from devcluster.engine import own
 from devcluster.errors import DevclusterError
 
 VARIABLE = "DEVCLUSTER"
 """The environment variable that forces a kind."""
+
+KUBERNETES_VARIABLE = "DEVCLUSTER_KUBERNETES"
+"""The environment variable that names another Kubernetes minor than the default."""
 
 _ENGINE_TIMEOUT = 10.0
 """Seconds: a Docker client whose engine is on an unreachable machine waits for much longer."""
@@ -51,6 +55,28 @@ def choose() -> Choice:
         "This machine has no Docker engine that answers, and is no Linux",
         f"Start Docker, or set {VARIABLE}=kubeconfig to use the cluster of your kubeconfig.",
     )
+
+
+def kubernetes_minor() -> str:
+    """Return the minor of Kubernetes to use, which the single node alone can choose.
+
+    Raises
+    ------
+    DevclusterError
+        If the environment names one that there is not.
+    """
+    minor = os.environ.get(KUBERNETES_VARIABLE) or KUBERNETES_MINOR
+    if minor not in KUBERNETES_VERSIONS:
+        raise DevclusterError(
+            f"{KUBERNETES_VARIABLE}={minor} names no Kubernetes minor that is pinned here",
+            f"Use one of {', '.join(KUBERNETES_VERSIONS)}, or unset it.",
+        )
+    if minor != KUBERNETES_MINOR and choose() is not Choice.NODE:
+        raise DevclusterError(
+            f"{KUBERNETES_VARIABLE}={minor} goes with the single node alone",
+            f"Set {VARIABLE}={Choice.NODE}, or unset it.",
+        )
+    return minor
 
 
 def docker_answers() -> bool:

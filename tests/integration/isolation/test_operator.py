@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from support.mongo import Client, Server
 from support.waiting import wait_until
 
 from devcluster.mongo import MongoConfig, MongoServer, TlsFiles
+from mdb_operator.mongodb.rights import EXTERNAL_ROLE, create_external_role_command
 
 QUICK_LEASE = {
     "LEASE_SECONDS": "3",
@@ -175,10 +177,12 @@ def test_isolation_can_be_switched_both_ways_under_load(
 
 
 @contextmanager
-def tls_server(authority: Authority, directory: Path, *, demanding: bool) -> Iterator[Server]:
+def tls_server(
+    authority: Authority, *, demanding: bool, clients: Path | None = None
+) -> Iterator[Server]:
     """Give a server that accepts TLS only, and perhaps only clients with a certificate."""
     files = TlsFiles(
-        ca=authority.certificate,
+        ca=clients or authority.certificate,
         certificate_and_key=authority.issue("server", ["127.0.0.1"]),
         client=authority.issue("administrator", []) if demanding else None,
     )
@@ -201,7 +205,7 @@ def test_tls_to_mongodb_reaches_the_apps_and_follows_new_files(
     root = tmp_path / "bindings"
     root.mkdir()
     with (
-        tls_server(authority, tmp_path, demanding=demanding) as server,
+        tls_server(authority, demanding=demanding) as server,
         installed(control_plane, server, tmp_path, (), **settings) as here,
     ):
         process = here.start()
@@ -248,3 +252,93 @@ def test_tls_to_mongodb_reaches_the_apps_and_follows_new_files(
         else:
             assert entries["certificates"].strip() == bundle.read_text().strip()
         here.stop(process)
+
+
+def refused(entries: dict[str, str], directory: Path) -> bool:
+    """Say whether MongoDB does not let in who has these entries of a Secret, that are not over."""
+    (directory / "certificates").write_text(entries["certificates"])
+    (directory / "client-certificate").write_text(entries["client-certificate"])
+    with Client(
+        entries["uri"],
+        tlsCAFile=str(directory / "certificates"),
+        tlsCertificateKeyFile=str(directory / "client-certificate"),
+        serverSelectionTimeoutMS=5_000,
+    ) as client:
+        try:
+            client[entries["database"]]["shop_orders"].find_one()
+        except OperationFailure:
+            return True
+    return False
+
+
+def test_apps_log_in_by_certificates_and_follow_a_rotation_and_another_authority_under_load(
+    control_plane: Cluster, tmp_path: Path
+) -> None:
+    authority, next_one = Authority(tmp_path), Authority(tmp_path / "next", "the next authority")
+    trusted = tmp_path / "trusted.pem"  # by MongoDB
+    trusted.write_bytes(authority.certificate.read_bytes())
+    issuer = authority.write_issuer(tmp_path / "issuer")
+    settings = {
+        "MONGODB_TLS_CA_FILE": str(authority.certificate),
+        "MONGODB_TLS_CERTIFICATE_FILE": str(authority.issue("operator", [])),
+        "MONGODB_APPS_ISSUER_DIR": str(issuer),
+        "RESYNC_SECONDS": "1",
+    }
+    root = tmp_path / "bindings"
+    root.mkdir()
+    with (
+        tls_server(authority, demanding=True, clients=trusted) as server,
+        installed(control_plane, server, tmp_path, (), **settings) as here,
+    ):
+        server.client.admin.command(create_external_role_command())
+        role = {"role": EXTERNAL_ROLE, "db": "admin"}
+        here.mongo.command("grantRolesToUser", "mdb-operator", roles=[role])
+        process = here.start()
+        here.apply("shop", collections=[{"name": "orders"}])
+        here.wait_all(is_ready, ["shop"], message="ready")
+        first = here.secret("shop-mdb")
+        assert re.fullmatch(rf"CN=shop\.v1,OU=[0-9a-f]+,O={here.database}", first["username"])
+        assert first["password"] == ""
+        assert "@" not in first["uri"]
+        assert "authMechanism=MONGODB-X509&authSource=%24external" in first["uri"]
+        assert users(here) == {}
+        assert here.status("shop")["secret"]["certificateExpiresAt"] > "2026"
+
+        with mounted(here, "shop", root) as mount, under_load(root, "shop", "orders") as clients:
+
+            def all_on(version: int) -> bool:
+                state = mount.directory / "..data"
+                mine = (mount.directory / "username").read_text()
+                return mine.startswith(f"CN=shop.v{version},") and all(
+                    client.state == str(state.readlink()) for client in clients
+                )
+
+            wait_until(lambda: all_on(1), deadline=20, message="the start")
+            here.annotate("shop", "rotate-requested", "1")
+            wait_until(lambda: all_on(2), deadline=20, message="the next version")
+            assert not refused(first, tmp_path)
+            here.annotate("shop", "revoke-previous", "1")
+            wait_until(lambda: refused(first, tmp_path), message="the end of the first")
+
+            # Another authority, of which MongoDB has not been told: nobody is given its word.
+            next_one.write_issuer(issuer)
+            wait_until(
+                lambda: "net.tls.CAFile" in here.condition("shop", "SecretProjected")["message"],
+                deadline=30,
+                message=lambda: str(here.status("shop")),
+            )
+            assert here.condition("shop")["status"] == "True"
+            assert all_on(2)
+            trusted.write_bytes(
+                authority.certificate.read_bytes() + next_one.certificate.read_bytes()
+            )
+            server.client.admin.command("rotateCertificates")
+            wait_until(lambda: all_on(3), deadline=40, message=lambda: str(here.status("shop")))
+
+        last = here.secret("shop-mdb")
+        assert not refused(last, tmp_path)
+        here.kubectl("delete", "mdbapp", "shop", "--timeout=20s")
+        assert refused(last, tmp_path)
+        assert server.client["$external"].command("usersInfo", 1)["users"] == []
+        here.stop(process)
+        assert here.scan_for_leaks() > 0

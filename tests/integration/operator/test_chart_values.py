@@ -229,7 +229,12 @@ def test_only_the_metrics_port_of_the_operator_can_be_reached(
     assert policy["spec"]["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}]}]
 
 
-def test_the_api_server_takes_the_policies_of_the_documentation(control_plane: Cluster) -> None:
+def test_the_policies_of_the_documentation_fit_api_server_and_chart_and_let_nobody_else_in(
+    control_plane: Cluster, namespace: str, values_file: Path
+) -> None:
+    documents = yaml.safe_load_all(render(control_plane, namespace, values_file, SOMEWHERE))
+    [deployment] = [one for one in documents if one and one["kind"] == "Deployment"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
     text = (CHART.parents[1] / "docs" / "operations.md").read_text()
     policies = [
         one
@@ -237,8 +242,17 @@ def test_the_api_server_takes_the_policies_of_the_documentation(control_plane: C
         if "kind: NetworkPolicy" in one
     ]
     assert len(policies) == 2
-    for policy in policies:
-        manifest = yaml.safe_load(policy)
+    mongodb, operator = map(yaml.safe_load, policies)
+    [rule] = mongodb["spec"]["ingress"]
+    assert [port["port"] for port in rule["ports"]] == [27017]
+    members, ours, apps = (peer["podSelector"]["matchLabels"] for peer in rule["from"])
+    assert members == mongodb["spec"]["podSelector"]["matchLabels"]
+    assert ours.items() <= labels.items()
+    assert apps == {"mongodb-client": "true"}
+    assert operator["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+    assert operator["spec"]["policyTypes"] == ["Egress"]
+    assert all(one["ports"] and one["to"] for one in operator["spec"]["egress"])
+    for manifest in (mongodb, operator):
         manifest["metadata"]["namespace"] = "default"  # theirs need not be there
         control_plane.kubectl(
             "apply", "--dry-run=server", "-f", "-", manifest=yaml.safe_dump(manifest)
@@ -293,7 +307,7 @@ def test_names_of_digits_stay_names(
     values = {
         "mongodb": {
             "existingSecret": {"name": "1", "key": "2"},
-            "tls": {"existingSecret": "3", "appsExistingSecret": "4"},
+            "tls": {"existingSecret": "3", "appsExistingSecret": "4", "appsIssuerSecret": "9"},
         },
         "masterKey": {"existingSecret": "5"},
         "serviceAccount": {"create": False, "name": "6"},
@@ -302,7 +316,7 @@ def test_names_of_digits_stay_names(
     }
     text = render(control_plane, namespace, values_file, values)
     found = [pair for pair in leaves(list(yaml.safe_load_all(text))) if pair[0] in NAMES]
-    assert {str(digit) for digit in range(1, 9)} <= {value for _, value in found}
+    assert {str(digit) for digit in range(1, 10)} <= {value for _, value in found}
     assert [pair for pair in found if not isinstance(pair[1], str)] == []
 
 

@@ -107,12 +107,28 @@ def test_with_mongodb_down_apps_say_so_and_deletion_waits_or_is_forced(
 
         forwarder.mend()
         here.wait_gone("down-waits", deadline=40)
+        lease = (here.namespace, f"{here.namespace}-leader")
+        # One of the outage, one of its end, however many apps there are.
+        wait_until(
+            lambda: reasons(here, *lease) == ["DatabaseUnavailable", "DatabaseAvailable"],
+            message=lambda: f"two events of the outage: {reasons(here, *lease)}",
+        )
         here.wait_condition("down", deadline=40)
         assert rows(here, "down-waits") == [1, 0, 0]
         # What was forced counts as a tombstone: the namespace gets its slug back.
         here.apply("down-heir", slug="down-forced")
         here.wait_condition("down-heir")
         here.stop(process)
+
+
+def reasons(here: Installation, namespace: str, regarding: str) -> list[str]:
+    """Return why events were posted about something, in their order."""
+    found = [
+        event
+        for event in here.cluster.api.objects("Event", namespace)
+        if event["regarding"]["name"] == regarding
+    ]
+    return [event["reason"] for event in sorted(found, key=lambda event: event["eventTime"])]
 
 
 @pytest.fixture

@@ -57,10 +57,25 @@ def test_a_change_of_the_flags_is_compiled() -> None:
     assert build.cache_key(other) != build.cache_key(build.HELM)
 
 
+def test_each_minor_of_kubernetes_is_kept_beside_the_others() -> None:
+    programs = [build.kubernetes(minor) for minor in build.KUBERNETES_VERSIONS]
+    assert programs[0] == build.KUBERNETES
+    assert len({program.directory for program in programs}) == len(programs) > 1
+    assert len({(one.sources / "main.go").read_text() for one in programs}) == 1
+
+
+def test_a_module_says_which_go_it_asks_for(tmp_path: Path) -> None:
+    (tmp_path / "go.mod").write_text("module devcluster/x\n\ngo 1.26.0\n")
+    assert golang.required_by(tmp_path) == (1, 26)
+    assert golang.required_by(build.SOURCES / "coredns") == golang.REQUIRED
+
+
 def test_the_versions_stand_in_the_modules() -> None:
-    kubernetes = (build.SOURCES / "kubernetes" / "go.mod").read_text()
+    for minor, version in build.KUBERNETES_VERSIONS.items():
+        module = build.kubernetes(minor).sources
+        assert version.startswith(f"v{minor}.")
+        assert f"k8s.io/kubernetes {version}\n" in (module / "go.mod").read_text()
     helm = (build.SOURCES / "helm" / "go.mod").read_text()
-    assert f"k8s.io/kubernetes {build.KUBERNETES_VERSION}\n" in kubernetes
     assert f"helm.sh/helm/v3 {build.HELM_VERSION} " in helm
 
 

@@ -64,6 +64,33 @@ def test_an_unknown_kind_names_those_there_are(monkeypatch: pytest.MonkeyPatch) 
         detect.choose()
 
 
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        ("1.12", "node", "1.12 names no Kubernetes minor.*Use one of 1.34, 1.37"),
+        ("1.37", "kind", "1.37 goes with the single node.*Set DEVCLUSTER=node"),
+        ("1.37", "kubeconfig", "1.37 goes with the single node.*Set DEVCLUSTER=node"),
+    ],
+)
+def test_a_kubernetes_that_cannot_be_run_is_refused(
+    asked: str, kind: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVCLUSTER", kind)
+    monkeypatch.setenv("DEVCLUSTER_KUBERNETES", asked)
+    with pytest.raises(DevclusterError, match=f"(?s){said}"):
+        select("one", Progress(), starting=True)
+    assert select("one", Progress(), starting=False).kind == kind, "it can still be removed"
+
+
+@pytest.mark.parametrize(("asked", "used"), [("1.37", "1.37"), ("", "1.34")])
+def test_the_environment_chooses_the_kubernetes_of_the_single_node(
+    asked: str, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEVCLUSTER", "node")
+    monkeypatch.setenv("DEVCLUSTER_KUBERNETES", asked)
+    assert detect.kubernetes_minor() == used
+
+
 def test_a_mac_without_docker_is_told_what_would_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "darwin")
 

@@ -141,7 +141,7 @@ def test_a_cluster_does_not_outlive_the_machine_s_start(tmp_path: Path) -> None:
     this_process = ProcessId.of(os.getpid())
     assert this_process is not None
     for boot, runs in ((boot_id(), True), ("another", False)):
-        known = Record(Kind.NODE, boot, this_process, "https://10.231.0.2:6443", 0)
+        known = Record(Kind.NODE, boot, this_process, "https://10.231.0.2:6443", 0, "v1.34.4")
         record.save(layout, known)
         assert record.load(layout) == known
         assert known.runs() is runs

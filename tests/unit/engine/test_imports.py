@@ -54,6 +54,8 @@ def test_what_a_pod_runs_loads_nothing_that_registers_apps() -> None:
         "mdb_engine.key_managers",
     )
     assert not [module for module in modules if module.startswith(registering)]
+    for_tests = ("mdb_engine.testing", "mdb_engine.pytest_plugin", "pytest")
+    assert not [module for module in modules if module.startswith(for_tests)]
 
 
 PLAIN = """
@@ -82,6 +84,11 @@ def test_an_app_loads_little_beside_fastapi_and_its_driver() -> None:
     assert "mdb_engine" in roots
     assert not roots & unexpected
     assert len(beside) <= MOST_MODULES, sorted(beside)
+
+
+def test_the_pytest_plugin_loads_nothing_before_a_test_asks_for_it() -> None:
+    beside = loaded("import mdb_engine.pytest_plugin") - loaded("import mdb_engine, pytest_asyncio")
+    assert beside <= {"mdb_engine.pytest_plugin"}
 
 
 def test_models_alone_load_neither_driver_nor_fastapi() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,32 @@ FULL_MANIFEST: dict[str, Any] = {
                 "default_language": "german",
             },
             {"type": "geospatial", "keys": {"place": "2dsphere"}},
+            {"type": "hashed", "name": "spread", "keys": {"user": "hashed"}},
+            {"type": "wildcard", "keys": {"$**": 1}},
+            {"type": "wildcard", "keys": {"attributes.$**": 1}},
+            {
+                "type": "partial",
+                "name": "some",
+                "keys": {"user": 1},
+                "collation": {"locale": "de", "strength": 2},
+                "partial_filter_expression": {
+                    "status": {"$in": ["open", None, 7]},
+                    "ended": None,
+                    "at": {"$gt": {"$date": "2026-01-31T12:00:00Z"}},
+                },
+            },
+            {"type": "vectorSearch", "name": "near", "definition": {"fields": []}},
         ],
         "sessions": [],
+    },
+    "collections": {
+        "clicks": {
+            "validator": {"$jsonSchema": {"required": ["at"]}},
+            "pre_images": True,
+            "collation": {"locale": "en", "numeric_ordering": True},
+        },
+        "log": {"capped": {"size_bytes": 65536, "max_documents": 10}},
+        "measured": {"time_series": {"time_field": "at", "meta_field": "what"}},
     },
     "auth": {"mode": "app", "policy": {"provider": "casbin", "required": True}},
     "cors": {"enabled": True, "allow_origins": ["https://example.com"]},
@@ -65,7 +90,7 @@ def test_a_manifest_says_the_same_as_the_resource_that_it_converts_to() -> None:
     spec = manifest.to_spec()
     assert MdbAppSpec.parse(spec.dump()) == spec
     assert Manifest.from_spec(spec).to_spec() == spec
-    assert spec.collection_names == ("clicks", "sessions")
+    assert spec.collection_names == ("clicks", "sessions", "log", "measured")
     assert spec.read_scopes == ("click_tracker", "hr")
     assert json.loads(json.dumps(spec.dump())) == spec.dump()
 
@@ -91,6 +116,19 @@ def test_indexes_become_what_mongodb_takes() -> None:
             "default_language": "german",
         },
         {"key": {"place": "2dsphere"}, "name": "place_2dsphere"},
+        {"key": {"user": "hashed"}, "name": "spread"},
+        {"key": {"$**": 1}, "name": "$**_1"},
+        {"key": {"attributes.$**": 1}, "name": "attributes.$**_1"},
+        {
+            "key": {"user": 1},
+            "name": "some",
+            "collation": {"locale": "de", "strength": 2},
+            "partialFilterExpression": {
+                "status": {"$in": ["open", None, 7]},
+                "ended": {"$eq": None},
+                "at": {"$gt": datetime(2026, 1, 31, 12, tzinfo=UTC)},
+            },
+        },
     ]
 
 
@@ -150,13 +188,59 @@ REFUSED_MANIFESTS: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"slug": "a", "managed_indexes": {"_x": []}}, "managed_indexes._x", "pattern"),
     ({"slug": "a", "managed_indexes": {"a.b": []}}, "managed_indexes.a.b", "pattern"),
-    (index(type="hashed"), "managed_indexes.c[0].type", "'regular'"),
-    (index(type="vectorSearch"), "managed_indexes.c[0].type", "'regular'"),
+    (index(type="nonsense"), "managed_indexes.c[0].type", "'regular'"),
+    (index(type="hashed"), "managed_indexes.c[0].type", "a key with the value 'hashed'"),
+    (index(type="wildcard"), "managed_indexes.c[0].type", "'$**'"),
+    (index(type="vectorSearch"), "managed_indexes.c[0]", "needs name and definition"),
+    (index(definition={"fields": []}), "managed_indexes.c[0].definition", "vectorSearch"),
+    (index(keys={"$**": 1, "x": 1}), "managed_indexes.c[0]", "stands alone"),
+    (index(keys={"$**": 1}, unique=True), "managed_indexes.c[0]", "unique"),
+    (index(keys={"x": "hashed", "y": "hashed"}), "managed_indexes.c[0]", "two hashed"),
+    (
+        index(collation={"locale": "de", "strength": 9}),
+        "managed_indexes.c[0].collation.strength",
+        "5",
+    ),
+    (
+        index(partial_filter_expression={"x": {"$in": []}}),
+        "managed_indexes.c[0].partial_filter_expression",
+        "neither",
+    ),
+    (
+        index(partial_filter_expression={"x": {"$gt": None}}),
+        "managed_indexes.c[0]",
+        "eq alone",
+    ),
+    (
+        index(partial_filter_expression={"x": {"$date": "yesterday"}}),
+        "managed_indexes.c[0].date_value",
+        "pattern",
+    ),
+    ({"slug": "a", "collections": {"c": {"validator": {}}}}, "collections.c.validator", "at least"),
+    ({"slug": "a", "collections": {"c": {"adopt": "x"}}}, "collections.c.adopt", "not a known key"),
+    (
+        {"slug": "a", "collections": {"c": {"capped": {"size_bytes": 1}}}},
+        "collections.c.capped.size_bytes",
+        "4096",
+    ),
+    (
+        {
+            "slug": "a",
+            "collections": {"c": {"pre_images": True, "time_series": {"time_field": "at"}}},
+        },
+        "collections.c",
+        "a time series takes no pre_images",
+    ),
+    (
+        {"slug": "a", "collections": {"c": {"time_series": {"time_field": "app_id"}}}},
+        "collections.c.time_series",
+        "engine's own",
+    ),
     (index(uniqe=True), "managed_indexes.c[0].uniqe", "did you mean 'unique'?"),
     (index(unique="yes"), "managed_indexes.c[0].unique", "boolean"),
-    (index(keys={}), "managed_indexes.c[0].keys", "at least 1"),
+    (index(keys={}), "managed_indexes.c[0].keys", "must hold a field"),
     (index(keys={"x": 2}), "managed_indexes.c[0].keys[0][1]", "1, -1"),
-    (index(keys={"$**": 1}), "managed_indexes.c[0].keys[0][0]", "pattern"),
+    (index(keys={"$bad": 1}), "managed_indexes.c[0].keys[0][0]", "pattern"),
     (index(keys=[["x", 1], ["x", 1]]), "managed_indexes.c[0]", "twice"),
     (index(type="ttl"), "managed_indexes.c[0].type", "expire_after_seconds"),
     (index(type="partial"), "managed_indexes.c[0].type", "partial_filter_expression"),

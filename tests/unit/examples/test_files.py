@@ -71,8 +71,8 @@ def test_compose_refers_to_what_there_is() -> None:
     names = set(re.findall(r"^([A-Z_]+)=", settings, flags=re.MULTILINE))
     assert names == {"MDB_ENGINE_MASTER_KEY", "MONGODB_URI", "MONGODB_DB"}
     assert re.search(r"^MDB_ENGINE_MASTER_KEY=$", settings, flags=re.MULTILINE)
-    assert "mongodb://mongo:" in settings
-    assert "mongo" in services
+    assert "mongodb://mongodb:" in settings
+    assert "mongodb" in services, "the name in the earlier version's compose file"
 
 
 def test_no_page_loads_anything_from_elsewhere() -> None:

@@ -44,7 +44,7 @@ def test_a_first_run_makes_a_key_that_the_library_takes(app: Path) -> None:
     assert len(key_of(app)) == len(EnvelopeEncryptionService.generate_master_key())
     assert (app / ".env").stat().st_mode & 0o777 == 0o600
     settings = (app / ".env").read_text()
-    assert "MONGODB_URI=mongodb://mongo:27017" in settings
+    assert "MONGODB_URI=mongodb://mongodb:27017" in settings
     assert sorted(path.name for path in app.iterdir()) == [".env", ".env.example", "scripts"]
 
 

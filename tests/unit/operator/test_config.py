@@ -92,6 +92,11 @@ def test_no_secret_is_part_of_the_settings_as_text() -> None:
         ({"WATCH_NAMESPACES": "a", "EXCLUDE_NAMESPACES": "b"}, "EXCLUDE_NAMESPACES, not both"),
         ({"EXCLUDE_NAMESPACES": "Not a name"}, "EXCLUDE_NAMESPACES: is not a list"),
         ({"HTTP_TLS_CERTIFICATE_FILE": "/tls.crt"}, "HTTP_TLS_KEY_FILE"),
+        ({"MONGODB_APPS_ISSUER_DIR": "/ca", "ISOLATION": "library"}, "ISOLATION=database"),
+        (
+            {"MONGODB_APPS_ISSUER_DIR": "/ca", "MONGODB_APPS_CERTIFICATE_FILE": "/apps.pem"},
+            "MONGODB_APPS_CERTIFICATE_FILE, not both",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(

@@ -66,6 +66,13 @@ def test_a_blocked_loop_is_noticed_and_its_end_too() -> None:
         probes.server.stop()
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_it_answers_on_both_families(probes: Probes, host: str) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("NOT TESTED: this machine has no IPv6")
+    assert probes.get("/healthz", host).status_code == 200
+
+
 def test_ready_says_what_it_waits_for_until_everything_holds(probes: Probes) -> None:
     answer = probes.get("/readyz")
     assert answer.status_code == 503

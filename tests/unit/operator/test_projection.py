@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -47,6 +48,23 @@ def test_every_key_is_there_and_empty_where_it_does_not_apply() -> None:
         "mdb-operator",
         "orders",
     )
+
+
+def test_an_app_with_a_certificate_of_its_own_has_no_password_to_lose() -> None:
+    pem = SecretStr("-----BEGIN CERTIFICATE-----\n...")
+    current = replace(credentials(3), client_certificate=pem)
+    certified = RevealedSecrets("orders", current, (credentials(2),), "k1", NOW, "0a1b")
+    data = projected_data(address("mongodb://op:pw@db/?authMechanism=PLAIN"), certified)
+    assert data["uri"] == (
+        "mongodb://db/mdb?tls=true&authMechanism=MONGODB-X509&authSource=%24external"
+    )
+    assert data["username"] == "CN=orders.v3,OU=0a1b,O=mdb"
+    assert data["password"] == ""
+    assert data["client-certificate"] == pem.get_secret_value()
+    assert data["app-secret-previous"] == "token-2"
+    assert set(data) == set(SECRET_KEYS)
+    shared = projected_data(address("mongodb://op:pw@db", "library"), certified)
+    assert (shared["username"], shared["client-certificate"]) == ("op", "")
 
 
 def test_the_previous_entries_are_of_the_version_before() -> None:

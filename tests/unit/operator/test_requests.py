@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import pytest
 
-from mdb_engine.core.secret import Envelope, SealedVersion, SecretRecord
+from mdb_engine.core.secret import ClientCertificate, Envelope, SealedVersion, SecretRecord
 from mdb_operator.apps.requests import (
     Rotation,
     asked_revocation,
     due_rotation,
     next_due,
+    not_renewed,
     requests,
 )
 
@@ -30,14 +32,18 @@ def sealed(version: int, created: datetime, expires: datetime | None = None) -> 
 
 
 def secrets(
-    *, age: float = 60, expiries: tuple[float, ...] = (), handled: dict[str, str] | None = None
+    *,
+    age: float = 60,
+    expiries: tuple[float, ...] = (),
+    handled: dict[str, str] | None = None,
+    certificate: ClientCertificate | None = None,
 ) -> SecretRecord:
     """Return credentials that are ``age`` seconds old, with earlier versions that end."""
     created, version = at(-age), len(expiries) + 1
     return SecretRecord(
         slug="orders",
         incarnation="i",
-        current=sealed(version, created),
+        current=replace(sealed(version, created), certificate=certificate),
         previous=tuple(
             sealed(version - 1 - index, created, at(left)) for index, left in enumerate(expiries)
         ),
@@ -75,6 +81,45 @@ def test_a_rotation_is_due_by_request_or_by_period(
     row: SecretRecord, asked: dict[str, str], period: int, due: Rotation | None
 ) -> None:
     assert due_rotation(row, asked, period, NOW) == due
+
+
+def certified(age: float, *, life: float = 300, issuer: str = "a") -> SecretRecord:
+    """Return credentials with a certificate, both ``age`` seconds old."""
+    return secrets(age=age, certificate=ClientCertificate(issuer, at(life - age)))
+
+
+@pytest.mark.parametrize(
+    ("row", "issuer", "period", "due"),
+    [
+        (certified(199), "a", 0, False),
+        (certified(200), "a", 0, True),
+        (certified(100), "a", 100, True),
+        (certified(1), "b", 0, True),
+        (certified(1), "", 0, True),
+        (secrets(), "a", 0, True),
+    ],
+    ids=[
+        "before two thirds of its life",
+        "after two thirds of its life",
+        "a period that is shorter",
+        "of another authority",
+        "where passwords are wanted",
+        "a password where certificates are wanted",
+    ],
+)
+def test_a_rotation_is_due_for_the_sake_of_a_certificate(
+    row: SecretRecord, issuer: str, period: int, *, due: bool
+) -> None:
+    wanted = Rotation(1, None) if due else None
+    assert due_rotation(row, {}, period, NOW, issuer) == wanted
+
+
+def test_a_certificate_is_looked_at_when_it_is_due_and_is_late_after_five_sixths() -> None:
+    assert next_due(certified(100), 0) == at(100)
+    assert next_due(certified(100), 150) == at(50)
+    assert not not_renewed(certified(249), NOW)
+    assert not_renewed(certified(250), NOW)
+    assert not not_renewed(secrets(age=10_000), NOW)
 
 
 @pytest.mark.parametrize(

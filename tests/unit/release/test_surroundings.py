@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import subprocess
 import sys
+import threading
 import tomllib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
+
+from mdb_release.audit import ask_index
+from mdb_release.commands import run, uv
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -88,6 +96,65 @@ def test_an_audit_that_gets_no_answer_says_so_and_fails_in_ci() -> None:
         )  # fmt: skip
         assert done.stdout.startswith("NOT CHECKED for vulnerabilities: "), done.stderr
         assert done.returncode == code
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_what_the_image_is_made_of_has_wheels_for_each_machine(machine: str) -> None:
+    needed = run(
+        uv(), "export", "--quiet", "--frozen", "--no-dev", "--no-emit-workspace", "--no-hashes",
+        "--package", "mdbapp-operator", "--extra", "key-managers",
+    )  # fmt: skip
+    names = set(re.findall(r"^([^\s=]+)==", needed, re.MULTILINE))
+    assert len(names) > 50
+    locked = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    fits = re.compile(rf"(-none-any|-manylinux\S*_{machine})\S*\.whl$")
+    lacking = [
+        one["name"]
+        for one in locked
+        if one["name"] in names
+        and not any(fits.search(wheel["url"]) for wheel in one.get("wheels", ()))
+    ]
+    assert lacking == []
+
+
+@pytest.fixture
+def index() -> Iterator[str]:
+    """Give a package index; of ``old``, it tells of the newest version alone."""
+    bug = {"id": "PYSEC-1", "fixed_in": ["2.0"], "withdrawn": None}
+    mistake = {**bug, "id": "PYSEC-2", "withdrawn": "2026-01-01T00:00:00Z"}
+    pages = {
+        "/pypi/bad/1.0/json": {"info": {"version": "1.0"}, "vulnerabilities": [bug, mistake]},
+        "/pypi/good/json": {"info": {"version": "3.1"}, "vulnerabilities": []},
+        "/pypi/old/json": {"info": {"version": "9.0"}, "vulnerabilities": []},
+    }
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = pages.get(self.path)
+            self.send_response(404 if found is None else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(found).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/simple"
+        server.shutdown()
+
+
+def test_the_index_is_asked_about_each_version_and_says_what_it_does_not_know(index: str) -> None:
+    locked = {("bad", "1.0"): index, ("good", "3.1"): index, ("old", "8.0"): index}
+    answer = ask_index(locked)
+    assert answer.source.startswith("the package index, on ")
+    assert answer.found == ["bad 1.0: PYSEC-1 (mended in ['2.0'])"]
+    assert answer.unknown == ["old 8.0"]
+
+
+def test_an_index_that_cannot_be_reached_gives_no_answer() -> None:
+    with pytest.raises(httpx.ConnectError):
+        ask_index({("good", "3.1"): "http://127.0.0.1:9/simple"})
 
 
 def test_what_an_image_leaves_out_is_not_in_its_record(tmp_path: Path) -> None:

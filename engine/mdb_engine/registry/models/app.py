@@ -56,10 +56,16 @@ class AppRecord:
     stamped
         Logical names of the declared collections in which MongoDB holds the stamp: a validator
         refuses documents of another one, and none was there when it was put.
+    validators
+        By logical collection, the digests of the validators that were made from its spec: the
+        one that stands, and while it is being changed the one that will.
     secret_floor
         The highest version that any earlier secret of this slug had.
     epoch_floor
         The highest epoch that any earlier grant of this slug had.
+    migrated
+        Of a tombstone: it was brought over from the earlier version and waits for its MdbApp, which
+        comes into its data and its secret.
     revision
         Grows with every write of the row; the token of compare-and-set.
     created_at, updated_at
@@ -79,8 +85,10 @@ class AppRecord:
     secret_names: frozenset[str] = frozenset()
     former_uids: tuple[str, ...] = ()
     stamped: frozenset[str] = frozenset()
+    validators: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     secret_floor: int = 0
     epoch_floor: int = 0
+    migrated: bool = False
     revision: int = 1
 
     @property

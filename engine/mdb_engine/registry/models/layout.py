@@ -63,7 +63,7 @@ class LayoutConflict:
     reason
         One word: MongoDB's name of the error, or one of ``NameTaken``, ``DefinitionTaken``,
         ``ForeignDocuments``, ``NotLookedThrough``, ``OwnValidator``, ``NoCollection``,
-        ``Unauthorized``.
+        ``Unauthorized``, or what `options` and `adoption` call it.
     message
         What is wrong and what to do, free of data.
     """
@@ -186,10 +186,19 @@ def _canonical(index: Mapping[str, Any]) -> dict[str, Any]:
     parts["partialFilterExpression"] = json_util.dumps(
         parts["partialFilterExpression"], sort_keys=True
     )
+    parts["collation"] = _collation(parts["collation"])
     parts["unique"], parts["sparse"] = bool(parts["unique"]), bool(parts["sparse"])
     if parts["expireAfterSeconds"] is not None:
         parts["expireAfterSeconds"] = int(parts["expireAfterSeconds"])
     return parts
+
+
+def _collation(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return what a spec can say of a collation: MongoDB lists all, and some vary by locale."""
+    if not found or found.get("locale") == "simple":
+        return None
+    absent = {"locale": "", "strength": 3, "caseLevel": False, "numericOrdering": False}
+    return {name: found.get(name, value) for name, value in absent.items()}
 
 
 def _stand_beside(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

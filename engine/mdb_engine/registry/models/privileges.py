@@ -22,6 +22,7 @@ __all__ = [
     "role_name",
     "slug_of_role",
     "user_name",
+    "user_subject",
     "version_of_user",
 ]
 
@@ -74,6 +75,15 @@ def slug_of_role(name: str) -> str | None:
 def user_name(slug: str, version: int) -> str:
     """Return the name of the user of one version of an app's credentials."""
     return f"{slug}.v{version}"
+
+
+def user_subject(database: str, slug: str, version: int, incarnation: str) -> str:
+    """Return the subject (RFC 2253) of a version's client certificate, which is its user's name.
+
+    ``$external`` is one for the whole server, and a certificate outlives its user. So the name is
+    of one database and one registration: that of an app which was deleted opens no later one.
+    """
+    return f"CN={user_name(slug, version)},OU={incarnation},O={database}"
 
 
 def version_of_user(name: str, slug: str) -> int | None:

@@ -184,8 +184,10 @@ def _document(record: AppRecord) -> dict[str, Any]:
         "secret_names": sorted(record.secret_names),
         "former_uids": list(record.former_uids),
         "stamped": sorted(record.stamped),
+        "validators": {name: list(one) for name, one in sorted(record.validators.items())},
         "secret_floor": record.secret_floor,
         "epoch_floor": record.epoch_floor,
+        "migrated": record.migrated,
         "revision": record.revision,
         "created_at": record.created_at,
         "updated_at": record.updated_at,
@@ -209,8 +211,10 @@ def _record(document: Mapping[str, Any]) -> AppRecord:
         secret_names=frozenset(document.get("secret_names", ())),  # added after the first release
         former_uids=tuple(document.get("former_uids", ())),  # as above
         stamped=frozenset(document.get("stamped", ())),
+        validators={name: tuple(one) for name, one in document.get("validators", {}).items()},
         secret_floor=document["secret_floor"],
         epoch_floor=document["epoch_floor"],
+        migrated=document.get("migrated", False),
         revision=document["revision"],
         created_at=document["created_at"],
         updated_at=document["updated_at"],

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from mdb_engine.connection.control import translated
 from mdb_engine.exceptions import ManifestInvalid, MdbEngineError, RowDamaged
+from mdb_engine.registry.storage.legacy import is_legacy
 
 __all__ = ["damaged_rows", "parsed", "parsed_all"]
 
@@ -33,6 +34,11 @@ def parsed(collection: str, document: Mapping[str, Any], parse: Parse[Row]) -> R
         fault = f"its spec is malformed at {error.path or 'the top'}"
     except (AttributeError, TypeError, ValueError) as error:
         fault = f"it is malformed ({type(error).__name__})"
+    if is_legacy(document):
+        raise RowDamaged(
+            f"Document {document.get('_id')!r} of {collection} is of the earlier version of the "
+            "library; have an administrator run mdb-operator migrate --from-legacy"
+        )
     raise RowDamaged(
         f"Document {document.get('_id')!r} of {collection} is damaged: {fault}. It costs only the "
         "app that it is of; have an administrator restore it from a backup"
@@ -60,5 +66,7 @@ async def damaged_rows(name: str, collection: Any, parse: Parse[Row]) -> list[st
             try:
                 parse(document)
             except (AttributeError, KeyError, TypeError, ValueError, MdbEngineError):
-                damaged.append(f"{name}/{document.get('_id')}")
+                legacy = " (of the earlier version: mdb-operator migrate --from-legacy)"
+                row = f"{name}/{document.get('_id')}"
+                damaged.append(row + legacy if is_legacy(document) else row)
     return damaged

@@ -14,7 +14,13 @@ from pymongo.errors import DuplicateKeyError
 from mdb_engine.connection.control import translated
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.constants import SECRETS_COLLECTION
-from mdb_engine.core.secret import Envelope, Purpose, SealedVersion, SecretRecord
+from mdb_engine.core.secret import (
+    ClientCertificate,
+    Envelope,
+    Purpose,
+    SealedVersion,
+    SecretRecord,
+)
 from mdb_engine.exceptions import RowDamaged, VersionConflict
 from mdb_engine.models.naming import app_key
 from mdb_engine.registry.storage.rows import damaged_rows, parsed, parsed_all
@@ -25,6 +31,7 @@ _FIELDS = {
     Purpose.APP_SECRET: "encrypted_secret",
     Purpose.SESSION_KEY: "encrypted_session_key",
     Purpose.DATABASE_PASSWORD: "encrypted_database_password",
+    Purpose.CLIENT_CERTIFICATE: "encrypted_client_certificate",
 }
 
 
@@ -131,8 +138,8 @@ def _document(record: SecretRecord) -> dict[str, Any]:
 
 
 def _version_document(version: SealedVersion) -> dict[str, Any]:
-    envelope = version.envelope
-    return {
+    envelope, certificate = version.envelope, version.certificate
+    document = {
         "version": version.version,
         "key_id": envelope.key_id,
         "dek_id": envelope.dek_id,
@@ -141,6 +148,12 @@ def _version_document(version: SealedVersion) -> dict[str, Any]:
         "verifier": version.verifier,
         "rotated_at": version.created_at,
     }
+    if certificate is not None:
+        document["certificate"] = {
+            "issuer": certificate.issuer,
+            "expires_at": certificate.expires_at,
+        }
+    return document
 
 
 def _record(document: Mapping[str, Any]) -> SecretRecord:
@@ -158,6 +171,7 @@ def _record(document: Mapping[str, Any]) -> SecretRecord:
 
 
 def _version(document: Mapping[str, Any]) -> SealedVersion:
+    certificate = document.get("certificate")
     return SealedVersion(
         version=document["version"],
         envelope=Envelope(
@@ -171,4 +185,5 @@ def _version(document: Mapping[str, Any]) -> SealedVersion:
         verifier=document["verifier"],
         created_at=document["rotated_at"],
         expires_at=document.get("expires_at"),
+        certificate=ClientCertificate(**certificate) if certificate else None,
     )

@@ -1,7 +1,8 @@
 """Users and roles of the apps in MongoDB, kept in the apps' own database.
 
 In that database rather than in ``admin``, so that whoever manages them needs no right outside it,
-and dropping the database's users takes them all.
+and dropping the database's users takes them all. A user that logs in by X.509 has to be in
+``$external``, which is one for the whole server: such a one says in its custom data whose it is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,16 @@ from mdb_engine.connection.control import translated
 from mdb_engine.connection.driver import RawDatabase
 from mdb_engine.registry.models.privileges import ROLE_PREFIX, Privileges
 
-__all__ = ["MANAGED_BY", "DatabaseRole", "DatabaseUser", "UserStore", "matches_password"]
+__all__ = [
+    "EXTERNAL",
+    "MANAGED_BY",
+    "MECHANISM",
+    "DatabaseRole",
+    "DatabaseUser",
+    "UserStore",
+    "is_external",
+    "matches_password",
+]
 
 MANAGED_BY: Final = "mdb-engine"
 """The value of ``customData.managedBy`` by which a user is known as ours."""
@@ -28,9 +38,15 @@ MANAGED_BY: Final = "mdb-engine"
 MECHANISM: Final = "SCRAM-SHA-256"
 """The only mechanism: SCRAM-SHA-1 would keep an MD5 of the password beside it."""
 
+EXTERNAL: Final = "external"
+"""What MongoDB shows as the mechanism of a user of ``$external``."""
+
+_EXTERNAL_DATABASE: Final = "$external"
+
 _USER_EXISTS: Final = 51003
 _ROLE_EXISTS: Final = 51002
 _USER_NOT_FOUND: Final = 11
+_OF_USERS: Final = frozenset({_USER_EXISTS, _USER_NOT_FOUND})
 _ROLE_NOT_FOUND: Final = 31
 
 
@@ -41,7 +57,7 @@ class DatabaseUser:
     Parameters
     ----------
     name
-        Its name, ``<slug>.v<version>``.
+        Its name: ``<slug>.v<version>``, or the subject of a certificate.
     slug
         The app that it is of, by its custom data.
     roles
@@ -98,21 +114,34 @@ class UserStore:
         """The database in which users, roles and data are."""
         return str(self._database.name)
 
-    async def users(self, slug: str) -> list[DatabaseUser]:
+    async def users(self, slug: str, *, external: bool) -> list[DatabaseUser]:
         """Return the users of one app, with what their passwords are checked by."""
         query = {"customData.managedBy": MANAGED_BY, "customData.slug": slug}
-        return await self._users_info({"usersInfo": 1, "filter": query})
+        found = await self._users_info({"usersInfo": 1, "filter": query})
+        return found + (await self.external_users(slug) if external else [])
+
+    async def external_users(self, slug: str) -> list[DatabaseUser]:
+        """Return the users of one app that log in by X.509, of whatever registration."""
+        query = self._external({"customData.slug": slug})
+        return await self._users_info({"usersInfo": 1, "filter": query}, self._external_database)
+
+    async def any_external(self) -> bool:
+        """Say whether there is a user of this database that logs in by X.509."""
+        query = {"usersInfo": 1, "filter": self._external({})}
+        return bool(await self._users_info(query, self._external_database))
 
     async def named(self, names: Iterable[str]) -> dict[str, DatabaseUser]:
         """Return those users of these names that there are, ours or not.
 
         Names are asked for exactly: MongoDB then looks these up instead of walking all users.
         """
-        wanted = [{"user": name, "db": self.database_name} for name in names]
+        wanted = [{"user": name, "db": self._database_of(name).name} for name in names]
         found = await self._users_info({"usersInfo": wanted}) if wanted else []
         return {user.name: user for user in found}
 
-    async def names_without(self, slugs: Collection[str]) -> list[tuple[str, str]]:
+    async def names_without(
+        self, slugs: Collection[str], *, external: bool
+    ) -> list[tuple[str, str]]:
         """Return the names of our users whose app is none of these, each with its app's slug.
 
         The apps are told to MongoDB, because all users at once do not fit into one answer, of
@@ -124,9 +153,15 @@ class UserStore:
         }
         with translated("look for database users whose app is gone"):
             reply = await self._database.command({"usersInfo": 1, "filter": query})
+            documents = list(reply["users"])
+            if external:
+                reply = await self._external_database.command(
+                    {"usersInfo": 1, "filter": self._external(query)}
+                )
+                documents += reply["users"]
         return [
             (str(document["user"]), str(document["customData"].get("slug", "")))
-            for document in reply["users"]
+            for document in documents
         ]
 
     async def roles(self, names: Iterable[str]) -> dict[str, DatabaseRole]:
@@ -175,13 +210,18 @@ class UserStore:
         self, name: str, password: SecretStr, role: str, custom_data: Mapping[str, Any]
     ) -> bool:
         """Create a user; False if there is one of that name already, ours or not."""
-        command = {"createUser": name, **_definition(password, role, custom_data)}
+        if is_external(name):
+            roles = [{"role": role, "db": self.database_name}]
+            definition: Mapping[str, Any] = {"roles": roles, "customData": dict(custom_data)}
+        else:
+            definition = _definition(password, role, custom_data)
+        command = {"createUser": name, **definition}
         return await self._run(f"create database user {name!r}", command, unless=_USER_EXISTS)
 
     async def update_user(
         self, name: str, password: SecretStr, role: str, custom_data: Mapping[str, Any]
     ) -> bool:
-        """Give a user its role, password and custom data; its other roles stay.
+        """Give a user with a password its role, that and custom data; its other roles stay.
 
         Returns
         -------
@@ -206,9 +246,23 @@ class UserStore:
         command = {"dropUser": name}
         return await self._run(f"drop database user {name!r}", command, unless=_USER_NOT_FOUND)
 
-    async def _users_info(self, command: Mapping[str, Any]) -> list[DatabaseUser]:
+    @property
+    def _external_database(self) -> RawDatabase:
+        return self._database.client[_EXTERNAL_DATABASE]
+
+    def _external(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a query for users of ``$external``: those of this database alone."""
+        ours = {"customData.managedBy": MANAGED_BY, "customData.database": self.database_name}
+        return {**ours, **query}
+
+    def _database_of(self, name: str) -> RawDatabase:
+        return self._external_database if is_external(name) else self._database
+
+    async def _users_info(
+        self, command: Mapping[str, Any], database: RawDatabase | None = None
+    ) -> list[DatabaseUser]:
         with translated("read the apps' database users"):
-            reply = await self._database.command(
+            reply = await (self._database if database is None else database).command(
                 {**command, "showCredentials": True},
                 codec_options=self._database.codec_options,  # which a command does not inherit
             )
@@ -221,9 +275,10 @@ class UserStore:
 
     async def _run(self, action: str, command: Mapping[str, Any], *, unless: int) -> bool:
         document = {**command, "writeConcern": {"w": "majority", "wtimeout": 10_000}}
+        user = next(iter(command.values())) if unless in _OF_USERS else ""
         with translated(action):
             try:
-                await self._database.command(document)
+                await self._database_of(user).command(document)
             except OperationFailure as error:
                 if error.code == unless:
                     return False
@@ -236,6 +291,14 @@ class UserStore:
             privileges=Privileges.from_documents(document["privileges"]),
             inherits=frozenset(role["role"] for role in document["roles"]),
         )
+
+
+def is_external(name: str) -> bool:
+    """Say whether a name of ours is that of a user of ``$external``: the subject of a certificate.
+
+    The others begin with a slug, which has no capital letters.
+    """
+    return name.startswith("CN=")
 
 
 def _definition(password: SecretStr, role: str, custom_data: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,13 @@ from mdb_engine.scoped.rewrite.refusals import (
     refused,
     written,
 )
-from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_mapping, plain_value
+from mdb_engine.scoped.rewrite.values import (
+    NO_CODECS,
+    Codecs,
+    flat_copy,
+    plain_mapping,
+    plain_value,
+)
 
 __all__ = [
     "check_condition",
@@ -131,6 +137,9 @@ def _checked(
 ) -> dict[str, Any]:
     if query is None:
         return {}
+    flat = flat_copy(query, limits, _COMPARISONS)
+    if flat is not None:
+        return flat
     plain = plain_mapping(query, limits, path, codecs)
     check_filter(plain, path)
     return plain
@@ -170,9 +179,16 @@ def is_by_id(query: Mapping[str, Any], options: Mapping[str, Any]) -> bool:
     options
         The operation's options: another collation, or a hint, may need another index, or none.
     """
-    if "_id" not in query or isinstance(query["_id"], dict | list | Regex | re.Pattern):
+    if "_id" not in query or isinstance(query["_id"], _NO_VALUES):
         return False
     return not options or not options.keys() & {"collation", "hint", "sort", "skip", "min", "max"}
+
+
+_COMPARISONS = frozenset({"$eq", "$gt", "$gte", "$lt", "$lte", "$ne"})
+"""Operators that take any value."""
+
+_NO_VALUES = (dict, list, Regex, re.Pattern)
+"""What stands for other values than itself, or may."""
 
 
 def exactly(query: dict[str, Any], target: Target, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,14 @@ from mdb_engine.scoped.rewrite.filters import check_pull
 from mdb_engine.scoped.rewrite.operators import ARRAY_MODIFIERS, UPDATE_OPERATORS, known
 from mdb_engine.scoped.rewrite.refusals import Position, refuse_app_id, refused, written
 from mdb_engine.scoped.rewrite.stages import check_update_stages, stamp_stage
-from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_document, plain_value
+from mdb_engine.scoped.rewrite.values import (
+    ENOUGH_FLAT,
+    NO_CODECS,
+    Codecs,
+    flat_copy,
+    plain_document,
+    plain_value,
+)
 
 __all__ = ["scope_update", "stamp_document", "stamp_replacement"]
 
@@ -55,6 +62,9 @@ def scope_update(
     LimitExceeded
         If it is too large, too deep or too long.
     """
+    flat = _flat_update(update, limits)
+    if flat is not None:
+        return flat
     plain = plain_value(update, limits, path, limit="max_document_bytes", codecs=codecs)
     if isinstance(plain, list):
         if len(plain) > limits.max_stages:
@@ -70,6 +80,23 @@ def scope_update(
     for name, fields in plain.items():
         _check_update_operator(name, fields, (path, name), target.owner)
     return plain
+
+
+def _flat_update(update: Any, limits: Limits) -> dict[str, Any] | None:
+    """Copy an update of a few fields by scalars, none of which can be the stamp; else None."""
+    if type(update) is not dict or limits.max_document_bytes < len(update) * ENOUGH_FLAT:
+        return None
+    copied = update.copy()
+    for name, fields in copied.items():
+        flat = flat_copy(fields, limits) if name in _OF_SCALARS else None
+        if flat is None or APP_ID_FIELD in "".join(flat):
+            return None
+        copied[name] = flat
+    return copied or None
+
+
+_OF_SCALARS = frozenset({"$inc", "$max", "$min", "$mul", "$set", "$setOnInsert", "$unset"})
+"""Update operators that make nothing of their values: neither names, nor filters, nor modifiers."""
 
 
 def _check_update_operator(name: str, fields: Any, path: Position, owner: str) -> None:
@@ -136,7 +163,7 @@ def stamp_document(
     LimitExceeded
         If it is too large or too deep.
     """
-    stamped = stamp_replacement(document, target, limits, path=path, codecs=codecs)
+    stamped = _stamped(document, target, limits, path, codecs)
     return stamped if "_id" in stamped else {"_id": ObjectId(), **stamped}
 
 
@@ -155,18 +182,23 @@ def stamp_replacement(
     QueryRefused, LimitExceeded
         As `stamp_document`.
     """
+    stamped = _stamped(document, target, limits, path, codecs)
+    if "$" in "".join(stamped):
+        for key in stamped:
+            if key.startswith("$"):
+                reason = "a replacement's field names do not begin with $, or it were an update"
+                raise refused(key, reason, (path, key))
+    return stamped
+
+
+def _stamped(
+    document: Mapping[str, Any], target: Target, limits: Limits, path: Position, codecs: Codecs
+) -> dict[str, Any]:
+    """Copy and stamp a document. The server takes names that begin with ``$`` where it inserts."""
     plain = plain_document(document, limits, path, codecs)
-    names = "".join(plain)
-    if "$" in names or APP_ID_FIELD in names:
-        _check_names(plain, path)
+    if APP_ID_FIELD in "".join(plain):
+        for key in plain:
+            if key != APP_ID_FIELD:
+                refuse_app_id(key, key, (path, key))
     plain[APP_ID_FIELD] = target.owner
     return plain
-
-
-def _check_names(document: Mapping[str, Any], path: Position) -> None:
-    for key in document:
-        below = (path, key)
-        if key.startswith("$"):
-            raise refused(key, "a document's field names do not begin with $", below)
-        if key != APP_ID_FIELD:
-            refuse_app_id(key, key, below)

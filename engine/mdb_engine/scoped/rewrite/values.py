@@ -43,8 +43,10 @@ from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.rewrite.refusals import Position, refused, shown, written
 
 __all__ = [
+    "ENOUGH_FLAT",
     "NO_CODECS",
     "Codecs",
+    "flat_copy",
     "members",
     "plain_document",
     "plain_mapping",
@@ -96,6 +98,19 @@ _REGEX_FLAGS = (re.IGNORECASE, re.LOCALE, re.MULTILINE, re.DOTALL, re.UNICODE, r
 
 _SCALARS: Final = float | bytes | Regex | re.Pattern | datetime | uuid.UUID | ObjectId
 """What `_Copy.scalar` knows."""
+
+MOST_FLAT: Final = 16
+"""Names of what `flat_copy` copies, at most."""
+
+LONGEST_FLAT: Final = 1000
+"""Characters (ASCII) of all names there, and of each value."""
+
+ENOUGH_FLAT: Final = 5 + LONGEST_FLAT + MOST_FLAT * (2 + 5 + LONGEST_FLAT)
+"""Bytes in BSON that this cannot exceed."""
+
+_TEXT: Final = frozenset({str})
+
+_ALWAYS_FLAT: Final = frozenset(_FIXED_SIZES)
 
 _SMALLEST_INT32: Final = -(2**31)
 _LARGEST_INT32: Final = 2**31 - 1
@@ -377,6 +392,60 @@ def _without_subclass(value: datetime | uuid.UUID | ObjectId) -> Any:
     if isinstance(value, uuid.UUID):
         return uuid.UUID(int=value.int)
     return ObjectId(_content(value.binary))
+
+
+def flat_copy(
+    value: Any, limits: Limits, operators: frozenset[str] = frozenset()
+) -> dict[str, Any] | None:
+    """Copy a dict of a few scalars, none of whose names has a ``$``; return None for any other.
+
+    In such a filter or update there is nothing to look up and nothing to walk through, nor can it
+    break a limit. It is what most operations on one document are made of.
+
+    Parameters
+    ----------
+    value
+        What the caller gave.
+    limits
+        The limits of size; where they are smaller than what may come of this, nothing does.
+    operators
+        What a name may have in the place of a scalar: a dict of these, of a scalar each.
+    """
+    if type(value) is not dict or limits.max_query_bytes < ENOUGH_FLAT:
+        return None
+    copied = value.copy()
+    names = "".join(copied) if _TEXT.issuperset(map(type, copied)) else "$"
+    if len(names) > LONGEST_FLAT or not names.isascii() or "$" in names or "\0" in names:
+        return None
+    scalars = [*copied.values()]
+    kinds = set(map(type, scalars))
+    if dict in kinds and operators:
+        scalars, kinds = _below(copied, operators)
+    if len(scalars) > MOST_FLAT:
+        return None
+    return copied if kinds <= _ALWAYS_FLAT or all(map(_is_flat, scalars)) else None
+
+
+def _below(copied: dict[str, Any], operators: frozenset[str]) -> tuple[list[Any], set[type]]:
+    """Copy the dicts of operators in a copy; return all scalars, and their types."""
+    scalars: list[Any] = []
+    for name, item in copied.items():
+        inner = item.copy() if type(item) is dict else None
+        if inner and _TEXT.issuperset(map(type, inner)) and operators.issuperset(inner):
+            copied[name] = inner
+            scalars += inner.values()
+        else:
+            scalars.append(item)
+    return scalars, set(map(type, scalars))
+
+
+def _is_flat(item: Any) -> bool:
+    kind = type(item)
+    if kind is int:
+        return bool(_SMALLEST_INT64 <= item <= _LARGEST_INT64)
+    if kind is str:
+        return len(item) <= LONGEST_FLAT and bool(item.isascii())
+    return kind in _ALWAYS_FLAT
 
 
 def plain_value(

@@ -30,19 +30,29 @@ _READY_DEADLINE = 120.0
 _CHANGE_DEADLINE = 10.0
 
 
-def provide(kind: Kind, progress: Progress) -> list[Path]:
-    """Install and compile what a cluster needs, and return the programs' directories."""
+def provide(kind: Kind, minor: str, progress: Progress) -> list[Path]:
+    """Install and compile what a cluster needs, and return the programs' directories.
+
+    Parameters
+    ----------
+    kind
+        With a node or without.
+    minor
+        Kubernetes' version.
+    progress
+        Where to show what is being done.
+    """
     if kind is Kind.NODE:
         machine.require(progress)
-    programs = [build.KUBERNETES, build.HELM]
+    programs = [build.kubernetes(minor), build.HELM]
     if kind is Kind.NODE:
         programs += [build.COREDNS, build.PAUSE]
     return [build.ensure(program, progress) for program in programs]
 
 
-def prepare(layout: Layout, kind: Kind, progress: Progress) -> list[Path]:
+def prepare(layout: Layout, kind: Kind, minor: str, progress: Progress) -> list[Path]:
     """See to all that a cluster needs on the machine, and return the programs' directories."""
-    directories = provide(kind, progress)
+    directories = provide(kind, minor, progress)
     for made in (layout.root, layout.tools):
         made.mkdir(mode=0o700)
     for tool, directory in zip(("kubectl", "helm"), directories, strict=False):
@@ -54,6 +64,7 @@ def start(
     layout: Layout,
     cluster: str,
     kind: Kind,
+    minor: str,
     binaries: list[Path],
     port: int | None,
     progress: Progress,
@@ -68,6 +79,8 @@ def start(
         The cluster's name.
     kind
         With a node or without.
+    minor
+        Kubernetes' version.
     binaries
         What :func:`prepare` returned.
     port
@@ -86,7 +99,8 @@ def start(
             node = _write_files(layout, endpoints, cluster, binaries)
             supervisor = _start_supervisor(layout, endpoints)
         index = endpoints.network.index if endpoints.network else None
-        record.save(layout, Record(kind, boot_id(), supervisor, endpoints.url, index))
+        version = build.KUBERNETES_VERSIONS[minor]
+        record.save(layout, Record(kind, boot_id(), supervisor, endpoints.url, index, version))
         client = Client(layout, endpoints.url)
         if node is not None:
             step.detail = "sandbox image"

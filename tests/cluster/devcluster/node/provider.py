@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+from devcluster import build, detect
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.node import cleanup, launch, machine, record
@@ -47,8 +48,14 @@ class NodeProvider:
         """Start the cluster unless it runs; start again what died of it."""
         with self._locked():
             running = self._running()
+            minor = detect.kubernetes_minor()
             if running is None:
-                self._create(Kind.CONTROL_PLANE if control_plane_only else Kind.NODE)
+                self._create(Kind.CONTROL_PLANE if control_plane_only else Kind.NODE, minor)
+            elif running.kubernetes != (wanted := build.KUBERNETES_VERSIONS[minor]):
+                raise DevclusterError(
+                    f"The cluster {self.name!r} runs Kubernetes {running.kubernetes}, not {wanted}",
+                    "Remove it with `devcluster down`, or start another with --name.",
+                )
             elif running.kind is Kind.CONTROL_PLANE and not control_plane_only:
                 raise DevclusterError(
                     f"The cluster {self.name!r} runs without a node, so it can run no pods",
@@ -83,8 +90,10 @@ class NodeProvider:
             )
         components = tuple(self._components(known))
         died = [component.name for component in components if not component.healthy]
-        what = "runs" if known.kind is Kind.NODE else "runs without a node"
-        summary = f"The cluster {self.name!r} {what} at {known.url}"
+        what = "" if known.kind is Kind.NODE else " without a node"
+        summary = (
+            f"The cluster {self.name!r} runs Kubernetes {known.kubernetes}{what} at {known.url}"
+        )
         if died:
             summary += f", but for {', '.join(died)}; `devcluster up` starts it again"
         return Status(exists=True, healthy=not died, summary=summary, components=components)
@@ -125,16 +134,16 @@ class NodeProvider:
         known = record.load(self.layout)
         return known if known is not None and known.runs() else None
 
-    def _create(self, kind: Kind) -> None:
+    def _create(self, kind: Kind, minor: str) -> None:
         if self.layout.root.exists():
             self._progress.note(
                 f"The cluster {self.name!r} was killed, or did not come to run; "
                 "removing what is left of it"
             )
             cleanup.remove(self.layout)
-        binaries = launch.prepare(self.layout, kind, self._progress)
+        binaries = launch.prepare(self.layout, kind, minor, self._progress)
         try:
-            launch.start(self.layout, self.name, kind, binaries, self.port, self._progress)
+            launch.start(self.layout, self.name, kind, minor, binaries, self.port, self._progress)
         except BaseException:
             cleanup.remove(self.layout, files=False)
             raise

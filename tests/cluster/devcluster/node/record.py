@@ -34,6 +34,8 @@ class Record:
         The API server's URL.
     index
         The number of the node's network; None without a node.
+    kubernetes
+        The version of Kubernetes.
     """
 
     kind: Kind
@@ -41,6 +43,7 @@ class Record:
     supervisor: ProcessId
     url: str
     index: int | None
+    kubernetes: str
 
     def runs(self) -> bool:
         """Say whether the cluster's first process still runs."""
@@ -55,6 +58,7 @@ def save(layout: Layout, record: Record) -> None:
         "supervisor": record.supervisor.dump(),
         "url": record.url,
         "index": record.index,
+        "kubernetes": record.kubernetes,
     }
     layout.write(layout.record, json.dumps(content, indent=2))
 
@@ -69,6 +73,7 @@ def load(layout: Layout) -> Record | None:
             supervisor=ProcessId.load(content["supervisor"]),
             url=content["url"],
             index=content["index"],
+            kubernetes=content["kubernetes"],
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -241,6 +241,8 @@ def _kubelet_config(node: Node) -> dict[str, Any]:
         "featureGates": {"KubeletInUserNamespace": True},
         "oomScoreAdj": 0,
         "failSwapOn": False,
+        # As many a machine has; refused by default from 1.35 on.
+        "failCgroupV1": False,
         # A laptop's disk is often nearly full; that is no reason to evict a test's pods, nor to
         # remove images that no registry has.
         "evictionHard": {

@@ -14,8 +14,9 @@ import motor.motor_asyncio
 import pytest
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from pymongo import ReadPreference
+from pymongo import AsyncMongoClient, DeleteOne, ReadPreference
 from pymongo.asynchronous.change_stream import AsyncChangeStream
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor
@@ -26,22 +27,23 @@ from support.scoped_world import World
 from mdb_engine.exceptions import MdbEngineError, QueryRefused
 from mdb_engine.scoped import (
     ScopedChangeStream,
+    ScopedClient,
     ScopedCollection,
     ScopedCommandCursor,
     ScopedCursor,
     ScopedDatabase,
+    Session,
 )
 from mdb_engine.scoped.not_offered import (
+    CLIENT_REFUSED,
     COLLECTION_REFUSED,
     CURSOR_REFUSED,
     DATABASE_REFUSED,
+    SESSION_REFUSED,
     STREAM_REFUSED,
 )
-from mdb_engine.scoped.options import IndexOptions
+from mdb_engine.scoped.options import PARAMETERS, IndexOptions
 from mdb_engine.scoped.rewrite.indexes import INDEX_OPTIONS
-
-SETTINGS = {"codec_options", "read_concern", "read_preference", "write_concern"}
-"""What a database only passes on to its collections, which show it."""
 
 SURFACES: dict[str, tuple[type, tuple[Any, ...], Mapping[str, str], set[str]]] = {
     "collection": (
@@ -54,7 +56,19 @@ SURFACES: dict[str, tuple[type, tuple[Any, ...], Mapping[str, str], set[str]]] =
         ScopedDatabase,
         (AsyncDatabase, motor.motor_asyncio.AsyncIOMotorDatabase),
         DATABASE_REFUSED,
-        SETTINGS,
+        set(),
+    ),
+    "client": (
+        ScopedClient,
+        (AsyncMongoClient, motor.motor_asyncio.AsyncIOMotorClient),
+        CLIENT_REFUSED,
+        set(),
+    ),
+    "session": (
+        Session,
+        (AsyncClientSession, motor.motor_asyncio.AsyncIOMotorClientSession),
+        SESSION_REFUSED,
+        set(),
     ),
     "cursor": (
         ScopedCursor,
@@ -96,6 +110,8 @@ async def test_what_is_refused_says_why(world: World) -> None:
     db = world.db("shop")
     for thing, table in (
         (db, DATABASE_REFUSED),
+        (db.client, CLIENT_REFUSED),
+        (db.client.start_session(), SESSION_REFUSED),
         (db.orders, COLLECTION_REFUSED),
         (db.orders.find(), CURSOR_REFUSED),
         (db.orders.aggregate([]), CURSOR_REFUSED),
@@ -172,13 +188,16 @@ async def test_no_object_leads_to_one_of_the_drivers(world: World) -> None:
     await cursor.next()
     await command_cursor.next()
     result = await db.orders.insert_one({})
-    async with world.transaction() as tx, db.orders.watch() as stream:
+    session = db.client.start_session()
+    await db.orders.find_one({}, session=session)
+    async with world.transaction() as tx, db.orders.watch() as stream, session:
         await db.orders.find_one({}, session=tx)
         in_transaction = db.orders.find({}, session=tx)
         await in_transaction.to_list()
         for thing in (
             *(db, db.orders, db.app("stock"), db.app("stock").items),
-            *(cursor, command_cursor, in_transaction, stream, tx, result),
+            *(cursor, command_cursor, in_transaction, stream, tx, result, session),
+            *(db.client, session.start_transaction()),
         ):
             found = [path for path, reached in reachable(thing) if is_a_drivers(reached)]
             assert found == [], f"{type(thing).__name__} leads to the driver"
@@ -201,7 +220,7 @@ async def test_nothing_is_copied_or_pickled_with_what_it_holds(
 
     for thing in (
         *(db, db.orders, db.app("stock"), db.orders.find(), db.orders.aggregate([])),
-        *(db.orders.watch(), world.transaction()),
+        *(db.orders.watch(), world.transaction(), db.client, db.client.start_session()),
     ):
         with pytest.raises(TypeError, match="neither copied nor pickled"):
             attempt(thing)
@@ -270,6 +289,30 @@ async def test_arguments_by_position_mean_what_they_mean_to_the_drivers(world: W
         orders.find({}, None, 0, 0, True)  # type: ignore[arg-type]
     with pytest.raises(QueryRefused, match="did you mean upsert"):
         await orders.update_one({}, {"$set": {"n": 1}}, upserts=True)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("name", sorted(PARAMETERS))
+async def test_every_option_is_read_by_its_name(world: World, name: str) -> None:
+    first: dict[str, list[Any]] = {
+        "aggregate": [[]],
+        "bulk_write": [[DeleteOne({})]],
+        "distinct": ["a"],
+        "estimated_document_count": [],
+        "insert_many": [[{}]],
+        "watch": [],
+    }
+    update = {"$set": {"n": 1}}
+    second = [update] if "update" in name else [{}] if "replace" in name else []
+    method = getattr(world.db("shop").orders, name)
+
+    async def call(**options: Any) -> None:
+        made = method(*first.get(name, [{}, *second]), **options)
+        await (made if inspect.isawaitable(made) else made.to_list())
+
+    for option in PARAMETERS[name].names:
+        with pytest.raises(QueryRefused) as refused:
+            await call(**{option: object()})
+        assert option in f"{refused.value.path} {refused.value}", option
 
 
 def test_the_types_of_an_index_name_the_options_that_are_allowed() -> None:

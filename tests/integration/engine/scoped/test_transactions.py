@@ -96,7 +96,7 @@ async def test_nothing_is_committed_for_an_app_that_was_revoked(
 
 
 async def test_only_an_own_active_transaction_is_taken(world: World, db: ScopedDatabase) -> None:
-    raw_session = await world.driver.start_session(world.client)
+    raw_session = world.driver.start_session(world.client)
     with pytest.raises(TypeError, match="session takes what"):
         await db.orders.insert_one({}, session=raw_session)
     await raw_session.end_session()

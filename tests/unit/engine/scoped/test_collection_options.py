@@ -13,7 +13,7 @@ from pymongo.write_concern import WriteConcern
 from unit.engine.scoped.apps import LIMITS
 
 from mdb_engine.exceptions import OptionRefused, QueryRefused
-from mdb_engine.scoped.options import merge_options
+from mdb_engine.scoped.concerns import merge_options
 
 MORE = {"w": 1, "level": "local", "mode": "nearest", "insert": "hr_people"}
 

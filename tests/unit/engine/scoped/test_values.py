@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import enum
 import re
 import uuid
@@ -32,9 +33,15 @@ from unit.engine.scoped.apps import LIMITS, ORDERS
 from mdb_engine.exceptions import LimitExceeded, QueryRefused
 from mdb_engine.scoped.context import _codecs
 from mdb_engine.scoped.limits import Limits
-from mdb_engine.scoped.rewrite.filters import scope_filter
+from mdb_engine.scoped.rewrite.filters import (
+    scope_filter,
+    scope_read_filter,
+    scope_upsert_filter,
+)
+from mdb_engine.scoped.rewrite.updates import scope_update
 from mdb_engine.scoped.rewrite.values import _FIXED_SIZES as KEPT
 from mdb_engine.scoped.rewrite.values import (
+    ENOUGH_FLAT,
     _Copy,
     _NotPlainError,
     _PlainCopy,
@@ -486,3 +493,65 @@ def test_an_apps_own_types_go_through_its_codecs_and_what_comes_out_is_checked()
     endless = _codecs(CodecOptions(type_registry=TypeRegistry([], lambda v: [v])))
     with pytest.raises(LimitExceeded, match="max_depth"):
         plain_value({"a": object()}, LIMITS, "v", codecs=endless)
+
+
+KEYS = st.sampled_from(
+    [
+        *("a", "a.b", "_id", "app_id", "app_id.x", "", "é", "a\0", "$a", "a$", "$where", "$expr"),
+        *("$gt", "$ne", "$in", "$not", Liar("a"), Liar("$gt"), Liar("$where"), 1, "x" * 1001),
+    ]
+)
+SMALL_DICTS = st.dictionaries(KEYS, PLAIN | ODD, max_size=2)
+FLAT = st.dictionaries(KEYS, PLAIN | ODD | SMALL_DICTS, max_size=3)
+CAREFUL = Limits(max_query_bytes=ENOUGH_FLAT - 1)
+"""Limits within which nothing is copied without a walk."""
+
+
+@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=SLOW)
+@given(FLAT)
+@example({"a": {"$gt": 1, "$where": "1"}})
+@example({"a": {Liar("$gt"): 1}})
+@example({"$where": "1"})
+@example({"a": Code("1")})
+@example({"a": {"$gt": {"$where": "1"}}})
+@example({"a": "\ud800"})
+@example({"a": 2**63})
+@example({"a": True, "b": Level.HIGH})
+def test_what_is_not_walked_through_is_what_the_walk_would_make_of_it(value: Any) -> None:
+    def outcome(make: Any) -> Any:
+        try:
+            made = make()
+        except QueryRefused as error:
+            return type(error), error.path
+        exact(made)
+        return [*made.items()]
+
+    filters = [scope_filter, scope_read_filter, scope_upsert_filter]
+    operators = ["$set", "$inc", "$unset", "$setOnInsert", "$push", "$rename", "$pull"]
+    cases: list[tuple[Any, Any]] = [(scope, value) for scope in filters]
+    cases += [(scope_update, {operator: value}) for operator in operators]
+    for scope, given_value in cases:
+        # Each reads one of its own, as some of them change when they are read.
+        quick, careful = (
+            outcome(lambda limits=limits: scope(copy.deepcopy(given_value), ORDERS, limits))  # noqa: B023
+            for limits in (LIMITS, CAREFUL)
+        )
+        assert quick == careful
+
+
+def test_what_is_not_walked_through_is_a_copy() -> None:
+    inner = {"$gt": 1}
+    query: dict[str, Any] = {"_id": 7, "n": inner}
+    scoped = scope_filter(query, ORDERS, LIMITS)
+    changes = {"$set": {"n": 1}}
+    update = scope_update(changes, ORDERS, LIMITS)
+    inner["$where"] = query["$where"] = changes["$set"]["app_id"] = "hr"  # type: ignore[assignment]
+    assert scoped == {"app_id": "shop", "_id": 7, "n": {"$gt": 1}}
+    assert update == {"$set": {"n": 1}}
+
+
+def test_small_limits_hold_for_what_is_not_walked_through() -> None:
+    with pytest.raises(LimitExceeded):
+        scope_filter({"name": "x" * 30}, ORDERS, Limits(max_query_bytes=20))
+    with pytest.raises(LimitExceeded):
+        scope_update({"$set": {"name": "x" * 30}}, ORDERS, Limits(max_document_bytes=20))
