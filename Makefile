@@ -69,9 +69,18 @@ test-long: prepare ## The tests that `make test` leaves out, as they take long; 
 test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
 	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
 
+FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py) engine/key_managers/test_rewrap.py)
 .PHONY: test-faults
-test-faults: prepare ## Let every call of the operator fail in every way (`make test` and `make test-long`: a sample)
-	$(call step,Let every call of the operator fail,MDB_ALL_FAULTS=1 $(PYTEST) tests/integration/operator/test_faults.py tests/integration/engine/key_managers/test_rewrap.py,MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf tests/integration/operator/test_faults.py)
+test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test` and `make test-long`: a sample)
+	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))
+	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
+
+fuzz: MINUTES ?= 10
+.PHONY: fuzz
+fuzz: setup ## Fuzz queries, updates and pipelines by coverage, for MINUTES; what is found is in build/fuzz
+	@mkdir -p build/fuzz && PYTHONPATH=tests $(UV) run --no-sync --with atheris==3.0.0 python tests/fuzz/rewriter.py \
+	  -max_total_time=$$(( $(MINUTES) * 60 )) -max_len=600 -len_control=10 -artifact_prefix=build/fuzz/
+	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
 
 .PHONY: kind
 kind: setup ## The e2e tests on kind, where the machine has an engine or can have one

@@ -16,7 +16,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from generator import benchmarks
+from generator import benchmarks, faults
 from generator.rights import COLLECTION_COLUMNS, DATABASE_COLUMNS, rights_rows
 from generator.values import chart_values
 from kubectl_mdb import cli as kubectl_mdb
@@ -401,6 +401,17 @@ def benchmarks_operator() -> str:
     return table(head, rows)
 
 
+def what_was_tried() -> str:
+    """Return what became of each fault."""
+    heads = ["fault", "operation", "recovered", "seconds", "losses"]
+    return table(heads, faults.fault_rows())
+
+
+def fuzzing() -> str:
+    """Return what was fuzzed."""
+    return table(["what", "inputs", "time", "outcome", "found"], faults.fuzz_rows())
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "allowed-operators": allowed_operators,
     "benchmarks-concurrency": benchmarks_concurrency,
@@ -415,6 +426,8 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "collection-rights": collection_rights,
     "database-rights": database_rights,
     "error-statuses": error_statuses,
+    "faults": what_was_tried,
+    "fuzzing": fuzzing,
     "library-limits": library_limits,
     "library-settings": library_settings,
     "manifest-fields": manifest_fields,

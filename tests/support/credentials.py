@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,6 +45,29 @@ def reads(uri: str, collection: str) -> bool:
             raise
         return False
     return True
+
+
+def reach(uri: str, collections: Iterable[str]) -> set[str] | None:
+    """Return which of these collections whoever has this URI may read; None if not let in."""
+    register(uri, "a URI that was handed out")
+    found: set[str] = set()
+    try:
+        with Client(uri, serverSelectionTimeoutMS=5_000) as client:
+            database = client.get_default_database()
+            database.command("ping")
+            for name in collections:
+                try:
+                    database[name].find_one()
+                except OperationFailure as error:
+                    if error.code != UNAUTHORIZED:
+                        raise
+                else:
+                    found.add(name)
+    except OperationFailure as error:
+        if error.code not in LOGIN_REFUSED:
+            raise
+        return None
+    return found
 
 
 def wait_refused(uri: str, what: str, deadline: float = REFUSED_WITHIN) -> None:

@@ -17,7 +17,7 @@ from devcluster.node.layout import KeyPair, Layout
 _LIFETIME = dt.timedelta(days=365)
 """A cluster for tests that runs for a year has other problems."""
 
-_CLOCK_SKEW = dt.timedelta(minutes=5)
+_CLOCK_SKEW = dt.timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
