@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo.errors import OperationFailure
+from pymongo.errors import CollectionInvalid, OperationFailure
 
 from support.mongo import Client
 
 __all__ = ["MongoBackup", "back_up_mongodb"]
+
+ATTEMPTS = 20
 
 USERS, ROLES = "tempusers", "temproles"
 """Where MongoDB takes users and roles from that are to be merged."""
@@ -30,18 +33,28 @@ class MongoBackup:
     def restore(self) -> None:
         """Bring everything of the database back, and take away what came later."""
         database = self.client[self.name]
-        for name in database.list_collection_names():
+        for name in set(database.list_collection_names()) - set(self.documents):
             database.drop_collection(name)
         for one in self.collections:
             name = one["name"]
-            database.create_collection(name, **one["options"])
+            self._make_anew(name, one["options"])
             for index in self.indexes[name]:
                 kept = {key: value for key, value in index.items() if key not in {"v", "ns"}}
                 if kept["name"] != "_id_":
                     database.command("createIndexes", name, indexes=[kept])
-            if self.documents[name]:
-                database[name].insert_many(self.documents[name])
+            for document in self.documents[name]:
+                database[name].replace_one({"_id": document["_id"]}, document, upsert=True)
         self._merge_users()
+
+    def _make_anew(self, name: str, options: dict[str, Any]) -> None:
+        """Make a collection empty; an operator at work may be faster, and is no error."""
+        database = self.client[self.name]
+        for _ in range(ATTEMPTS):
+            database.drop_collection(name)
+            with suppress(CollectionInvalid):
+                database.create_collection(name, **options)
+                return
+        raise AssertionError(f"{name} is made again faster than it can be restored")
 
     def _merge_users(self) -> None:
         admin = self.client.admin
