@@ -1,6 +1,6 @@
 """Bills of materials in CycloneDX (https://cyclonedx.org/specification/overview/), as JSON.
 
-Of a distribution: all that it needs with every extra, in the locked versions that the tests ran
+Of a distribution: all that it needs with every extra but that for tests, in the locked versions that the tests ran
 with, as uv exports them. Of the image: what is in it. Of the chart: the images that it starts.
 """
 
@@ -36,6 +36,7 @@ def of_distribution(name: str, source: Source) -> bytes:
     exported = run(
         *(uv(), "export", "--quiet", "--preview-features", "sbom-export", "--frozen", "--no-dev"),
         *("--all-extras", "--package", name, "--format", "cyclonedx1.5"),
+        *(("--no-extra", "testing") if name == "mdbapp-engine" else ()),
         directory=source.directory,
     )
     bom: dict[str, Any] = json.loads(exported)

@@ -38,7 +38,7 @@ async def test_a_driver_connects_lazily_with_its_own_client(name: DriverName, cl
 async def test_what_is_lazy_is_lazy_on_both(name: DriverName) -> None:
     driver = get_driver(name)
     client = driver.connect(URI)
-    session = await driver.start_session(client)
+    session = driver.start_session(client)
 
     await driver.start_transaction(session)
 
