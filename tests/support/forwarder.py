@@ -1,10 +1,15 @@
-"""A TCP port in front of a server that can be cut off: an outage without touching the server."""
+"""A TCP port in front of a server that can be cut off, slowed down or left hanging.
+
+An outage without touching the server.
+"""
 
 from __future__ import annotations
 
 import selectors
 import socket
 import threading
+import time
+from collections import deque
 from contextlib import suppress
 from urllib.parse import urlsplit
 
@@ -20,11 +25,21 @@ class Forwarder:
     ----------
     uri
         Of the server that is forwarded to; ``mongodb://HOST:PORT`` will do for one of any kind.
+
+    Attributes
+    ----------
+    delay
+        Seconds by which whatever is sent comes later, in both directions.
+    hangs
+        Whether whatever is sent never comes, and nobody hears of it.
     """
 
     def __init__(self, uri: str) -> None:
         self._target = parse_uri(uri)["nodelist"][0]
         self._original = uri
+        self.delay = 0.0
+        self.hangs = False
+        self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
         self._pairs: dict[socket.socket, socket.socket] = {}
@@ -56,9 +71,10 @@ class Forwarder:
                 self._close(one)
 
     def mend(self) -> None:
-        """Forward again."""
+        """Forward again, at once; what hung stays so."""
         with self._lock:
-            self._cut = False
+            self._cut = self.hangs = False
+            self.delay = 0.0
 
     def close(self) -> None:
         """Stop for good."""
@@ -72,6 +88,7 @@ class Forwarder:
 
     def _run(self) -> None:
         while not self._closing:
+            self._send_late()
             for key, _ in self._selector.select(timeout=0.05):
                 with self._lock:
                     if key.fileobj is self._listener:
@@ -95,12 +112,27 @@ class Forwarder:
             return
         try:
             data = one.recv(BUFFER_BYTES)
+            if data and (self.hangs or self.delay or self._late):
+                if not self.hangs:
+                    self._late.append((time.monotonic() + self.delay, other, data))
+                return
             if data:
                 other.sendall(data)
                 return
         except OSError:
             pass
         self._close(one)
+
+    def _send_late(self) -> None:
+        """Send what is due; in order, since all of it is as late."""
+        with self._lock:
+            while self._late and (not self.delay or self._late[0][0] <= time.monotonic()):
+                _, other, data = self._late.popleft()
+                if other in self._pairs:
+                    try:
+                        other.sendall(data)
+                    except OSError:
+                        self._close(other)
 
     def _close(self, one: socket.socket) -> None:
         other = self._pairs.pop(one, None)

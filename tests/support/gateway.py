@@ -30,11 +30,15 @@ class Gateway:
     watches
         What becomes of kopf's requests: its lists and watches of MdbApps are refused (503), its
         watches expire (410) once and pass from then on, or are opened and show nothing.
+    status
+        What the operator's writes are answered with in the place of the API server, but for those
+        of its Lease; 0 for the API server's own answers.
     requests
         The path and query of every request that came through.
     """
 
     watches: Watches = "pass"
+    status: int = 0
     requests: list[str] = field(default_factory=list)
     port: int = 0
     _streams: set[asyncio.Transport] = field(default_factory=set)
@@ -62,6 +66,8 @@ class Gateway:
                 return web.Response(text=json.dumps(GONE) + "\n", content_type="application/json")
             if watch and self.watches == "hang":
                 return await self._stream(request, None)
+        if self.status and request.method != "GET" and "/leases" not in request.path:
+            return self._refusal()
         assert self._client is not None
         async with self._client.request(
             request.method,
@@ -78,6 +84,13 @@ class Gateway:
             return web.Response(
                 status=answer.status, body=await answer.read(), content_type=answer.content_type
             )
+
+    def _refusal(self) -> web.Response:
+        reasons = {409: "Conflict", 422: "Invalid", 429: "TooManyRequests"}
+        reason = reasons.get(self.status, "InternalError")
+        body = {"kind": "Status", "code": self.status, "reason": reason, "message": "injected"}
+        headers = {"Retry-After": "1"} if self.status == 429 else {}
+        return web.json_response(body, status=self.status, headers=headers)
 
     async def _stream(
         self, request: web.Request, answer: aiohttp.ClientResponse | None

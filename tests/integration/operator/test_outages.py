@@ -1,0 +1,206 @@
+"""MongoDB and the API server fail in all their ways while apps are made, changed and deleted.
+
+The operator is its own process, and what stands between it and the two is a proxy, or MongoDB's own
+fail points. When the fault ends everything has to be so that has to be so (`support.invariants`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from pymongo.errors import AutoReconnect
+from support.credentials import fail_point
+from support.fault_table import record
+from support.forwarder import Forwarder
+from support.gateway import Gateway, gateway
+from support.installation import Installation
+from support.invariants import Ledger, data_of, settled
+from support.waiting import wait_until
+
+from mdb_operator.constants import SECRET_TYPE
+
+SPEC: dict[str, Any] = {
+    "collections": [{"name": "c", "indexes": [{"name": "at", "keys": [{"field": "at"}]}]}]
+}
+CLOSED: dict[str, Any] = {"dataAccess": {"crossAppPolicy": "DenyAll"}}
+
+FAULT_SECONDS = 8.0
+"""How long a fault holds at least: several looks of the operator, and the driver's patience."""
+
+APP_NAME = "operator-under-test"
+"""By which MongoDB's fail points know the operator's connections."""
+
+TRANSIENT = {189: "PrimarySteppedDown", 10107: "NotWritablePrimary", 11600: "InterruptedAtShutdown"}
+
+COMMANDS = [
+    "find", "aggregate", "insert", "update", "delete", "findAndModify", "createUser", "dropUser",
+    "createRole", "updateRole", "dropRole", "grantPrivilegesToRole", "revokePrivilegesFromRole",
+    "usersInfo", "rolesInfo", "create", "collMod", "createIndexes", "listIndexes",
+    "listCollections",
+]  # fmt: skip
+
+
+@dataclass
+class Surroundings:
+    """An operator between two proxies."""
+
+    here: Installation = field(repr=False)
+    mongodb: Forwarder
+    kubernetes: Gateway
+    ledger: Ledger = field(default_factory=Ledger, repr=False)
+
+
+Fault = Callable[[Surroundings], AbstractContextManager[object]]
+
+
+@contextmanager
+def mongodb_is(work: Callable[[Forwarder], None], world: Surroundings) -> Iterator[None]:
+    work(world.mongodb)
+    try:
+        yield
+    finally:
+        world.mongodb.mend()
+
+
+def down(world: Surroundings) -> AbstractContextManager[object]:
+    return mongodb_is(Forwarder.cut, world)
+
+
+def slow(world: Surroundings) -> AbstractContextManager[object]:
+    return mongodb_is(lambda mongodb: setattr(mongodb, "delay", 2.5), world)  # 5 s there and back
+
+
+def stepping_down(world: Surroundings) -> AbstractContextManager[object]:
+    admin = world.here.server.client.admin
+    with suppress(AutoReconnect):  # a primary that goes hangs up
+        admin.command("replSetStepDown", 3, secondaryCatchUpPeriodSecs=0, force=True)
+    wait_until(
+        lambda: admin.command("hello").get("isWritablePrimary"),
+        deadline=30,
+        message="another election",
+        ignoring=AutoReconnect,
+    )
+    return nullcontext()
+
+
+def failing_with(code: int) -> Fault:
+    data = {"failCommands": COMMANDS, "errorCode": code, "appName": APP_NAME}
+    return lambda world: fail_point(world.here.server.client, "failCommand", data=data)
+
+
+def api_answers(status: int) -> Fault:
+    @contextmanager
+    def answering(world: Surroundings) -> Iterator[None]:
+        world.kubernetes.status = status
+        try:
+            yield
+        finally:
+            world.kubernetes.status = 0
+
+    return answering
+
+
+def watches_are(how: Any) -> Fault:
+    @contextmanager
+    def watching(world: Surroundings) -> Iterator[None]:
+        world.kubernetes.watches = how
+        world.kubernetes.cut()
+        try:
+            yield
+        finally:
+            world.kubernetes.watches = "pass"
+            world.kubernetes.cut()
+
+    return watching
+
+
+FAULTS: dict[str, Fault] = {
+    "MongoDB is down": down,
+    "MongoDB takes 5 s": slow,
+    "the primary steps down": stepping_down,
+    "the API server answers 409": api_answers(409),
+    "the API server answers 422": api_answers(422),
+    "the API server answers 429": api_answers(429),
+    "the API server answers 500": api_answers(500),
+    "the watch is cut": watches_are("pass"),
+    "the watch expires (410)": watches_are("expire"),
+    "the watch is refused": watches_are("refuse"),
+    **{f"MongoDB answers {name}": failing_with(code) for code, name in TRANSIENT.items()},
+}
+
+SHORT = {"MongoDB is down", "the API server answers 429", "MongoDB answers NotWritablePrimary"}
+
+
+@pytest.fixture
+def world(installation: Installation) -> Iterator[Surroundings]:
+    here = installation
+    mongodb = Forwarder(here.uri)
+    here.uri = f"{mongodb.uri}&authSource={here.database}&appName={APP_NAME}"
+    # The apps' own way leads past the proxy.
+    host = here.server.uri.rpartition("@")[2].partition("/")[0]
+    here.settings["MONGODB_APPS_URI"] = f"mongodb://{host}/?directConnection=true"
+    with gateway(here.directory / "kubeconfig") as kubernetes:
+        here.start(LEADER_ELECTION="false")
+        yield Surroundings(here, mongodb, kubernetes)
+        here.stop(here.processes[-1])
+    mongodb.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [one if one in SHORT else pytest.param(one, marks=pytest.mark.long) for one in FAULTS],
+)
+def test_all_is_well_again_after(world: Surroundings, fault: str) -> None:
+    here, ledger = world.here, world.ledger
+    for name in ("rotated", "closed", "deleted", "changed", "renamed"):
+        here.apply(name, **SPEC)
+    scopes = ["reader", "closed", "deleted"]
+    here.apply("reader", **SPEC, dataAccess={"readScopes": scopes})
+    for name in ("rotated", "closed", "deleted", "changed", "renamed", "reader"):
+        here.wait_condition(name, deadline=40)
+        here.mongo[f"{name}_c"].insert_one({"app_id": name, "at": 1})
+    settled(here, ledger)
+    kept = data_of(here, "rotated", "closed", "deleted", "changed", "renamed", "reader")
+
+    with FAULTS[fault](world):
+        here.apply("made", **SPEC)
+        here.annotate("rotated", "rotate-requested", "now")
+        here.apply("closed", **SPEC, **CLOSED)
+        here.cluster.api.delete("MdbApp", "deleted", here.apps)
+        more = {"name": "d", "indexes": [{"name": "by", "keys": [{"field": "by"}]}]}
+        here.apply("changed", collections=[*SPEC["collections"], more])
+        here.apply("renamed", **SPEC, secret={"name": "other"})
+        here.cluster.api.delete("Secret", "reader-mdb", here.apps)
+        began = time.monotonic()
+        wait_until(
+            lambda: time.monotonic() > began + FAULT_SECONDS,
+            deadline=FAULT_SECONDS + 5,
+            message="the fault's time",
+        )
+        ledger.collect(here)
+    ended = time.monotonic()
+
+    def done() -> bool:
+        secrets = {
+            one["metadata"]["name"]
+            for one in here.cluster.api.objects("Secret", here.apps)
+            if one["type"] == SECRET_TYPE
+        }
+        wanted = {f"{name}-mdb" for name in ("made", "rotated", "closed", "changed", "reader")}
+        return (
+            secrets == wanted | {"other"}
+            and here.get("MdbApp", "deleted") is None
+            and here.secret("rotated-mdb")["secret-version"] == "2"
+        )
+
+    wait_until(done, deadline=90, message=lambda: f"what was asked for: {here.statuses()}")
+    settled(here, ledger, kept, deadline=90)
+    record(fault, "all", seconds=time.monotonic() - ended)
+    for process, line in itertools.product(here.processes, ("Traceback", '"level": "critical"')):
+        assert line not in process.text()
