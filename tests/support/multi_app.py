@@ -276,6 +276,11 @@ def run_simple_app(world: World) -> None:
     _run_example(world, "simple", ROOT)
 
 
+def run_beanie_app(world: World) -> None:
+    """Run the app with Beanie in the shop until it is ready, from its own manifest."""
+    _run_example(world, "beanie", ROOT)
+
+
 def run_node_app(world: World) -> None:
     """Run the app in JavaScript in the shop until it is ready, from its own manifest."""
     _run_example(world, "node", EXAMPLES / "node_app", base=_node_base(world))
