@@ -88,6 +88,7 @@ STATUSES: Mapping[str, dict[str, Any]] = {
     "a scope is denied": describe(_report(denied=_DENIED), {}, NOW),
     "a scope's owner is missing": describe(_report(denied=_PENDING), {}, NOW),
     "an index is being built": _told(ConditionType.COLLECTIONS_READY, Reason.INDEX_BUILDING),
+    "a collection is adopted": _told(ConditionType.COLLECTIONS_READY, Reason.COLLECTION_ADOPTING),
     "a restart failed": _told(ConditionType.WORKLOADS_RESTARTED, Reason.RESTART_FAILED),
     "new": crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"][
         "default"

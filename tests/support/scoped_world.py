@@ -64,6 +64,8 @@ class Commands(CommandListener):
 class MemoryGate:
     """A gate over the world's grants; the token is right until the test says otherwise."""
 
+    notes_all = True
+
     def __init__(self, world: World, slug: str, *, read_only: bool) -> None:
         self._world = world
         self._slug = slug

@@ -93,6 +93,8 @@ class TokenGate:
         The time (UTC, aware).
     """
 
+    notes_all = False
+
     def __init__(
         self,
         slug: str,

@@ -137,6 +137,9 @@ class Access(Protocol):
 class Gate(Protocol):
     """Stands before every operation of one scoped database."""
 
+    notes_all: bool
+    """Whether it is told of every operation, and not only of denials and of others' data."""
+
     def admit(self) -> Access:
         """Check the token against the cached verifiers, in constant time and without I/O.
 

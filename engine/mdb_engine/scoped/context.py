@@ -132,14 +132,18 @@ class Plan:
         What the handle's name means.
     options
         Arguments of the driver's ``get_collection``.
+    noted
+        Whether the gate is told of what came to its end, as it is of denials.
     """
 
     __slots__ = ("access", "collection", "noted", "pipelines", "target")
 
-    def __init__(self, access: Access, target: Target, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, access: Access, target: Target, options: Mapping[str, Any], *, noted: bool
+    ) -> None:
         self.access = access
         self.target = target
-        self.noted = target.owner != access.slug  # else there is nothing that anybody looks for
+        self.noted = noted
         self.pipelines: dict[bytes, Pipeline] = {}
         self.collection = _locator(target.physical, options)
 
@@ -549,7 +553,8 @@ class Operation:
     def _planned(self, access: Access) -> Plan:
         reference = self.reference
         target = access.resolve(reference.name, app=reference.app)
-        plan = Plan(access, target, reference.options)
+        noted = target.owner != access.slug or self.context.gate().notes_all
+        plan = Plan(access, target, reference.options, noted=noted)
         self._check_purpose(target, access.slug, plan)
         reference.plans[self.purpose] = plan
         return plan

@@ -94,6 +94,8 @@ class Faults:
 class _Gate:
     """Stands before another gate; that one is asked first, so a wrong token is no other error."""
 
+    notes_all = True
+
     def __init__(self, faults: Faults, gate: Gate) -> None:
         self._faults = faults
         self._gate = gate

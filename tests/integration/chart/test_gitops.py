@@ -38,6 +38,7 @@ EXPECTED: Mapping[str, tuple[str, str]] = {
     "a scope is denied": ("Healthy", "Current"),
     "a scope's owner is missing": ("Healthy", "Current"),
     "an index is being built": ("Healthy", "Current"),
+    "a collection is adopted": ("Progressing", "InProgress"),
     "a restart failed": ("Healthy", "Current"),
     "new": ("Progressing", "InProgress"),
     "changed": ("Progressing", "InProgress"),

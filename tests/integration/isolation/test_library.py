@@ -75,6 +75,7 @@ OPERATIONS: dict[type, dict[str, Attempt]] = {
     },
     ScopedDatabase: {
         "app": lambda db: db.app("owner").items.find_one({}),
+        "command": lambda db: db.command("ping"),
         "create_collection": lambda db: db.create_collection("fresh"),
         "drop_collection": lambda db: db.drop_collection("spare"),
         "get_collection": lambda db: db.get_collection("orders").find_one({}),

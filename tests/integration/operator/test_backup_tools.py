@@ -41,6 +41,9 @@ def wait_deleted(here: Installation, name: str) -> None:
     here.cluster.api.delete("MdbApp", name, here.apps)
     here.wait_gone(name)
     wait_until(lambda: here.get("Secret", f"{name}-mdb") is None, message="the Secret's end")
+    # It is looked for traces of the MdbApp once it is gone, before any other that is new.
+    here.apply(f"{name}-after")
+    here.wait_condition(f"{name}-after")
 
 
 def restored(here: Installation, *objects: Manifest) -> None:

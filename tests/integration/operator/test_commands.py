@@ -98,7 +98,7 @@ async def test_old_keys_stay_for_as_long_as_somebody_still_wraps_with_them(
                     running.keyring().active_id == "k-next"
                     and not late_rows(running, old.active_id)
                 ),
-                deadline=20,
+                deadline=60,
                 message="the wrapping of what came late",
             )
             assert old.active_id in running.keyring().ids, "somebody still wraps with it"
