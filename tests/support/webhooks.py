@@ -1,12 +1,13 @@
 """Admission webhooks that stand between the operator and its Secrets: dead, refusing, or mutating.
 
-The API server has to reach this machine's own address, as the single node's does.
+The API server has to reach this machine, as the single node's does.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import socket
 import ssl
 import threading
 import time
@@ -15,6 +16,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
 
 from devcluster.node.addresses import free_port
 from devcluster.node.provider import NodeProvider
@@ -52,15 +56,16 @@ def webhook(here: Installation, directory: Path, answer: Answers) -> Iterator[li
         def log_message(self, *_: object) -> None:
             """Keep quiet."""
 
-    authority = Authority(directory)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    authority, address = Authority(directory), _own_address(here)
+    server = ThreadingHTTPServer((address, 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(authority.issue("webhook", ["127.0.0.1"]))
+    context.load_cert_chain(authority.issue("webhook", [address]))
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, name="webhook", daemon=True)
     thread.start()
     try:
-        with _configured(here, server.server_address[1], authority.certificate.read_bytes()):
+        where = f"{address}:{server.server_address[1]}"
+        with _configured(here, where, authority.certificate.read_bytes()):
             yield asked
     finally:
         server.shutdown()
@@ -74,7 +79,8 @@ def dead_webhook(here: Installation, directory: Path) -> Iterator[str]:
 
     It gives the webhook's name.
     """
-    with _configured(here, free_port(), Authority(directory).certificate.read_bytes()) as name:
+    where = f"{_own_address(here)}:{free_port()}"
+    with _configured(here, where, Authority(directory).certificate.read_bytes()) as name:
         yield name
 
 
@@ -84,10 +90,19 @@ def patched(operations: list[dict[str, Any]]) -> dict[str, Any]:
     return {"allowed": True, "patchType": "JSONPatch", "patch": patch}
 
 
+def _own_address(here: Installation) -> str:
+    """Return this machine's address as the API server sees it, from a network of its own, too."""
+    config = yaml.safe_load(here.cluster.kubeconfig.read_text())
+    host = urlsplit(config["clusters"][0]["cluster"]["server"]).hostname
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.connect((host, 9))  # sends nothing: it is the way that is chosen
+        return str(asking.getsockname()[0])
+
+
 @contextmanager
-def _configured(here: Installation, port: int, authorities: bytes) -> Iterator[str]:
+def _configured(here: Installation, where: str, authorities: bytes) -> Iterator[str]:
     if not isinstance(here.cluster.provider, NodeProvider):
-        cannot_test("the API server does not reach this machine's own address")
+        cannot_test("the API server does not reach this machine")
     name = f"secrets.{here.apps}.example.com"
     manifest = {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -97,7 +112,7 @@ def _configured(here: Installation, port: int, authorities: bytes) -> Iterator[s
             {
                 "name": name,
                 "clientConfig": {
-                    "url": f"https://127.0.0.1:{port}/",
+                    "url": f"https://{where}/",
                     "caBundle": base64.b64encode(authorities).decode(),
                 },
                 "rules": [
