@@ -85,25 +85,27 @@ async def test_old_keys_stay_for_as_long_as_somebody_still_wraps_with_them(
     old = running.keyring()
     driver = get_driver("pymongo")
     client = driver.connect(running.server.uri)
-    # An operator that has not seen the new keyring yet.
-    late = Registry(client[running.database], driver, EnvelopeEncryptionService(old))
-    arguments = ("rotate-master-key", "--settle", "8", "--remove-old", "--key-id", "k-next")
-    with ThreadPoolExecutor(1) as pool:
-        done = pool.submit(running.command, *arguments, **FAST)
-        for version in (1, 2, 3):
-            await late.rotate("late", expected_version=version, overlap_seconds=120)
-            await late.revoke_previous("late")
-            wait_until(
-                lambda: (
-                    running.keyring().active_id == "k-next"
-                    and not late_rows(running, old.active_id)
-                ),
-                deadline=60,
-                message="the wrapping of what came late",
-            )
-            assert old.active_id in running.keyring().ids, "somebody still wraps with it"
-        outcome = done.result()
-    await driver.close(client)
+    try:
+        # An operator that has not seen the new keyring yet.
+        late = Registry(client[running.database], driver, EnvelopeEncryptionService(old))
+        arguments = ("rotate-master-key", "--settle", "8", "--remove-old", "--key-id", "k-next")
+        with ThreadPoolExecutor(1) as pool:
+            done = pool.submit(running.command, *arguments, **FAST)
+            for version in (1, 2, 3):
+                await late.rotate("late", expected_version=version, overlap_seconds=120)
+                await late.revoke_previous("late")
+                wait_until(
+                    lambda: (
+                        running.keyring().active_id == "k-next"
+                        and not late_rows(running, old.active_id)
+                    ),
+                    deadline=60,
+                    message="the wrapping of what came late",
+                )
+                assert old.active_id in running.keyring().ids, "somebody still wraps with it"
+            outcome = done.result()
+    finally:
+        await driver.close(client)
     assert outcome.returncode == 0, outcome.stderr
     assert running.keyring().ids == ("k-next",)
     running.wait_condition("late")
