@@ -7,7 +7,9 @@ error or by the end of the process, is begun again and goes on where it was.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -16,6 +18,13 @@ from mdb_engine.registry.registry import Registry
 from mdb_operator.backoff import Backoff
 
 __all__ = ["Rewrapper"]
+
+LATE_SECONDS = 600.0
+"""How long after another key became active somebody may still wrap with the old one: whoever has
+not seen the new keyring yet, or asks a key manager that has not."""
+
+AGAIN_SECONDS = 5.0
+"""How often it is looked for that, which is one command."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,18 +42,22 @@ class Rewrapper:
         self._registry = registry
         self._on_progress = on_progress
         self._on_done = on_done
+        self._late_until = float("-inf")
         self._wanted = asyncio.Event()
         self._wanted.set()  # a run may have been interrupted before this process began
 
     def request(self) -> None:
         """Say that the keyring changed."""
+        self._late_until = time.monotonic() + LATE_SECONDS
         self._wanted.set()
 
     async def run(self) -> None:
         """Work until cancelled."""
         backoff = Backoff(first=1.0, most=30.0)
         while True:
-            await self._wanted.wait()
+            late = time.monotonic() < self._late_until
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), AGAIN_SECONDS if late else None)
             self._wanted.clear()
             try:
                 await self._rewrap()
