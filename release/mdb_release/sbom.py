@@ -1,7 +1,8 @@
 """Bills of materials in CycloneDX (https://cyclonedx.org/specification/overview/), as JSON.
 
-Of a distribution: all that it needs with every extra but that for tests, in the locked versions that the tests ran
-with, as uv exports them. Of the image: what is in it. Of the chart: the images that it starts.
+Of a distribution: all that it needs with every extra but that for tests, in the locked versions
+that the tests ran with, as uv exports them. Of the image: what is in it. Of the chart: the images
+that it starts.
 """
 
 from __future__ import annotations
