@@ -72,6 +72,7 @@ def test_argo_cd_says_how_an_app_is(name: str) -> None:
         assert health["message"] == f"{ready[0]['reason']}: {ready[0]['message']}"
 
 
+@pytest.mark.timeout(1200)  # kstatus is compiled, once
 def test_flux_says_how_an_app_is(kstatus: Path) -> None:
     objects = [app_of(name) for name in EXPECTED]
     done = subprocess.run(

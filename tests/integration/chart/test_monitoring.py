@@ -106,6 +106,7 @@ def series(lines: list[str]) -> list[dict[str, str]]:
 
 
 @pytest.mark.long  # promtool is compiled, once
+@pytest.mark.timeout(1200)
 def test_promtool_takes_what_the_chart_renders(promtool: Path, tmp_path: Path) -> None:
     rule = {"enabled": True, "ruleLabels": {"team": "data"}, "disabled": ["MdbSecretOld"]}
     [found] = [
@@ -128,6 +129,7 @@ def test_promtool_takes_what_the_chart_renders(promtool: Path, tmp_path: Path) -
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 def test_every_alert_fires_for_its_reason_and_for_no_other(promtool: Path, tmp_path: Path) -> None:
     assert FIRES.keys() == rules().keys()
     tests = [
