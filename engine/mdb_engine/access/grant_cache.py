@@ -109,7 +109,6 @@ class GrantCache:
         self._learned: set[str] = set()  # the keys of rows that came since the reading began
         self._index: NameIndex | None = None
         self._refreshed_at: float | None = None
-        self._trusted_until = float("-inf")
         self._task: asyncio.Task[None] | None = None
         self._rest = Rest()
         self._failing = False
@@ -135,9 +134,6 @@ class GrantCache:
         DatabaseUnavailable
             If they are too old to be trusted, or were never read.
         """
-        index = self._index
-        if index is not None and self._clock() <= self._trusted_until:
-            return index
         age = self.age
         if age is None:
             raise DatabaseUnavailable("grants have not been read from MongoDB yet; try again")
@@ -198,7 +194,6 @@ class GrantCache:
                 await self._read_slugs(started)
             await self._read_rows()
             self._refreshed_at = started
-            self._trusted_until = started + self._max_age
 
     async def _read_slugs(self, now: float) -> None:
         if self._slugs_at is not None and now - self._slugs_at < SLUGS_SECONDS:

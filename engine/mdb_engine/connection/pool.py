@@ -139,10 +139,11 @@ class Connection:
     def unwatch(self, task: asyncio.Task[Any]) -> None:
         """End an operation."""
         self._watched.pop(task, None)
+        self._expired.pop(task, None)
 
     def expired(self, task: asyncio.Task[Any], error: BaseException) -> bool:
         """Say whether an operation, which ended with an error, was cancelled for its time alone."""
-        before = self._expired.pop(task, None)
+        before = self._expired.get(task)
         if before is None or not isinstance(error, asyncio.CancelledError):
             return False
         return task.uncancel() <= before
