@@ -8,7 +8,6 @@ the clear, so the token is an object that says nothing and that ``app_token=`` t
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from mdb_engine.access.readiness import Check, Readiness
 from mdb_engine.config import secret_variable
 from mdb_engine.engine.runtime import Hosting, Runtime
 from mdb_engine.exceptions import InvalidToken
-from mdb_engine.models.manifest import Manifest, ManifestSource
+from mdb_engine.models.manifest import Manifest, ManifestSource, read_json
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -177,9 +176,8 @@ class EarlierNames:
             If it is not.
         """
         _say("load_manifest")
-        Manifest.load(Path(path))
-        text = await asyncio.to_thread(Path(path).read_text, encoding="utf-8")
-        found: dict[str, Any] = json.loads(text)
+        found: dict[str, Any] = await asyncio.to_thread(read_json, Path(path))
+        Manifest.load(found)
         return found
 
     def get_app(self: _Engine, slug: str) -> dict[str, Any] | None:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Unpack
 
-from bson.codec_options import CodecOptions
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import _ServerMode
-from pymongo.write_concern import WriteConcern
-
 from mdb_engine.exceptions import AttributeRefused, OptionRefused
-from mdb_engine.scoped.concerns import CollectionOptions, merge_options
+from mdb_engine.scoped.concerns import CollectionOptions, Concerns, merge_options
 from mdb_engine.scoped.context import Purpose, Reference
 from mdb_engine.scoped.index_operations import IndexOperations
 from mdb_engine.scoped.not_offered import COLLECTION_REFUSED, refusal
@@ -22,7 +17,7 @@ from mdb_engine.scoped.writes import Writes
 __all__ = ["ScopedCollection"]
 
 
-class ScopedCollection(Reads, Writes, IndexOperations):
+class ScopedCollection(Reads, Writes, IndexOperations, Concerns):
     """A collection of a scoped database. ``db.clicks`` makes it; it costs nothing.
 
     Parameters
@@ -81,30 +76,6 @@ class ScopedCollection(Reads, Writes, IndexOperations):
         """The name of the database and the collection's name in MongoDB, with a dot between."""
         with self._begin("full_name", Purpose.READ) as operation:
             return f"{self._context.source()().database.name}.{operation.target.physical}"
-
-    @property
-    def codec_options(self) -> CodecOptions[Any]:
-        """How documents are decoded."""
-        options: CodecOptions[Any] = self._setting("codec_options")
-        return options
-
-    @property
-    def read_concern(self) -> ReadConcern:
-        """How far a read document has to be replicated."""
-        concern: ReadConcern = self._setting("read_concern")
-        return concern
-
-    @property
-    def read_preference(self) -> _ServerMode:
-        """Which members of the replica set may be read."""
-        preference: _ServerMode = self._setting("read_preference")
-        return preference
-
-    @property
-    def write_concern(self) -> WriteConcern:
-        """How far a write has to be replicated."""
-        concern: WriteConcern = self._setting("write_concern")
-        return concern
 
     def with_options(self, **options: Unpack[CollectionOptions]) -> ScopedCollection:
         """Return the same collection, read and written in another way.

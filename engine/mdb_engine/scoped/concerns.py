@@ -30,6 +30,7 @@ from mdb_engine.scoped.rewrite.values import plain_mapping
 __all__ = [
     "NO_OPTIONS",
     "CollectionOptions",
+    "Concerns",
     "TransactionOptions",
     "merge_options",
     "transaction_options",
@@ -45,6 +46,40 @@ class CollectionOptions(TypedDict, total=False):
     read_concern: ReadConcern | None
     read_preference: _ServerMode | None
     write_concern: WriteConcern | None
+
+
+class Concerns:
+    """Shows how documents are read and written, by the drivers' names."""
+
+    __slots__ = ()
+
+    @property
+    def codec_options(self) -> CodecOptions[Any]:
+        """How documents are decoded."""
+        options: CodecOptions[Any] = self._setting("codec_options")
+        return options
+
+    @property
+    def read_concern(self) -> ReadConcern:
+        """How far a read document has to be replicated."""
+        concern: ReadConcern = self._setting("read_concern")
+        return concern
+
+    @property
+    def read_preference(self) -> _ServerMode:
+        """Which members of the replica set may be read."""
+        preference: _ServerMode = self._setting("read_preference")
+        return preference
+
+    @property
+    def write_concern(self) -> WriteConcern:
+        """How far a write has to be replicated."""
+        concern: WriteConcern = self._setting("write_concern")
+        return concern
+
+    def _setting(self, name: str) -> Any:
+        """Return what holds, by the name of one of `CollectionOptions`."""
+        raise NotImplementedError
 
 
 def merge_options(

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypedDict, Unpack
 
-from bson.codec_options import CodecOptions
 from pymongo.collation import Collation
 from pymongo.errors import OperationFailure
-from pymongo.read_concern import ReadConcern
-from pymongo.read_preferences import _ServerMode
-from pymongo.write_concern import WriteConcern
 
 from mdb_engine.access.model import Access, Gate
 from mdb_engine.connection.driver import Driver
@@ -25,7 +21,7 @@ from mdb_engine.exceptions import (
 )
 from mdb_engine.scoped.client import ScopedClient, run_command
 from mdb_engine.scoped.collection import ScopedCollection
-from mdb_engine.scoped.concerns import NO_OPTIONS, CollectionOptions, merge_options
+from mdb_engine.scoped.concerns import NO_OPTIONS, CollectionOptions, Concerns, merge_options
 from mdb_engine.scoped.context import Context, Operation, Purpose, Reference
 from mdb_engine.scoped.errors import translating
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
@@ -62,7 +58,7 @@ class CreateOptions(CollectionOptions, total=False):
     validator: Mapping[str, Any]
 
 
-class ScopedDatabase:
+class ScopedDatabase(Concerns):
     """The database as one app sees it. ``engine.get_scoped_db(slug)`` makes it.
 
     Parameters
@@ -136,30 +132,6 @@ class ScopedDatabase:
     def client(self) -> ScopedClient:
         """What libraries ask of a driver's client, and nothing else."""
         return ScopedClient(self, self._context)
-
-    @property
-    def codec_options(self) -> CodecOptions[Any]:
-        """How documents are decoded."""
-        options: CodecOptions[Any] = self._setting("codec_options")
-        return options
-
-    @property
-    def read_concern(self) -> ReadConcern:
-        """How far a read document has to be replicated."""
-        concern: ReadConcern = self._setting("read_concern")
-        return concern
-
-    @property
-    def read_preference(self) -> _ServerMode:
-        """Which members of the replica set may be read."""
-        preference: _ServerMode = self._setting("read_preference")
-        return preference
-
-    @property
-    def write_concern(self) -> WriteConcern:
-        """How far a write has to be replicated."""
-        concern: WriteConcern = self._setting("write_concern")
-        return concern
 
     @property
     def name(self) -> str:

@@ -36,6 +36,10 @@ ABORT_SECONDS = 5.0
 """How long MongoDB is asked to abort. Not heard, it aborts by itself after a minute."""
 
 
+TRANSIENT = "TransientTransactionError"
+"""The label of an error after which the whole transaction may be tried again."""
+
+
 class Session:
     """A session; ``engine.session()`` and ``db.client.start_session()`` make it.
 
@@ -227,7 +231,7 @@ class Session:
                 result = await callback(self)
             except MdbEngineError as error:
                 cause = error.__cause__
-                if isinstance(cause, PyMongoError) and error.has_error_label(_TRANSIENT):
+                if isinstance(cause, PyMongoError) and error.has_error_label(TRANSIENT):
                     raise cause from None  # which the driver knows what to do about
                 raise
             self._admit()
@@ -407,6 +411,3 @@ def _session_options(
             raise OptionRefused(f"{path} has to be a pymongo TransactionOptions", path=path)
         options[path] = transaction_options(dict(defaults), limits, path)
     return options
-
-
-_TRANSIENT = "TransientTransactionError"

@@ -18,7 +18,7 @@ from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import DatabaseUnavailable, OptionRefused, QueryRefused
 from mdb_engine.scoped.concerns import TransactionOptions, transaction_options
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
-from mdb_engine.scoped.session import Session
+from mdb_engine.scoped.session import TRANSIENT, Session
 
 __all__ = ["AnySession", "Transaction", "join"]
 
@@ -30,7 +30,6 @@ RUN_ATTEMPTS = 5
 COMMIT_ATTEMPTS = 3
 """How often a commit of unknown outcome is repeated; repeating a commit is harmless."""
 
-_TRANSIENT = "TransientTransactionError"
 _UNKNOWN = "UnknownTransactionCommitResult"
 
 
@@ -144,7 +143,7 @@ class Transaction:
                 async with self:
                     return await work(self)
             except (PyMongoError, DatabaseUnavailable) as error:
-                if attempt == RUN_ATTEMPTS or not error.has_error_label(_TRANSIENT):
+                if attempt == RUN_ATTEMPTS or not error.has_error_label(TRANSIENT):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -47,8 +47,8 @@ _STAMPED_AT_ONCE: Final = 1_000
 """Documents of a batch that is stamped: a few milliseconds, so that nobody waits for it."""
 
 
-class OptionsRefusedError(Exception):
-    """MongoDB does not take what a collection is to be made with.
+class _RefusedError(Exception):
+    """MongoDB refuses a change.
 
     Parameters
     ----------
@@ -61,18 +61,12 @@ class OptionsRefusedError(Exception):
         self.reason = reason
 
 
-class IndexRefusedError(Exception):
-    """The data, or another index of the collection, does not allow an index.
+class OptionsRefusedError(_RefusedError):
+    """MongoDB does not take what a collection is to be made with."""
 
-    Parameters
-    ----------
-    reason
-        MongoDB's name of the error.
-    """
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+class IndexRefusedError(_RefusedError):
+    """The data, or another index of the collection, does not allow an index."""
 
 
 @dataclass(frozen=True, slots=True)
