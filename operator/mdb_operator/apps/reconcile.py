@@ -277,27 +277,33 @@ class Reconciler:
         await self._ownership.release(app)
         self._wake_related(app)
 
+    def _under_way(self, record: AppRecord, since: datetime) -> tuple[Reason, str]:
+        """Say what a build does that began at a time."""
+        adopting = self._database.adopting(record)
+        if adopting is None:
+            return (
+                Reason.INDEX_BUILDING,
+                (
+                    f"Indexes are being built since {format_time(since)}, which goes on by"
+                    " itself; the app can be used meanwhile."
+                ),
+            )
+        name, tenths = adopting
+        return (
+            Reason.COLLECTION_ADOPTING,
+            (
+                f"Collection {name!r} is being adopted since {format_time(since)}:"
+                f" {tenths * 10} % of its documents have the app's stamp. It goes on by"
+                " itself; until then the app does not see them."
+            ),
+        )
+
     async def _collections(self, app: MdbAppResource, record: AppRecord, report: Report) -> None:
         report.require_database()
         outcome = await self._database.builds.ensure(app.key, record)
-        adopting = self._database.adopting(record)
-        if isinstance(outcome, datetime) and adopting is not None:
-            name, tenths = adopting
-            report.fail(
-                ConditionType.COLLECTIONS_READY,
-                Reason.COLLECTION_ADOPTING,
-                f"Collection {name!r} is being adopted since {format_time(outcome)}:"
-                f" {tenths * 10} % of its documents have the app's stamp. It goes on by"
-                " itself; until then the app does not see them.",
-            )
-            return
         if isinstance(outcome, datetime):
-            report.fail(
-                ConditionType.COLLECTIONS_READY,
-                Reason.INDEX_BUILDING,
-                f"Indexes are being built since {format_time(outcome)}, which goes on by"
-                " itself; the app can be used meanwhile.",
-            )
+            reason, message = self._under_way(record, outcome)
+            report.fail(ConditionType.COLLECTIONS_READY, reason, message)
             return
         report.did(Step.COLLECTIONS, wrote=outcome.wrote)
         report.record = outcome.record

@@ -269,9 +269,11 @@ def mongodb_role(database: str, isolation: str, *, external: bool) -> None:
         create_role_command,
     )
 
-    command = create_role_command(database, users=isolation == "database")
-    if external:
-        command = create_external_role_command()
+    command = (
+        create_external_role_command()
+        if external
+        else create_role_command(database, users=isolation == "database")
+    )
     click.echo(json.dumps(command, indent=2))
 
 

@@ -98,16 +98,16 @@ async def migrate_from_legacy(
             + "\n  ".join(plan.problems)
             + "\nMend that, or leave the app out with --leave-out SLUG."
         )
+    specs, done = [app.spec for app in plan.apps], dict[str, str]()
     if not dry_run:
         await registry.legacy.migrate(plan, namespace=namespace, overlap=overlap)
-    done = {} if dry_run else {a.slug: a.owner.namespace for a in await registry.legacy.waiting()}
-    specs = {app.slug: app.spec for app in plan.apps}
-    if not dry_run:
-        specs = {app.slug: app.spec for app in await registry.legacy.waiting()}
+        waiting = await registry.legacy.waiting()
+        specs = [app.spec for app in waiting]
+        done = {app.slug: app.owner.namespace for app in waiting}
     if not specs and not plan.rows:
         tell("There is nothing of the earlier version in this database")
         return
-    show(_documents(specs.values(), done, namespace))
+    show(_documents(specs, done, namespace))
     what = "would be brought over" if dry_run else "wait for their MdbApps"
     tell(f"{len(specs)} apps {what}; apply what is printed to stdout")
     if not dry_run and plan.rows:
