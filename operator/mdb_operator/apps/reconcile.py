@@ -54,6 +54,7 @@ from mdb_operator.kubernetes.events import EventRecorder
 from mdb_operator.kubernetes.mdbapps import MdbAppStore
 from mdb_operator.kubernetes.resources import AppKey
 from mdb_operator.logging import redact
+from mdb_operator.mongodb.certificates import Certificates
 from mdb_operator.process.metrics import AppSnapshot, Metrics
 
 __all__ = ["Reconciler"]
@@ -113,7 +114,7 @@ class Reconciler:
                 timer.result = "unchanged"
                 return Again(seconds=self._resync(), routine=True)
             self._verified.forget(key)
-            started = self._database.clock()
+            started, certificates = self._database.clock(), self._verified.certificates
             report = Report(app, self._isolation, on_step=self._did)
             with report.line(ConditionType.REGISTERED):
                 claimed = await self._ownership.claim(app)
@@ -130,7 +131,7 @@ class Reconciler:
                 finally:
                     with report.line(ConditionType.READY):
                         await self._write_status(report)
-            self._note_if_right(report)
+            self._note_if_right(report, certificates)
             again = self._again(report, started)
             if left_behind and not again.failed:
                 again = replace(again, failed=True, transient=True)
@@ -150,7 +151,7 @@ class Reconciler:
             return False  # which the full look then says
         return self._verified.holds(app.key, revisions)
 
-    def _note_if_right(self, report: Report) -> None:
+    def _note_if_right(self, report: Report, certificates: Certificates) -> None:
         """Remember a full look that found everything as it has to be, or made it so."""
         record, secrets, grants = report.record, report.secrets, report.grants
         now = self._cache.get(report.app.key)
@@ -168,7 +169,8 @@ class Reconciler:
             revisions = Revisions(
                 record.incarnation, record.revision, secrets.revision, grants.epoch
             )
-            self._verified.note(now, revisions, next_due(secrets, _period(report.app)))
+            due = next_due(secrets, _period(report.app))
+            self._verified.note(now, revisions, certificates, due)
 
     async def _provision(self, app: MdbAppResource, report: Report) -> None:
         """Give an app what it asks for, and take from it what it may not have any more."""

@@ -61,12 +61,21 @@ class Verified:
         self._clock = clock
         self._looks: dict[AppKey, _Look] = {}
 
-    def note(self, app: MdbAppResource, revisions: Revisions, due: datetime | None) -> None:
-        """Take in that everything is right that follows from these, until something is due."""
+    def note(
+        self,
+        app: MdbAppResource,
+        revisions: Revisions,
+        certificates: Certificates,
+        due: datetime | None,
+    ) -> None:
+        """Take in that everything is right that follows from these, until something is due.
+
+        The certificates are those of the look's beginning: what is mounted while it goes on, it
+        may have missed.
+        """
         now = self._clock()
         full_again = now + FULL_LOOK_SECONDS * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
-        look = _Look(app, revisions, self._certificates, due, now, full_again)
-        self._looks[app.key] = look
+        self._looks[app.key] = _Look(app, revisions, certificates, due, now, full_again)
 
     def forget(self, key: AppKey) -> None:
         """Take in that the app has to be looked at in full, or is gone."""
@@ -84,7 +93,7 @@ class Verified:
             and look.app.means_the_same_as(app)
             and self._clock() < look.full_again_at
             and (look.due is None or self._now() < look.due)
-            and look.certificates == self._certificates
+            and look.certificates == self.certificates
         )
 
     def is_fresh(self, key: AppKey) -> bool:
@@ -98,7 +107,7 @@ class Verified:
         return look is not None and look.revisions == revisions
 
     @property
-    def _certificates(self) -> Certificates:
+    def certificates(self) -> Certificates:
         """Those of now; one object for all apps, since a bundle of authorities has 200 kB."""
         now = self._read_certificates()
         if now != self._last_certificates:

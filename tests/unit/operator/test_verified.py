@@ -43,7 +43,7 @@ def test_what_was_not_looked_at_is_not_verified() -> None:
 
 def test_a_look_holds_for_as_long_as_nothing_differs() -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, None)
+    world.verified.note(APP, REVISIONS, world.certificates, None)
     assert world.verified.covers(replace(APP, resource_version="9"))
     assert world.verified.holds(APP.key, REVISIONS)
     world.verified.forget(APP.key)
@@ -63,7 +63,7 @@ def test_a_look_holds_for_as_long_as_nothing_differs() -> None:
 )
 def test_an_mdbapp_that_differs_is_not_covered(change: dict[str, Any]) -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, None)
+    world.verified.note(APP, REVISIONS, world.certificates, None)
     assert not world.verified.covers(replace(APP, **change))
 
 
@@ -79,20 +79,28 @@ def test_an_mdbapp_that_differs_is_not_covered(change: dict[str, Any]) -> None:
 )
 def test_rows_that_differ_hold_no_more(found: Revisions | None) -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, None)
+    world.verified.note(APP, REVISIONS, world.certificates, None)
     assert not world.verified.holds(APP.key, found)
 
 
 def test_other_certificates_are_not_covered() -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, None)
+    world.verified.note(APP, REVISIONS, world.certificates, None)
     world.certificates = Certificates("PEM")
+    assert not world.verified.covers(APP)
+
+
+def test_certificates_that_come_during_a_look_are_not_covered_by_it() -> None:
+    world = World()
+    before = world.verified.certificates
+    world.certificates = Certificates("PEM")
+    world.verified.note(APP, REVISIONS, before, None)
     assert not world.verified.covers(APP)
 
 
 def test_revisions_are_fresh_for_a_moment_and_a_look_for_a_day() -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, None)
+    world.verified.note(APP, REVISIONS, world.certificates, None)
     assert world.verified.is_fresh(APP.key)
     world.now = FRESH_SECONDS
     assert not world.verified.is_fresh(APP.key)
@@ -104,7 +112,7 @@ def test_revisions_are_fresh_for_a_moment_and_a_look_for_a_day() -> None:
 
 def test_a_look_holds_until_something_is_due_by_mongodbs_clock() -> None:
     world = World()
-    world.verified.note(APP, REVISIONS, START + timedelta(seconds=60))
+    world.verified.note(APP, REVISIONS, world.certificates, START + timedelta(seconds=60))
     world.now = 59
     assert world.verified.covers(APP)
     world.now = 60
