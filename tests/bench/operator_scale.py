@@ -44,6 +44,9 @@ from mdb_operator.kubernetes.resources import MDBAPPS
 AT_ONCE = 50
 """Requests at once that create MdbApps: what a few CI systems send together."""
 
+DEADLINE_SECONDS = 1800.0
+"""How long anything is waited for."""
+
 SPEC: dict[str, Any] = {
     "collections": [{"name": "c", "indexes": [{"keys": [{"field": "at"}]}]}],
 }
@@ -98,9 +101,10 @@ class Bench:
         return memory_mb(self.process.popen.pid)
 
     @contextmanager
-    def measured(self, apps: int) -> Iterator[Figures]:
+    def measured(self, what: str, apps: int) -> Iterator[Figures]:
         """Measure a block, and give each figure for one app."""
         figures: Figures = {}
+        say(what)
         counts, cpu, started = self.counts, self.cpu, time.monotonic()
         yield figures
         figures["seconds"] = round(time.monotonic() - started, 3)
@@ -115,6 +119,11 @@ class Bench:
             figures[f"{target}_by_verb"] = {
                 k: round(n / apps, 3) for k, n in sorted(rows.items()) if n / apps >= 0.0005
             }
+
+
+def say(what: str) -> None:
+    """Show on the terminal what is measured now."""
+    print(f"{time.strftime('%H:%M:%S')}    {what}", file=sys.stderr, flush=True)
 
 
 def processor_seconds(pid: int) -> float:
@@ -178,7 +187,14 @@ async def change(
         started = time.monotonic()
         watching = asyncio.create_task(watch(version))
         await asyncio.gather(*(send(name, change) for name, change in changes.items()))
-        await watching
+        try:
+            await asyncio.wait_for(watching, DEADLINE_SECONDS)
+        except TimeoutError:
+            missing = [name for name in changes if name not in ended]
+            raise SystemExit(
+                f"{len(missing)} of {len(changes)} apps, among them {missing[:3]}, are not done"
+                f" after {DEADLINE_SECONDS:g} s; what the operator says is in its log"
+            ) from None
         return max(ended.values()) - started, [ended[name] - sent[name] for name in changes]
     finally:
         await kube.aclose()
@@ -227,8 +243,9 @@ def rotated(here: Installation, names: list[str], number: int, version: int) -> 
 
 def timed(what: Callable[[], object], message: str) -> float:
     """Wait for something; return the seconds that it took."""
+    say(message)
     started = time.monotonic()
-    wait_until(what, deadline=900, message=message)
+    wait_until(what, deadline=DEADLINE_SECONDS, message=message)
     return round(time.monotonic() - started, 3)
 
 
@@ -236,17 +253,17 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
     """Measure everything of one installation, in the order of its life."""
     here, apps = bench.here, len(names)
     found: Figures = {"rss_mb_before": round(bench.rss, 1)}
-    with bench.measured(apps) as figures:
+    with bench.measured("creation of all", apps) as figures:
         figures.update(created(here.cluster, here.apps, [here.manifest(n, **SPEC) for n in names]))
     found["create"] = figures
-    with bench.measured(apps) as figures:
+    with bench.measured("rest", apps) as figures:
         time.sleep(rest)  # what follows by itself is what is measured
     found["rest"] = figures
 
     one = names[len(names) // 2]
     here.cluster.api.delete("Secret", f"{one}-mdb", here.apps)
     found["repair_seconds"] = timed(lambda: here.get("Secret", f"{one}-mdb"), "the repair")
-    with bench.measured(1) as figures:
+    with bench.measured("rotation of one", 1) as figures:
         here.annotate(one, "rotate-requested", "1")
         figures["until_rotated"] = timed(
             lambda: here.status(one)["secret"]["version"] == 2, "the rotation"
@@ -254,18 +271,28 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
         time.sleep(1)
     found["rotation"] = figures
     others = [name for name in names if name != one]
-    with bench.measured(apps) as figures:
+    with bench.measured("rotation of all", apps) as figures:
         figures.update(rotated(here, others, 1, 2))
     found["rotation_of_all"] = figures
     found["master_key"] = master_key(bench, apps)
     found["failover"] = failover(bench, others[: max(2, apps // 10)])
+    found["restart"] = restart(bench, apps)
+    found["routine"] = routine(bench, apps)
+    if readers:
+        found["hub"] = hub(bench, readers)
+    found["removal"] = removal(bench, apps + (readers + 1 if readers else 0))
+    return found
 
+
+def restart(bench: Bench, apps: int) -> Figures:
+    """Measure a restart, until all apps were looked at."""
+    here = bench.here
     here.stop(bench.process)
     started = time.monotonic()
     bench.process = here.start()
     until_started = time.monotonic() - started
     timed(lambda: bench.counts["looks"] >= apps, "a look at every app")
-    found["restart"] = {
+    return {
         "until_started": round(until_started, 2),
         "until_all_looked_at": round(time.monotonic() - started, 2),
         "cpu_ms_per_app": round(bench.cpu * 1000 / apps, 2),
@@ -273,51 +300,64 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
         "rss_mb": round(bench.rss, 1),
     }
 
-    # All apps once more, with nothing to be found: the operator's own resync, only sooner.
+
+def routine(bench: Bench, apps: int) -> Figures:
+    """Measure the operator's resync, only sooner: all apps, where nothing is to be found."""
+    here = bench.here
     here.stop(bench.process)
     bench.process = here.start(RESYNC_SECONDS="10")
     timed(lambda: bench.counts["looks"] >= apps, "a look at every app")
-    with bench.measured(1) as figures:
+    with bench.measured("resync", 1) as figures:
         before = bench.counts["looks"]
         timed(lambda: bench.counts["looks"] >= before + apps, "a resync of every app")
     looks = figures["looks"]
-    found["routine"] = {
+    here.stop(bench.process)
+    bench.process = here.start()
+    timed(lambda: bench.counts["looks"] >= apps, "a look at every app")
+    return {
         "looks": looks,
         "cpu_ms_per_app": round(figures["cpu_ms_per_app"] / looks, 3),
         "mongodb_per_app": round(figures["mongodb_per_app"] / looks, 3),
         "kubernetes_per_app": round(figures["kubernetes_per_app"] / looks, 3),
         "writes": figures["writes"],
     }
-    here.stop(bench.process)
-    bench.process = here.start()
-    timed(lambda: bench.counts["looks"] >= apps, "a look at every app")
 
-    if readers:
-        manifests = [
-            here.manifest(name, dataAccess={"readScopes": ["hub", name]})
-            for name in (f"reader-{number:05}" for number in range(readers))
-        ]
-        created(here.cluster, here.apps, [here.manifest("hub", **SPEC), *manifests])
-        time.sleep(3)
-        with bench.measured(readers) as figures:
-            here.apply("hub", collections=[*SPEC["collections"], {"name": "d"}])
-            figures["until_all_may_read"] = timed(
-                lambda: may_read(here, f"reader-{readers - 1:05}", "hub_d"),
-                "the last reader's role",
-            )
-            time.sleep(2)
-        found["hub"] = figures
-    found["removal"] = removal(bench, apps + (readers + 1 if readers else 0))
-    return found
+
+def hub(bench: Bench, readers: int) -> Figures:
+    """Measure a further collection of an app that many read, until the last may read it."""
+    here = bench.here
+    say("creation of a hub and its readers")
+    manifests = [
+        here.manifest(name, dataAccess={"readScopes": ["hub", name]})
+        for name in (f"reader-{number:05}" for number in range(readers))
+    ]
+    created(here.cluster, here.apps, [here.manifest("hub", **SPEC), *manifests])
+    time.sleep(3)
+    with bench.measured("a change of the hub", readers) as figures:
+        here.apply("hub", collections=[*SPEC["collections"], {"name": "d"}])
+        figures["until_all_may_read"] = timed(
+            lambda: may_read(here, f"reader-{readers - 1:05}", "hub_d"),
+            "the last reader's role",
+        )
+        time.sleep(2)
+    return figures
 
 
 def master_key(bench: Bench, apps: int) -> Figures:
-    """Measure a new master key, until all that the old one wrapped is wrapped by it."""
+    """Measure a new master key, until all is wrapped by it and every status says so."""
     started = time.monotonic()
-    with bench.measured(apps) as figures:
-        done = bench.here.command("rotate-master-key", "--key-id", "bench-2", "--settle", "1")
+    with bench.measured("a new master key", apps) as figures:
+        done = bench.here.command(
+            "rotate-master-key", "--key-id", "bench-2", "--settle", "1", timeout=DEADLINE_SECONDS
+        )
         if done.returncode:
             raise SystemExit(f"rotate-master-key failed: {done.stderr[-500:]}")
+
+        def told() -> bool:
+            objects = bench.here.cluster.api.objects("MdbApp", bench.here.apps)
+            return all(one["status"]["secret"]["keyId"] == "bench-2" for one in objects)
+
+        timed(told, "every status")
         figures["until_all"] = round(time.monotonic() - started, 2)
     return figures
 
@@ -332,7 +372,7 @@ def failover(bench: Bench, names: list[str]) -> Figures:
             admin.command("replSetStepDown", 3, force=True)
 
     stepping = threading.Timer(0.2, step_down)
-    with bench.measured(len(names)) as figures:
+    with bench.measured("rotations through an election", len(names)) as figures:
         stepping.start()
         figures.update(rotated(bench.here, names, 2, 3))
         stepping.join()
@@ -342,7 +382,10 @@ def failover(bench: Bench, names: list[str]) -> Figures:
 def removal(bench: Bench, apps: int) -> Figures:
     """Measure the deletion of a namespace, until MongoDB has no user of its apps."""
     here = bench.here
-    with bench.measured(apps) as figures:
+    # The operator's Role there goes with the namespace; this is what lets it finish.
+    for manifest in here.rendered("let-go.yaml", rbac={"letGo": True}):
+        here.cluster.api.apply(manifest)
+    with bench.measured("deletion of the namespace", apps) as figures:
         here.cluster.api.delete("Namespace", here.apps)
         figures["until_all"] = timed(
             lambda: not here.cluster.api.objects("MdbApp", here.apps), "the end of the MdbApps"
@@ -391,6 +434,7 @@ def floor(cluster: Cluster, apps: int) -> Figures:
 def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: bool) -> Figures:
     """Measure one number of apps on a control plane and a mongod that nobody used before."""
     found: Figures = {"apps": apps, "isolation": isolation}
+    say(f"{apps:,} apps, isolation {isolation}: a control plane and a MongoDB of their own")
     with (
         tempfile.TemporaryDirectory() as directory,
         starting_control_plane() as cluster,
@@ -399,6 +443,7 @@ def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: boo
         installed(cluster, Server(server.uri, client, server), Path(directory)) as here,
     ):
         if with_floor:
+            say("kopf alone")
             found["floor"] = floor(cluster, apps)
         here.settings |= {"ISOLATION": isolation, "MASTER_KEY_RELOAD_SECONDS": "5"}  # as the chart
         bench = Bench(here, here.start())

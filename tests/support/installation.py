@@ -110,6 +110,11 @@ class Installation:
         """The namespaces whose apps the operator handles."""
         return [self.apps, *self.others.values(), *filter(None, [self.shared])]
 
+    def rendered(self, file: str, **values: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return what a template of the chart makes for this installation."""
+        text = _template(self, self.namespace, self.watched, [file], **values)
+        return [document for document in yaml.safe_load_all(text) if document]
+
     # --- processes
 
     def start(
@@ -173,7 +178,9 @@ class Installation:
         process.popen.kill()
         process.wait_end()
 
-    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, timeout: float = 120, **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run ``mdb-operator`` as ``kubectl exec`` in the operator's pod does."""
         values = {
             "NAMESPACE": self.namespace,
@@ -189,7 +196,7 @@ class Installation:
             env={f"MDB_OPERATOR_{key}": value for key, value in values.items()},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=timeout,
             check=False,
         )
 
@@ -517,22 +524,41 @@ def _placeholder(number: int) -> str:
 
 def _render(installation: Installation, count: int, secret_watch: bool) -> str:  # noqa: FBT001 - a value
     system, *watched = (_placeholder(number) for number in range(count))
+    return _template(
+        installation,
+        system,
+        watched,
+        ("rbac.yaml", "serviceaccount.yaml", "admission-policy.yaml"),
+        secretWatch={"enabled": secret_watch},
+    )
+
+
+def _template(
+    installation: Installation,
+    system: str,
+    watched: Sequence[str],
+    files: Sequence[str],
+    **further: Mapping[str, Any],
+) -> str:
     values = {
         "serviceAccount": {"name": ACCOUNT},
         "fullnameOverride": system,
         "watchNamespaces": watched,
         "masterKey": {"existingSecret": MASTER_KEY_SECRET},
         "mongodb": {"existingSecret": {"name": "unused"}},
-        "rbac": {"aggregateToDefaultRoles": False, "serviceBinding": False},
-        "secretWatch": {"enabled": secret_watch},
         "workloadRestart": {"enabled": True},
+        **further,
+        "rbac": {
+            "aggregateToDefaultRoles": False,
+            "serviceBinding": False,
+            **further.get("rbac", {}),
+        },
     }
     path = installation.directory / "values.yaml"
     path.write_text(yaml.safe_dump(values))
     return installation.cluster.helm(
         "template", "mdb", str(CHART), "-n", system, "-f", str(path),
-        "-s", "templates/rbac.yaml", "-s", "templates/serviceaccount.yaml",
-        "-s", "templates/admission-policy.yaml",
+        *(f"--show-only=templates/{file}" for file in files),
     )  # fmt: skip
 
 

@@ -28,7 +28,17 @@ class Rest:
 
     @contextmanager
     def here(self) -> Iterator[None]:
-        """Mark what is inside the block as such a place."""
+        """Mark what is inside the block as such a place.
+
+        Raises
+        ------
+        asyncio.CancelledError
+            Where the task was cancelled before and a driver swallowed it, see `end`: whoever
+            cancels once, as ``asyncio.run`` does when a program ends, would wait for ever.
+        """
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
         self._resting.set()
         try:
             yield
