@@ -56,7 +56,11 @@ def test_overlaps_and_times_are_mongodbs_whatever_the_operators_clock_says(
     here.annotate("early", "rotate-requested", "now")
     wait_version(here, "early", "2")
     assert opens(old), "within the overlap"
-    until = dt.datetime.fromisoformat(here.status("early")["secret"]["previousExpiresAt"])
+    told = wait_until(
+        lambda: here.status("early")["secret"].get("previousExpiresAt"),
+        message="the status to say when the previous version ends",
+    )
+    until = dt.datetime.fromisoformat(told)
     assert abs(until - dt.datetime.now(dt.UTC)) < dt.timedelta(seconds=OVERLAP_SECONDS + 5)
     change = {"stringData": {"k2": generate_master_key(), "active": "k2"}}
     here.cluster.api.patch("Secret", MASTER_KEY_SECRET, change, here.namespace)
