@@ -31,7 +31,7 @@ from mdb_operator.process.metrics import WRITE_VERBS
 from support.api import token_kubeconfig
 from support.clusters import Cluster, provide_crd
 from support.installed_operator import remove_policies
-from support.isolation import operator_uri
+from support.isolation import operator_uri, restored_operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
 from support.operator_edge import Process
@@ -430,11 +430,17 @@ def installed(
     directory: Path,
     others: tuple[str, ...] = (),
     shared: str = "",
+    restored: tuple[str, Path] | None = None,
     **settings: str,
 ) -> Iterator[Installation]:
-    """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
+    """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD.
+
+    With ``restored``, the names are those of an installation whose backup was restored (it ended
+    its names with this), and the keyring is the one of a file; the database, with the operator's
+    user, is there already.
+    """
     provide_crd(cluster)
-    token = secrets.token_hex(4)
+    token, keyring = restored or (secrets.token_hex(4), None)
     installation = Installation(
         cluster=cluster,
         server=server,
@@ -447,26 +453,31 @@ def installed(
         shared=shared,
         settings=settings,
     )
-    if parse_uri(server.uri)["username"]:
+    if restored is not None:
+        installation.uri = restored_operator_uri(server.uri, installation.database)
+    elif parse_uri(server.uri)["username"]:
         installation.uri = operator_uri(server.uri, installation.mongo)
     namespaces = [installation.namespace, installation.apps, *installation.others.values()]
     objects: list[Mapping[str, Any]] = [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in namespaces
     ]
-    key = generate_master_key()
-    register(key, "the master key")
-    objects.append(
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": MASTER_KEY_SECRET, "namespace": installation.namespace},
-            "stringData": {"k1": key, "active": "k1"},
-        }
-    )
+    if keyring is None:
+        key = generate_master_key()
+        register(key, "the master key")
+        objects.append(
+            {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": MASTER_KEY_SECRET, "namespace": installation.namespace},
+                "stringData": {"k1": key, "active": "k1"},
+            }
+        )
     objects += _rendered(installation)
     try:
         for manifest in objects:
             cluster.api.apply(manifest, manifest["metadata"].get("namespace"))
+        if keyring is not None:
+            cluster.kubectl("apply", "-f", str(keyring))
         _write_kubeconfig(installation)
         yield installation
     finally:

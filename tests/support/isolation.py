@@ -47,9 +47,14 @@ def operator_uri(uri: str, database: Any) -> str:
     """
     database.command(json.loads(_role_command().replace(_DATABASE, database.name)))
     database.command("createUser", OPERATOR_USER, pwd=OPERATOR_PASSWORD, roles=[OPERATOR_ROLE])
+    return restored_operator_uri(uri, database.name)
+
+
+def restored_operator_uri(uri: str, database: str) -> str:
+    """Return the URI of the operator's user, who is there already."""
     register(OPERATOR_PASSWORD, "the operator's MongoDB password")
     hosts = ",".join(f"{host}:{port}" for host, port in parse_uri(uri)["nodelist"])
-    options = "&".join(filter(None, [f"authSource={database.name}", shared_options(uri)]))
+    options = "&".join(filter(None, [f"authSource={database}", shared_options(uri)]))
     return f"mongodb://{OPERATOR_USER}:{OPERATOR_PASSWORD}@{hosts}/?{options}"
 
 

@@ -72,7 +72,7 @@ def mongo_server() -> Iterator[Server]:
         with _connected(provided, None) as server:
             yield server
         return
-    with _started(auth=False) as server:
+    with start_server(auth=False) as server:
         yield server
 
 
@@ -92,7 +92,7 @@ def mongo_auth_server() -> Iterator[Server]:
                 pytest.fail(f"{URI_VARIABLE} holds a user, but it has no role on that server.")
             yield server
         return
-    with _started(auth=True) as server:
+    with start_server(auth=True) as server:
         yield server
 
 
@@ -118,7 +118,8 @@ def mongo_auth(mongo_auth_server: Server) -> Iterator[Database]:
 
 
 @contextmanager
-def _started(*, auth: bool) -> Iterator[Server]:
+def start_server(*, auth: bool) -> Iterator[Server]:
+    """Start a replica set for the block alone."""
     config = MongoConfig(auth=auth, parameters=TEST_PARAMETERS, die_with_parent=True)
     with MongoServer(config, print) as owned, _connected(owned.uri, owned) as server:
         yield server
