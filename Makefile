@@ -82,6 +82,12 @@ fuzz: setup ## Fuzz queries, updates and pipelines by coverage, for MINUTES; wha
 	  -max_total_time=$$(( $(MINUTES) * 60 )) -max_len=600 -len_control=10 -artifact_prefix=build/fuzz/
 	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
 
+fuzz-http: MINUTES ?= 2
+.PHONY: fuzz-http
+fuzz-http: setup ## Fuzz what the examples answer over HTTP, from their own descriptions, for MINUTES
+	@PYTHONPATH=tests $(UV) run --no-sync --with schemathesis==4.32.5 python tests/fuzz/answers.py $$(( $(MINUTES) * 60 ))
+	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
+
 .PHONY: kind
 kind: setup ## The e2e tests on kind, where the machine has an engine or can have one
 	@if [ -n "$${DEVCLUSTER:-}" ]; then echo "==> Nothing more on kind: DEVCLUSTER=$$DEVCLUSTER"; \

@@ -347,9 +347,7 @@ def master_key(bench: Bench, apps: int) -> Figures:
     """Measure a new master key, until all is wrapped by it and every status says so."""
     started = time.monotonic()
     with bench.measured("a new master key", apps) as figures:
-        done = bench.here.command(
-            "rotate-master-key", "--key-id", "bench-2", "--settle", "1", timeout=DEADLINE_SECONDS
-        )
+        done = bench.here.command("rotate-master-key", "--key-id", "bench-2", "--settle", "1")
         if done.returncode:
             raise SystemExit(f"rotate-master-key failed: {done.stderr[-500:]}")
 

@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["mdb_engine.scoped"], enable_loader_ove
     import mdb_engine.scoped
 
 from pymongo.errors import PyMongoError
-from support.mongo import Database, _database, _started
+from support.mongo import Database, _database, start_server
 from support.scoped_world import World, connected_world
 from unit.engine.scoped import expected_operators
 
@@ -185,7 +185,7 @@ def main() -> None:
     assert mdb_engine.scoped is not None
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    with _started(auth=False) as server, _database(server) as database:
+    with start_server(auth=False) as server, _database(server) as database:
         assert isinstance(database, Database)
         oracle = Oracle(connected_world("pymongo", database))
         atheris.Setup(sys.argv, oracle.one)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE", "keep", "record"]
+__all__ = ["FILE", "FUZZED_HTTP", "keep", "record"]
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "build" / "faults.jsonl"
 FUZZED = ROOT / "build" / "fuzz-rewriter.json"
+FUZZED_HTTP = ROOT / "build" / "fuzz-http.json"
 KEPT = ROOT / "docs" / "what-was-tried.json"
 
 
@@ -60,6 +62,27 @@ def record(
         file.write(json.dumps(row) + "\n")
 
 
+def _fuzzed() -> Iterator[dict[str, Any]]:
+    """Yield what the last runs of fuzzing say; a finding ends a run, so there is none in them."""
+    if FUZZED.exists():
+        counts = json.loads(FUZZED.read_text())
+        yield {
+            "what": "scoped queries, updates and pipelines (atheris)",
+            "inputs": counts["inputs"],
+            "seconds": counts["seconds"],
+            "outcome": f"{counts['answered']:,} answered, {counts['refused']:,} refused by the"
+            f" library, {counts['failed in MongoDB']:,} by MongoDB",
+            "found": 0,
+        }
+    if FUZZED_HTTP.exists():
+        yield {
+            "what": "HTTP requests to both example apps (schemathesis)",
+            **json.loads(FUZZED_HTTP.read_text()),
+            "outcome": "every answer as the app describes it, none of 5xx or of another app's data",
+            "found": 0,
+        }
+
+
 def keep() -> None:
     """Put what the last runs said into the document; a row stands until it is run again."""
     kept: dict[str, list[dict[str, Any]]] = (
@@ -69,17 +92,9 @@ def keep() -> None:
     rows = {(one["fault"], one["operation"]): one for one in kept["faults"]}
     rows |= {(one["fault"], one["operation"]): one for one in map(json.loads, lines)}
     kept["faults"] = list(rows.values())
-    if FUZZED.exists():
-        counts = json.loads(FUZZED.read_text())
-        fuzzed = {
-            "what": "scoped queries, updates and pipelines (atheris)",
-            "inputs": counts["inputs"],
-            "seconds": counts["seconds"],
-            "outcome": f"{counts['answered']:,} answered, {counts['refused']:,} refused by the"
-            f" library, {counts['failed in MongoDB']:,} by MongoDB",
-            "found": 0,  # a finding ends the run
-        }
-        kept["fuzz"] = [one for one in kept["fuzz"] if one["what"] != fuzzed["what"]] + [fuzzed]
+    fuzzed = {one["what"]: one for one in kept["fuzz"]}
+    fuzzed |= {one["what"]: one for one in _fuzzed()}
+    kept["fuzz"] = list(fuzzed.values())
     KEPT.write_text(json.dumps(kept, indent=1) + "\n")
 
 

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -178,9 +179,7 @@ class Installation:
         process.popen.kill()
         process.wait_end()
 
-    def command(
-        self, *arguments: str, timeout: float = 120, **settings: str
-    ) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
         """Run ``mdb-operator`` as ``kubectl exec`` in the operator's pod does."""
         values = {
             "NAMESPACE": self.namespace,
@@ -196,7 +195,7 @@ class Installation:
             env={f"MDB_OPERATOR_{key}": value for key, value in values.items()},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=1800,  # the benchmark's; a test ends sooner by its own
             check=False,
         )
 
@@ -430,17 +429,47 @@ def installed(
     directory: Path,
     others: tuple[str, ...] = (),
     shared: str = "",
-    restored: tuple[str, Path] | None = None,
     **settings: str,
 ) -> Iterator[Installation]:
-    """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD.
+    """Install the operator's surroundings: namespaces, account, RBAC, keyring, CRD."""
+    token = secrets.token_hex(4)
+    with _installed(cluster, server, directory, token, others, shared, settings) as found:
+        yield found
 
-    With ``restored``, the names are those of an installation whose backup was restored (it ended
-    its names with this), and the keyring is the one of a file; the database, with the operator's
-    user, is there already.
+
+@contextmanager
+def restored(
+    cluster: Cluster, server: Server, directory: Path, token: str, keyring: Path
+) -> Iterator[Installation]:
+    """Install the same once more, from backups.
+
+    Parameters
+    ----------
+    cluster, directory
+        As for `installed`.
+    server
+        Where the database is again, with the operator's user and role.
+    token
+        What the names of the namespaces and of the database ended with.
+    keyring
+        The keyring's Secret, as a file.
     """
+    with _installed(cluster, server, directory, token, keyring=keyring) as found:
+        yield found
+
+
+@contextmanager
+def _installed(
+    cluster: Cluster,
+    server: Server,
+    directory: Path,
+    token: str,
+    others: tuple[str, ...] = (),
+    shared: str = "",
+    settings: Mapping[str, str] = MappingProxyType({}),
+    keyring: Path | None = None,
+) -> Iterator[Installation]:
     provide_crd(cluster)
-    token, keyring = restored or (secrets.token_hex(4), None)
     installation = Installation(
         cluster=cluster,
         server=server,
@@ -451,9 +480,9 @@ def installed(
         directory=directory,
         uri=server.uri,
         shared=shared,
-        settings=settings,
+        settings=dict(settings),
     )
-    if restored is not None:
+    if keyring is not None:
         installation.uri = restored_operator_uri(server.uri, installation.database)
     elif parse_uri(server.uri)["username"]:
         installation.uri = operator_uri(server.uri, installation.mongo)

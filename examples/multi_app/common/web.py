@@ -102,6 +102,7 @@ def furnish(app: FastAPI, directory: Path) -> Jinja2Templates:
         return response
 
     app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(400, _answer_unreadable)  # FastAPI's, which its OpenAPI leaves out
     return templates
 
 
@@ -120,6 +121,10 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
     places = (".".join(str(part) for part in fault["loc"][1:]) or "body" for fault in faults)
     said = [f"{place}: {fault['msg']}" for place, fault in zip(places, faults, strict=True)]
     return _refusal(422, "; ".join(said))
+
+
+async def _answer_unreadable(_request: Request, _error: Exception) -> Response:
+    return _refusal(422, "body: not JSON in UTF-8")
 
 
 def _refusal(status: int, message: str) -> Response:

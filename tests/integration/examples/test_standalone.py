@@ -3,64 +3,17 @@
 from __future__ import annotations
 
 import secrets
-import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
-import httpx
 import pytest
-from support import leakscan
 from support.mongo import Server
-from support.uvicorn import running
-
-EXAMPLE = Path(__file__).parents[3] / "examples" / "multi_app"
-
-
-@dataclass(frozen=True)
-class Apps:
-    """Where both apps answer."""
-
-    click_tracker: httpx.Client
-    dashboard: httpx.Client
-
-    def track(self, **click: object) -> httpx.Response:
-        return self.click_tracker.post("/track", json={"user_id": "ada", "url": "/", **click})
+from support.standalone import Apps, standalone_apps
 
 
 @pytest.fixture(scope="module")
 def apps(mongo_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apps]:
-    directory = tmp_path_factory.mktemp("multi_app")
-    shutil.copytree(EXAMPLE / "scripts", directory / "scripts")
-    shutil.copy(EXAMPLE / ".env.example", directory)
-    subprocess.run([directory / "scripts" / "setup.sh"], check=True, capture_output=True)
-    lines = (directory / ".env").read_text().splitlines()
-    environment = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
-    leakscan.register(environment["MDB_ENGINE_MASTER_KEY"], "the master key")
-    database = f"test_{secrets.token_hex(6)}"
-    environment |= {"MONGODB_URI": mongo_server.uri, "MONGODB_DB": database}
-    try:
-        with (
-            app_of_the_image("click_tracker", environment, directory) as click_tracker,
-            app_of_the_image("dashboard", environment, directory) as dashboard,
-        ):
-            yield Apps(click_tracker, dashboard)
-    finally:
-        mongo_server.client.drop_database(database)
-
-
-@contextmanager
-def app_of_the_image(
-    name: str, environment: dict[str, str], directory: Path
-) -> Iterator[httpx.Client]:
-    """Run an app as its image does, and give a client of it."""
-    log = directory / f"{name}.log"
-    options = ("--no-server-header", "--log-config=common/logging.json")
-    with running(f"{name}.main:app", EXAMPLE, environment, log, *options) as client:
-        yield client
-    assert 'GET /ready HTTP/1.1" 200' not in log.read_text(), "probes fill the log"
+    with standalone_apps(mongo_server, tmp_path_factory.mktemp("multi_app")) as apps:
+        yield apps
 
 
 def test_both_say_that_they_are_healthy_and_list_what_they_answer(apps: Apps) -> None:
@@ -133,6 +86,16 @@ def test_a_wrong_click_is_refused_by_its_field(
     assert answer.json()["error"] == "request_invalid"
     assert named in answer.json()["message"]
     assert "xxxx" not in answer.text
+
+
+@pytest.mark.parametrize("body", [b"\xff", b'{"user_id": "\x8a"}', b"[" * 50_000])
+def test_a_body_that_is_no_json_in_utf8_is_refused_like_any_other(apps: Apps, body: bytes) -> None:
+    answer = apps.click_tracker.post(
+        "/track", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["error"] == "request_invalid"
+    assert "body" in answer.json()["message"] or "JSON" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(

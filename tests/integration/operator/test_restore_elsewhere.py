@@ -22,7 +22,7 @@ from support.binding import MountedSecret
 from support.clusters import starting_control_plane
 from support.credentials import wait_refused
 from support.fault_table import record
-from support.installation import MASTER_KEY_SECRET, Installation, installed
+from support.installation import MASTER_KEY_SECRET, Installation, installed, restored
 from support.invariants import Ledger, data_of, settled
 from support.mongo import Server, start_server
 
@@ -141,9 +141,7 @@ def test_what_was_backed_up_works_in_another_cluster_with_another_mongodb(
 
         with (
             starting_control_plane() as cluster,
-            installed(
-                cluster, server, tmp_path / "found", restored=(kept.token, kept.keyring)
-            ) as here,
+            restored(cluster, server, tmp_path / "found", kept.token, kept.keyring) as here,
         ):
             data, began = data_of(here, *REPOSITORY), time.monotonic()
             process = here.start(wait=False)
