@@ -73,14 +73,15 @@ class LiveOperator:
             self.unexpected.append(error)
             return Again(failed=True)
 
-    async def settle(self, *names: str, most: int = 12) -> None:
+    async def settle(self, *names: str, most: int = 20) -> None:
         """Reconcile apps for as long as the operator would do so by itself, because it failed."""
         for name in names:
             again = await self.look(name)
-            for _ in range(most):
+            for number in range(most):
                 if not again.failed:
                     break
-                await asyncio.sleep(min(again.seconds or 0.0, 0.5))  # what others do takes time
+                # What others do takes time: the garbage collector learns of a CRD in 30 s.
+                await asyncio.sleep(min(again.seconds or 0.0, 0.05 * 2**number, 4.0))
                 again = await self.look(name)
             else:
                 pytest.fail(f"{name} never settles: {again}; {self.here.get('MdbApp', name)}")
