@@ -290,7 +290,8 @@ def limits_rows(given: Constants = CONSTANTS) -> list[list[str]]:
 
 
 def _kept() -> list[Mapping[str, Any]]:
-    return json.loads(KEPT.read_text())["runs"] if KEPT.exists() else []
+    runs = json.loads(KEPT.read_text())["runs"] if KEPT.exists() else []
+    return [run for run in runs if "floor" in run]
 
 
 def validation_rows() -> list[list[str]]:
