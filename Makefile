@@ -73,14 +73,14 @@ FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py ki
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test` and `make test-long`: a sample)
 	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))
-	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
+	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs:tests $(RUN) python -m generator
 
 fuzz: MINUTES ?= 10
 .PHONY: fuzz
 fuzz: setup ## Fuzz queries, updates and pipelines by coverage, for MINUTES; what is found is in build/fuzz
 	@mkdir -p build/fuzz && PYTHONPATH=tests $(UV) run --no-sync --with atheris==3.0.0 python tests/fuzz/rewriter.py \
 	  -max_total_time=$$(( $(MINUTES) * 60 )) -max_len=600 -len_control=10 -artifact_prefix=build/fuzz/
-	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
+	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs:tests $(RUN) python -m generator
 
 fuzz-http: MINUTES ?= 2
 .PHONY: fuzz-http
@@ -174,14 +174,14 @@ bench: setup ## What the library costs an operation, against a plain client, in 
 .PHONY: bench-full
 bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
 	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
-	@PYTHONPATH=docs $(RUN) python -m generator
+	@PYTHONPATH=docs:tests $(RUN) python -m generator
 	@$(MAKE) --no-print-directory bench-operator
 
 APPS ?= 100 1000
 .PHONY: bench-operator
 bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000", WRITE=--write: into docs)
 	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(WRITE) $(APPS)
-	@PYTHONPATH=docs $(RUN) python -m generator
+	@PYTHONPATH=docs:tests $(RUN) python -m generator
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
@@ -193,7 +193,7 @@ crds: setup ## Write the CRD from the models
 
 .PHONY: docs
 docs: setup ## Write the tables of the documentation from the code
-	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs $(RUN) python -m generator,$(RUN) pytest tests/unit/docs)
+	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs:tests $(RUN) python -m generator,$(RUN) pytest tests/unit/docs)
 
 .PHONY: demo
 demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves them running

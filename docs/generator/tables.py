@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final, get_args
 
 import click
+from bench import scaling
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -401,6 +402,45 @@ def benchmarks_operator() -> str:
     return table(head, rows)
 
 
+def scaling_operator() -> str:
+    """Return what many apps cost the operators, as simulated."""
+    heads = [
+        "apps", "installations", "all created, one MongoDB", "all created, one MongoDB each",
+        "restart: all looked at", "at rest, of a core", "a hub that a tenth reads",
+        "memory, at least", "a scrape",
+    ]  # fmt: skip
+    return table(heads, scaling.operator_rows())
+
+
+def scaling_mongodb() -> str:
+    """Return what many apps and pods cost each MongoDB, as added up."""
+    heads = [
+        "apps", "databases", "readings of grants a second", "cores for pods at rest",
+        "MB a second of slugs", "connections", "MB for pods at rest", "files of WiredTiger",
+        "of the largest reply", "GiB in etcd, of all",
+    ]  # fmt: skip
+    return table(heads, scaling.mongodb_rows())
+
+
+def scaling_limits() -> str:
+    """Return at how many apps a reply is too large."""
+    return table(
+        ["what is told in one reply", "apps of one database, at most"], scaling.limits_rows()
+    )
+
+
+def scaling_validation() -> str:
+    """Return what was simulated beside what was measured."""
+    return table(["", "simulated", "measured", ""], scaling.validation_rows())
+
+
+def scaling_constants() -> str:
+    """Return what the simulation takes, with the source of each figure."""
+    docs = attribute_docs(scaling, "Constants")
+    rows = ((code(name), f"{getattr(scaling.CONSTANTS, name):g}", docs[name]) for name in docs)
+    return table(["constant", "value", "unit and source"], rows)
+
+
 def what_was_tried() -> str:
     """Return what became of each fault."""
     heads = ["fault", "operation", "recovered", "seconds", "losses"]
@@ -441,5 +481,10 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "operator-settings": operator_settings,
     "plugin-commands": plugin_commands,
     "refused-operators": refused_operators,
+    "scaling-constants": scaling_constants,
+    "scaling-limits": scaling_limits,
+    "scaling-mongodb": scaling_mongodb,
+    "scaling-operator": scaling_operator,
+    "scaling-validation": scaling_validation,
 }
 """By the name that stands in the documents."""

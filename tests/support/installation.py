@@ -55,7 +55,7 @@ SECRET_ENTRIES = (
 
 SCANNED_KINDS = ("MdbApp", "Event", "ConfigMap", "Deployment", "Lease")
 
-FAST = {"MASTER_KEY_RELOAD_SECONDS": "0.3"}
+FAST: dict[str, Any] = {"MASTER_KEY_RELOAD_SECONDS": "0.3"}
 """Shorter than the default, so that tests are. The Lease's times are the defaults: on a loaded
 machine a leader that has less time to renew loses it, as it should."""
 
@@ -98,7 +98,7 @@ class Installation:
     directory: Path
     uri: str = field(default="", repr=False)
     shared: str = ""
-    settings: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
 
     @property

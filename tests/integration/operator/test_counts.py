@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from bench import scaling
 from support.installation import Installation, is_ready
 from support.live_operator import LiveOperator, live_operator
 from support.waiting import wait_until_async
@@ -106,6 +107,16 @@ async def test_each_step_of_an_apps_life_costs_just_so_much(
         {**FULL_LOOK, "find": 15, "update": 2, "createUser": 1, "usersInfo": 2},
         {"GET secrets": 1, "PUT secrets": 1, "PATCH mdbapps/status": 1, "POST events": 1},
     )
+
+
+async def test_an_app_is_as_large_in_the_api_server_as_the_simulation_takes_it_to_be(
+    installation: Installation, operator: LiveOperator
+) -> None:
+    installation.apply("shop", **SPEC)
+    await operator.settle("shop")
+    objects = [installation.get("MdbApp", "shop"), installation.get("Secret", "shop-mdb")]
+    found = sum(len(json.dumps(one, separators=(",", ":"))) for one in objects)
+    assert found == pytest.approx(scaling.CONSTANTS.object_bytes, rel=0.15)
 
 
 async def test_an_app_without_a_user_of_its_own_costs_no_command_about_users(
