@@ -63,6 +63,7 @@ integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods incl
 
 .PHONY: test-long
 test-long: prepare ## The tests that `make test` leaves out, as they take long; CI runs them
+	@$(RUN) devcluster prepare --also promtool --also kstatus
 	$(call step,Run the tests that take long,$(PYTEST) -m long tests/integration tests/e2e,$(RUN) pytest -x --lf -m long tests/integration tests/e2e; and: $(RUN) devcluster status)
 
 .PHONY: test-journeys

@@ -159,6 +159,10 @@ ACTIONLINT = Program("actionlint", package="github.com/rhysd/actionlint/cmd/acti
 """The linter of GitHub's workflows; its Python package downloads from where a wall may be."""
 
 
+FOR_TESTS = {program.name: program for program in (PROMTOOL, KSTATUS)}
+"""What some tests need, and no cluster."""
+
+
 def ensure(program: Program, progress: Progress) -> Path:
     """Return the directory that holds a program, compiling it first if it must be.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from devcluster import detect, images, kind, paths
+from devcluster import build, detect, images, kind, paths
 from devcluster.engine.cli import engine
 from devcluster.errors import DevclusterError
 from devcluster.image_cli import image
@@ -71,13 +71,22 @@ def up(name: str, *, control_plane_only: bool, port: int | None) -> None:
 
 
 @cli.command()
-def prepare() -> None:
+@click.option(
+    "--also",
+    "others",
+    multiple=True,
+    type=click.Choice(sorted(build.FOR_TESTS)),
+    help="A program that only tests need.",
+)
+def prepare(others: tuple[str, ...]) -> None:
     """Install and compile what clusters, images and MongoDB need, and start nothing.
 
     Everything does this by itself when it is first needed; this shows it while it happens.
     """
     progress = Progress()
     find_mongod(progress.note)
+    for name in others:
+        build.ensure(build.FOR_TESTS[name], progress)
     choice = detect.choose()
     if os.environ.get(detect.VARIABLE) == detect.Choice.KIND:
         kind.prepare(progress)

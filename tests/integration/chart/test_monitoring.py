@@ -105,7 +105,7 @@ def series(lines: list[str]) -> list[dict[str, str]]:
     return [{"series": name, "values": values} for name, _, values in parts]
 
 
-@pytest.mark.long  # promtool is compiled, once
+@pytest.mark.long  # promtool is compiled, once: by `make test-long` before
 @pytest.mark.timeout(1200)
 def test_promtool_takes_what_the_chart_renders(promtool: Path, tmp_path: Path) -> None:
     rule = {"enabled": True, "ruleLabels": {"team": "data"}, "disabled": ["MdbSecretOld"]}
