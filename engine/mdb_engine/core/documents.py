@@ -48,23 +48,29 @@ def plain(value: Any, converters: Mapping[type[Any], Converter] | None = None) -
     converters
         `CONVERTERS`, which leaves dates as dates, or `TEXTS`.
     """
-    converters = converters or CONVERTERS
-    same = _SAME_ALONE if converters is TEXTS else _SAME_AND_DATES
-    return value if _holds_only(value, same) else _converted(value, converters)
+    return _converted(value, converters or CONVERTERS)
 
 
 def _converted(value: Any, converters: Mapping[type[Any], Converter]) -> Any:
+    """Return the value itself where nothing in it changes: most of a document is not copied."""
     kind = type(value)
     if kind in _SAME:
         return value
     if isinstance(value, dict):
-        return {
-            key if type(key) is str else str(key): (
-                item if type(item) in _SAME else _converted(item, converters)
-            )
-            for key, item in value.items()
-        }
+        found = value if kind is dict else dict(value)
+        if not _TEXT_ALONE.issuperset(map(type, found)):
+            found = {str(key): item for key, item in found.items()}
+        for key, item in found.items():
+            if type(item) not in _SAME:
+                new = _converted(item, converters)
+                if new is not item:
+                    if found is value:
+                        found = found.copy()
+                    found[key] = new
+        return found
     if kind is list:
+        if _SAME.issuperset(map(type, value)):
+            return value
         return [item if type(item) in _SAME else _converted(item, converters) for item in value]
     if kind is tuple:
         return tuple(_converted(item, converters) for item in value)
@@ -146,11 +152,7 @@ def _milliseconds(value: DatetimeMS) -> datetime | int:
 _SAME: Final[frozenset[type[Any]]] = frozenset({str, int, float, bool, type(None)})
 """Types that are left as they are without another look; most of a document."""
 
-_SAME_ALONE: Final[frozenset[type[Any]]] = _SAME | {dict, list}
-
-_SAME_AND_DATES: Final[frozenset[type[Any]]] = _SAME_ALONE | {datetime}
-
-_WRITTEN: Final[frozenset[type[Any]]] = _SAME_AND_DATES | {ObjectId, Decimal128}
+_WRITTEN: Final[frozenset[type[Any]]] = _SAME | {dict, list, datetime, ObjectId, Decimal128}
 """Types that pydantic writes as they are to be, once it was taught."""
 
 _DEEPEST: Final = 200

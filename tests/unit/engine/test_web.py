@@ -8,7 +8,7 @@ from uuid import UUID
 
 import httpx
 import pytest
-from bson import Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
+from bson import SON, Binary, Decimal128, Int64, ObjectId, Regex, Timestamp
 from bson.errors import InvalidDocument
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
@@ -145,6 +145,19 @@ def test_what_holds_no_bson_is_left_alone() -> None:
     value = (1, "a", None, {"x": [True]})
     assert plain(value) == value
     assert json.loads(bytes(MdbJSONResponse({"a": {OID: 1}}).body)) == {"a": {str(OID): 1}}
+
+
+def test_a_conversion_leaves_the_document_as_it_is_and_copies_only_what_changes() -> None:
+    inner = {"x": [1, "a"]}
+    document = {"at": datetime(2026, 1, 1), "ids": [OID], "inner": inner}  # noqa: DTZ001 - MongoDB's
+    found = plain([document, inner])
+    assert document == {"at": datetime(2026, 1, 1), "ids": [OID], "inner": inner}  # noqa: DTZ001
+    assert found == [
+        {"at": datetime(2026, 1, 1, tzinfo=UTC), "ids": [str(OID)], "inner": inner},
+        inner,
+    ]
+    assert found[0]["inner"] is inner
+    assert type(plain(SON(a=1))) is dict
 
 
 @pytest.mark.parametrize(
