@@ -57,17 +57,7 @@ def _converted(value: Any, converters: Mapping[type[Any], Converter]) -> Any:
     if kind in _SAME:
         return value
     if isinstance(value, dict):
-        found = value if kind is dict else dict(value)
-        if not _TEXT_ALONE.issuperset(map(type, found)):
-            found = {str(key): item for key, item in found.items()}
-        for key, item in found.items():
-            if type(item) not in _SAME:
-                new = _converted(item, converters)
-                if new is not item:
-                    if found is value:
-                        found = found.copy()
-                    found[key] = new
-        return found
+        return _converted_dict(value, converters)
     if kind is list:
         if _SAME.issuperset(map(type, value)):
             return value
@@ -76,6 +66,22 @@ def _converted(value: Any, converters: Mapping[type[Any], Converter]) -> Any:
         return tuple(_converted(item, converters) for item in value)
     converter = converters.get(kind)
     return value if converter is None else converter(value)
+
+
+def _converted_dict(
+    value: dict[Any, Any], converters: Mapping[type[Any], Converter]
+) -> dict[str, Any]:
+    found = value if type(value) is dict else dict(value)
+    if not _TEXT_ALONE.issuperset(map(type, found)):
+        found = {str(key): item for key, item in found.items()}
+    for key, item in found.items():
+        if type(item) not in _SAME:
+            new = _converted(item, converters)
+            if new is not item:
+                if found is value:
+                    found = found.copy()
+                found[key] = new
+    return found
 
 
 def as_json(value: Any) -> bytes:
