@@ -32,6 +32,9 @@ class Forwarder:
         Seconds by which whatever is sent comes later, in both directions.
     hangs
         Whether whatever is sent never comes, and nobody hears of it.
+    hang_at
+        Bytes of a request after which it `hangs`: the request itself still comes, its answer does
+        not. Empty for none.
     """
 
     def __init__(self, uri: str) -> None:
@@ -39,10 +42,12 @@ class Forwarder:
         self._original = uri
         self.delay = 0.0
         self.hangs = False
+        self.hang_at = b""
         self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._hung: set[socket.socket] = set()
         self._cut = False
         self._lock = threading.Lock()
         self._closing = False
@@ -74,7 +79,7 @@ class Forwarder:
         """Forward again, at once; what hung stays so."""
         with self._lock:
             self._cut = self.hangs = False
-            self.delay = 0.0
+            self.hang_at, self.delay = b"", 0.0
 
     def close(self) -> None:
         """Stop for good."""
@@ -112,12 +117,15 @@ class Forwarder:
             return
         try:
             data = one.recv(BUFFER_BYTES)
-            if data and (self.hangs or self.delay or self._late):
-                if not self.hangs:
-                    self._late.append((time.monotonic() + self.delay, other, data))
+            if data and (self.hangs or one in self._hung):
+                self._hung.update((one, other))  # it lacks something: it can never go on
+                return
+            if data and (self.delay or self._late):
+                self._late.append((time.monotonic() + self.delay, other, data))
                 return
             if data:
                 other.sendall(data)
+                self.hangs = self.hangs or (self.hang_at != b"" and self.hang_at in data)
                 return
         except OSError:
             pass
@@ -140,6 +148,7 @@ class Forwarder:
             return
         self._pairs.pop(other, None)
         for end in (one, other):
+            self._hung.discard(end)
             with suppress(KeyError):
                 self._selector.unregister(end)
             end.close()
