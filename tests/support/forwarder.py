@@ -35,6 +35,8 @@ class Forwarder:
     hang_at
         Bytes of a request after which it `hangs`: the request itself still comes, its answer does
         not. Empty for none.
+    hangs_alone
+        Whether at `hang_at` that connection alone hangs, and all others go on.
     """
 
     def __init__(self, uri: str) -> None:
@@ -43,6 +45,7 @@ class Forwarder:
         self.delay = 0.0
         self.hangs = False
         self.hang_at = b""
+        self.hangs_alone = False
         self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
@@ -79,7 +82,7 @@ class Forwarder:
         """Forward again, at once; what hung stays so."""
         with self._lock:
             self._cut = self.hangs = False
-            self.hang_at, self.delay = b"", 0.0
+            self.hang_at, self.hangs_alone, self.delay = b"", False, 0.0
 
     def close(self) -> None:
         """Stop for good."""
@@ -125,7 +128,9 @@ class Forwarder:
                 return
             if data:
                 other.sendall(data)
-                self.hangs = self.hangs or (self.hang_at != b"" and self.hang_at in data)
+                if self.hang_at and self.hang_at in data:
+                    self._hung.update((one, other))
+                    self.hangs = not self.hangs_alone
                 return
         except OSError:
             pass

@@ -74,6 +74,15 @@ def too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
     )
 
 
+def unanswered(operation: str) -> DatabaseUnavailable:
+    """Make the error for an operation whose answer never came, not even that it was too slow."""
+    return DatabaseUnavailable(
+        f"{operation} failed: its connection hangs, MongoDB has not even answered that it took too "
+        "long; try again. Where this comes often, something on the way to MongoDB forgets "
+        "connections"
+    )
+
+
 _UNDECLARED = (
     "the collection is not declared in the app's collections, or its owner's consent has ended; "
     "declare it in the manifest"
