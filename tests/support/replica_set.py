@@ -58,12 +58,19 @@ def replica_set() -> Iterator[Server]:
 def step_down(server: Server) -> None:
     """Have the primary step down, and wait until another is elected."""
     before = _primary(server)
-    with suppress(AutoReconnect):  # a primary that goes hangs up
-        server.client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+
+    def another() -> bool:
+        now = _primary(server)
+        if now == before:
+            with suppress(AutoReconnect):  # a primary that goes hangs up
+                server.client.admin.command("replSetStepDown", 10, secondaryCatchUpPeriodSecs=5)
+        return now not in {None, before}
+
     wait_until(
-        lambda: _primary(server) not in {None, before},
-        deadline=60,
-        message=lambda: f"another primary than {before}",
+        another,
+        deadline=90,
+        message=f"another primary than {before}",
+        # It refuses as long as no other member has caught up.
         ignoring=(ConnectionFailure, OperationFailure),
     )
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pymongo.errors import (
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -145,6 +146,20 @@ _RULES: tuple[_Rule, ...] = (
         _is(ConnectionFailure),
         lambda operation, _: DatabaseUnavailable(
             f"{operation} failed: MongoDB cannot be reached or changes its primary; try again"
+        ),
+    ),
+    _Rule(
+        # In a bulk's or a transaction's reply, where the driver makes no `NotPrimaryError` of it.
+        _has_code(91, 189, 10107, 11600, 11602, 13435, 13436),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB changes its primary; try again"
+        ),
+    ),
+    _Rule(
+        # What the driver says of a session while it knows no primary and nobody who follows one.
+        lambda error: isinstance(error, ConfigurationError) and "Sessions are not" in str(error),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB changes its primary; begin the transaction anew"
         ),
     ),
     _Rule(

@@ -151,6 +151,8 @@ def test_two_operators_that_both_lead_through_changes_leave_what_one_settles(
         assert "Traceback" not in process.text()
     record(
         "two operators lead at once",
-        f"{sum(storm.made.values())} changes of {APPS} apps in {SECONDS:g} s",
+        f"changes of {APPS} apps",
         seconds=seconds,
+        changes=sum(storm.made.values()),
+        during=SECONDS,
     )
