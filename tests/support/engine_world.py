@@ -19,6 +19,7 @@ from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.database_users import DatabaseUserService
 from mdb_engine.registry.models.app import AppRecord, Owner
 from mdb_engine.registry.registry import Registry
+from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
 from support import leakscan
 from support.binding import MountedSecret
 from support.mongo import Database
@@ -58,11 +59,14 @@ class OperatorHand:
         The driver that it works with.
     root
         Below which Secrets are mounted.
+    apps_host
+        Where apps reach MongoDB, if not where the operator does: a proxy's host and port.
     """
 
     mongo: Database
     driver_name: DriverName
     root: Path
+    apps_host: str = ""
     apps: dict[str, AppRecord] = field(default_factory=dict)
     mounted: dict[str, MountedSecret] = field(default_factory=dict)
 
@@ -130,6 +134,8 @@ class OperatorHand:
             leakscan.register(version.database_password.get_secret_value(), "a password")
         host = self.mongo.uri.split("@")[-1].split("//")[-1].split("/")[0]
         options = "".join(f"&{one}" for one in ("replicaSet=rs0",) if one in self.mongo.uri)
+        if self.apps_host:
+            host, options = self.apps_host, "&directConnection=true"
         return {
             "type": "mongodb",
             "provider": "mdb-operator",
@@ -149,7 +155,7 @@ class OperatorHand:
             "secret-version": str(current.version),
         }
 
-    def pod(self, slug: str, **settings: Any) -> MongoDBEngine:
+    def pod(self, slug: str, limits: Limits = DEFAULT_LIMITS, **settings: Any) -> MongoDBEngine:
         """Return an engine as a pod makes it that mounts this app's Secret."""
         made = EngineSettings(
             binding_root=self.root, **{"binding_poll": 0.05, "grant_ttl": 0.5, **settings}
@@ -159,6 +165,7 @@ class OperatorHand:
             "ignored",
             slug=slug,
             driver=self.driver_name,
+            limits=limits,
             settings=made,
         )
 

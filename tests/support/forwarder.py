@@ -32,6 +32,11 @@ class Forwarder:
         Seconds by which whatever is sent comes later, in both directions.
     hangs
         Whether whatever is sent never comes, and nobody hears of it.
+    hang_at
+        Bytes of a request after which it `hangs`: the request itself still comes, its answer does
+        not. Empty for none.
+    hangs_alone
+        Whether at `hang_at` that connection alone hangs, and all others go on.
     """
 
     def __init__(self, uri: str) -> None:
@@ -39,10 +44,13 @@ class Forwarder:
         self._original = uri
         self.delay = 0.0
         self.hangs = False
+        self.hang_at = b""
+        self.hangs_alone = False
         self._late: deque[tuple[float, socket.socket, bytes]] = deque()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._selector = selectors.DefaultSelector()
         self._pairs: dict[socket.socket, socket.socket] = {}
+        self._hung: set[socket.socket] = set()
         self._cut = False
         self._lock = threading.Lock()
         self._closing = False
@@ -74,7 +82,7 @@ class Forwarder:
         """Forward again, at once; what hung stays so."""
         with self._lock:
             self._cut = self.hangs = False
-            self.delay = 0.0
+            self.hang_at, self.hangs_alone, self.delay = b"", False, 0.0
 
     def close(self) -> None:
         """Stop for good."""
@@ -112,12 +120,17 @@ class Forwarder:
             return
         try:
             data = one.recv(BUFFER_BYTES)
-            if data and (self.hangs or self.delay or self._late):
-                if not self.hangs:
-                    self._late.append((time.monotonic() + self.delay, other, data))
+            if data and (self.hangs or one in self._hung):
+                self._hung.update((one, other))  # it lacks something: it can never go on
+                return
+            if data and (self.delay or self._late):
+                self._late.append((time.monotonic() + self.delay, other, data))
                 return
             if data:
                 other.sendall(data)
+                if self.hang_at and self.hang_at in data:
+                    self._hung.update((one, other))
+                    self.hangs = not self.hangs_alone
                 return
         except OSError:
             pass
@@ -140,6 +153,7 @@ class Forwarder:
             return
         self._pairs.pop(other, None)
         for end in (one, other):
+            self._hung.discard(end)
             with suppress(KeyError):
                 self._selector.unregister(end)
             end.close()

@@ -18,6 +18,8 @@ from aiohttp import web
 
 Watches = Literal["pass", "refuse", "expire", "hang"]
 
+Hangs = Literal["", "watches", "all"]
+
 GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410, "reason": "Expired"}}
 
 
@@ -33,12 +35,16 @@ class Gateway:
     status
         What the operator's writes are answered with in the place of the API server, but for those
         of its Lease; 0 for the API server's own answers.
+    hangs
+        Whether streams that are open show nothing any more, without an end and also afterwards; or
+        all of it, so that each request is done and its answer never comes.
     requests
         The path and query of every request that came through.
     """
 
     watches: Watches = "pass"
     status: int = 0
+    hangs: Hangs = ""
     requests: list[str] = field(default_factory=list)
     port: int = 0
     _streams: set[asyncio.Transport] = field(default_factory=set)
@@ -81,9 +87,10 @@ class Gateway:
         ) as answer:
             if watch:
                 return await self._stream(request, answer)
-            return web.Response(
-                status=answer.status, body=await answer.read(), content_type=answer.content_type
-            )
+            body = await answer.read()
+            if self.hangs == "all":
+                await _forever()
+            return web.Response(status=answer.status, body=body, content_type=answer.content_type)
 
     def _refusal(self) -> web.Response:
         reasons = {409: "Conflict", 422: "Invalid", 429: "TooManyRequests"}
@@ -104,9 +111,11 @@ class Gateway:
         self._streams.add(stream)
         try:
             if answer is None:
-                await asyncio.Event().wait()  # until it is cancelled, with its connection
+                await _forever()
             else:
                 async for part in answer.content.iter_any():
+                    if self.hangs:
+                        await _forever()
                     await response.write(part)
         except (aiohttp.ClientError, ConnectionError):
             pass  # one of the sides has gone
@@ -136,6 +145,11 @@ class Gateway:
         await self._client.close()
         with suppress(TimeoutError):
             await runner.cleanup()
+
+
+async def _forever() -> None:
+    """Wait until the request is cancelled, with its connection."""
+    await asyncio.Event().wait()
 
 
 @contextmanager

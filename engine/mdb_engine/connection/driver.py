@@ -164,6 +164,10 @@ class Driver(abc.ABC):
         """Have the server asked, where the driver waits with it until the first document."""
 
     @abc.abstractmethod
+    def buffered(self, cursor: RawCursor) -> bool:
+        """Say whether a cursor has a document that the server need not be asked for."""
+
+    @abc.abstractmethod
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         """Return the driver's cursor over a collection's indexes."""
 
@@ -250,6 +254,9 @@ class _Motor(Driver):
             first_batch = cursor.fetch_next
         await first_batch
 
+    def buffered(self, cursor: RawCursor) -> bool:
+        return bool(cursor._data())  # noqa: SLF001 - there is no public way
+
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         return collection.list_indexes(**options)
 
@@ -297,6 +304,9 @@ class _PyMongo(Driver):
 
     async def begin(self, cursor: RawCursor) -> None:
         """Do nothing: `aggregate` asked already."""
+
+    def buffered(self, cursor: RawCursor) -> bool:
+        return bool(cursor._data)  # noqa: SLF001 - there is no public way
 
     async def list_indexes(self, collection: Any, **options: Any) -> Any:
         return await collection.list_indexes(**options)

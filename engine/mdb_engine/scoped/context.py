@@ -27,7 +27,7 @@ from mdb_engine.connection.driver import Driver, RawCollection, RawSession, time
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 from mdb_engine.scoped.concerns import NO_OPTIONS
-from mdb_engine.scoped.errors import raise_translated, too_slow
+from mdb_engine.scoped.errors import raise_translated, too_slow, unanswered
 from mdb_engine.scoped.limits import Limits
 from mdb_engine.scoped.options import PARAMETERS, CommonOptions, accept
 from mdb_engine.scoped.rewrite.pipelines import pipeline_key, rewrite_pipeline
@@ -52,6 +52,10 @@ TIME_ARGUMENTS: Mapping[str, str] = {
     "find_one_and_update": "maxTimeMS",
 }
 """What the time limit is called, by method. The others have no argument for it."""
+
+LATE_SECONDS = 5.0
+"""How much later than its time limit an operation's answer may come before its connection is given
+up: the server answers then that the time has run out."""
 
 MOST_PIPELINES = 128
 """How many rewritten pipelines a plan remembers: more than an app has written, and few enough that
@@ -486,7 +490,7 @@ class Operation:
                 with time_limit(self.context.seconds):
                     result = await call()
             else:
-                result = await call()
+                result = await self.answered(call, connection)
         except BaseException as error:
             self._failed(error, began)
             raise
@@ -495,6 +499,28 @@ class Operation:
         if self.plan.noted or self.others is not None:
             self.record(None)
         return result
+
+    async def answered(
+        self, call: Callable[[], Awaitable[Result]], connection: Connection
+    ) -> Result:
+        """Await what the server limits in time, and not for ever where its answer gets lost.
+
+        The driver's monitor has a connection of its own, and sees nothing of one that hangs alone.
+
+        Raises
+        ------
+        DatabaseUnavailable
+            If the answer is ``LATE_SECONDS`` late.
+        """
+        task = connection.watch(monotonic() + self.context.seconds + LATE_SECONDS)
+        try:
+            return await call()
+        except BaseException as error:
+            if connection.expired(task, error):
+                raise unanswered(self.name) from None
+            raise
+        finally:
+            connection.unwatch(task)
 
     def _failed(self, error: BaseException, began: float, *, expired: bool = False) -> None:
         """Record an operation that ended in an error, and raise the domain's for the driver's."""

@@ -269,9 +269,9 @@ class ServerCursor(Iteration):
     async def _opened(self) -> Self:
         """Ask the server, if it was not asked yet; for `ScopedCommandCursor`."""
         if self.alive:
-            raw, _ = (await self._ready())()
+            raw, connection = (await self._ready())()
             driver = self._operation.context.driver
-            await self._ask(lambda: driver.begin(raw))
+            await self._ask(lambda: driver.begin(raw), connection)
         return self
 
     async def _batch(self, wanted: int) -> list[Document]:
@@ -279,19 +279,19 @@ class ServerCursor(Iteration):
         if held is None or monotonic() > self._recheck_at:
             held = await self._ready()
         raw, connection = held()
-        documents: list[Document] = await self._ask(lambda: raw.to_list(wanted))
+        documents: list[Document] = await self._ask(lambda: raw.to_list(wanted), connection)
         if not raw.alive:
             connection.holders.discard(self)
         return documents
 
-    async def _ask(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def _ask(self, call: Callable[[], Awaitable[Any]], connection: Connection) -> Any:
         """Await what a call to the driver returns; record it only if MongoDB denies it."""
         began = monotonic()
         try:
             if self._bounded:
                 with time_limit(self._operation.context.seconds):
                     return await call()
-            return await call()
+            return await self._operation.answered(call, connection)
         except BaseException as error:  # noqa: BLE001 - as above
             if self._raw is not None:
                 self._raw()[1].holders.discard(self)
@@ -299,11 +299,15 @@ class ServerCursor(Iteration):
 
     async def _begun(self) -> Callable[[], Awaitable[Document]]:
         """Return what awaits the next document, for an app that is still admitted."""
-        raw, _ = (await self._ready())()
+        raw, connection = (await self._ready())()
         following = self._following
         if following is None:
+            buffered = self._operation.context.driver.buffered
+
             # A bound method would show whose it is.
-            following = (lambda: self._ask(raw.next)) if self._bounded else (lambda: raw.next())  # noqa: PLW0108
+            def following() -> Awaitable[Document]:
+                return raw.next() if buffered(raw) else self._ask(raw.next, connection)
+
             self._following = following
         return following
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from pymongo.errors import (
+    ConfigurationError,
     ConnectionFailure,
     DocumentTooLarge,
     ExecutionTimeout,
@@ -71,6 +72,15 @@ def too_slow(operation: str, seconds: float) -> ServerLimitExceeded:
     return ServerLimitExceeded(
         f"{operation} took longer than max_time_ms ({seconds * 1000:.0f} ms at most): narrow the "
         "filter, or add an index for it"
+    )
+
+
+def unanswered(operation: str) -> DatabaseUnavailable:
+    """Make the error for an operation whose answer never came, not even that it was too slow."""
+    return DatabaseUnavailable(
+        f"{operation} failed: its connection hangs, MongoDB has not even answered that it took too "
+        "long; try again. Where this comes often, something on the way to MongoDB forgets "
+        "connections"
     )
 
 
@@ -136,6 +146,20 @@ _RULES: tuple[_Rule, ...] = (
         _is(ConnectionFailure),
         lambda operation, _: DatabaseUnavailable(
             f"{operation} failed: MongoDB cannot be reached or changes its primary; try again"
+        ),
+    ),
+    _Rule(
+        # In a bulk's or a transaction's reply, where the driver makes no `NotPrimaryError` of it.
+        _has_code(91, 189, 10107, 11600, 11602, 13435, 13436),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB changes its primary; try again"
+        ),
+    ),
+    _Rule(
+        # What the driver says of a session while it knows no primary and nobody who follows one.
+        lambda error: isinstance(error, ConfigurationError) and "Sessions are not" in str(error),
+        lambda operation, _: DatabaseUnavailable(
+            f"{operation} failed: MongoDB changes its primary; begin the transaction anew"
         ),
     ),
     _Rule(

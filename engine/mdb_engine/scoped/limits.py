@@ -22,7 +22,8 @@ class Limits:
 
     max_time_ms: int = 30_000
     """Milliseconds that the server may work on one operation: about as long as a proxy in front of
-    an app waits for it, so nothing goes on that nobody waits for."""
+    an app waits for it, so nothing goes on that nobody waits for. Where no answer comes within five
+    seconds more, the connection is given up."""
 
     max_stages: int = 100
     """Stages of a pipeline, nested ones counted. The server allows 1000; pipelines that people

@@ -94,6 +94,9 @@ class MongoConfig:
         The host that clients are told to use; 127.0.0.1 unless given. Pods need one they reach.
     parameters
         Server parameters, such as ``ttlMonitorSleepSecs``.
+    member_key
+        What the members of one replica set know each other by. Given one, the server is none of its
+        own and has no users: whoever starts the members makes the set.
     label
         A part of the directory's name, by which the directory can be found.
     die_with_parent
@@ -107,6 +110,7 @@ class MongoConfig:
     bind: tuple[str, ...] = ()
     advertise: str = "127.0.0.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    member_key: bytes | None = field(default=None, repr=False)
     label: str = "test"
     die_with_parent: bool = False
 
@@ -158,7 +162,7 @@ class MongoServer:
         self.stop()
 
     def start(self) -> None:
-        """Start the server and return once it is a writable primary.
+        """Start the server and return once it is a writable primary, or listens as a member.
 
         Raises
         ------
@@ -175,7 +179,8 @@ class MongoServer:
                 self.port = self._config.port or _free_port(self._config.bind)
                 self._launch(binary)
                 self._await_listening()
-                self._make_primary()
+                if self._config.member_key is None:
+                    self._make_primary()
             except _PortTaken:
                 self.stop()
                 if self._config.port is not None:
@@ -217,7 +222,7 @@ class MongoServer:
             command += ["--setParameter", f"{name}={value}"]
         if config.auth:
             key_file = self.data / "replica-set.key"
-            _write_private(key_file, base64.b64encode(secrets.token_bytes(96)))
+            _write_private(key_file, base64.b64encode(config.member_key or secrets.token_bytes(96)))
             command += ["--keyFile", str(key_file)]
         if config.tls is not None:
             command += ["--tlsMode", "requireTLS"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
-from support.binding import MountedSecret
 from support.certificates import Authority
 from support.clusters import Cluster
 from support.installation import Installation, installed, is_ready
+from support.kubelet import mounted
 from support.load import under_load
 from support.mongo import Client, Server
 from support.waiting import wait_until
@@ -109,30 +108,6 @@ def test_drift_is_repaired_and_orphans_end_and_another_operator_ends_an_overlap(
         )
         assert works()
         here.stop(second)
-
-
-@contextmanager
-def mounted(here: Installation, name: str, root: Path) -> Iterator[MountedSecret]:
-    """Mount an app's Secret as kubelet does, and follow it until the end."""
-    entries = here.secret(f"{name}-mdb")
-    mount = MountedSecret(root / name, entries)
-    ended = threading.Event()
-
-    def follow() -> None:
-        last = entries
-        while not ended.wait(0.2):
-            fresh = here.secret(f"{name}-mdb")
-            if fresh != last:
-                mount.project(fresh)
-                last = fresh
-
-    thread = threading.Thread(target=follow, name="kubelet")
-    thread.start()
-    try:
-        yield mount
-    finally:
-        ended.set()
-        thread.join()
 
 
 def test_isolation_can_be_switched_both_ways_under_load(

@@ -18,7 +18,7 @@ from pymongo.errors import AutoReconnect
 from support.credentials import fail_point
 from support.fault_table import record
 from support.forwarder import Forwarder
-from support.gateway import Gateway, gateway
+from support.gateway import Gateway, Hangs, gateway
 from support.installation import Installation
 from support.invariants import Ledger, data_of, settled
 from support.waiting import wait_until
@@ -76,6 +76,26 @@ def slow(world: Surroundings) -> AbstractContextManager[object]:
     return mongodb_is(lambda mongodb: setattr(mongodb, "delay", 2.5), world)  # 5 s there and back
 
 
+def hanging(world: Surroundings) -> AbstractContextManager[object]:
+    """Let nothing of what stands come any more, and nothing of what is opened."""
+    return mongodb_is(lambda mongodb: setattr(mongodb, "hangs", True), world)
+
+
+def hanging_at(command: str) -> Fault:
+    """Let MongoDB do a command, and from then on nothing come from it."""
+
+    @contextmanager
+    def waiting(world: Surroundings) -> Iterator[None]:
+        world.mongodb.hang_at = command.encode()
+        try:
+            yield
+            assert world.mongodb.hangs, f"nobody sent {command}"
+        finally:
+            world.mongodb.mend()
+
+    return waiting
+
+
 def stepping_down(world: Surroundings) -> AbstractContextManager[object]:
     admin = world.here.server.client.admin
     with suppress(AutoReconnect):  # a primary that goes hangs up
@@ -106,6 +126,18 @@ def api_answers(status: int) -> Fault:
     return answering
 
 
+def api_hangs(what: Hangs) -> Fault:
+    @contextmanager
+    def hanging(world: Surroundings) -> Iterator[None]:
+        world.kubernetes.hangs = what
+        try:
+            yield
+        finally:
+            world.kubernetes.hangs = ""
+
+    return hanging
+
+
 def watches_are(how: Any) -> Fault:
     @contextmanager
     def watching(world: Surroundings) -> Iterator[None]:
@@ -123,16 +155,48 @@ def watches_are(how: Any) -> Fault:
 FAULTS: dict[str, Fault] = {
     "MongoDB is down": down,
     "MongoDB takes 5 s": slow,
+    "MongoDB's connections hang": hanging,
+    "MongoDB's connections hang in a rotation": hanging_at("createUser"),
+    "MongoDB's connections hang in a withdrawal": hanging_at("revokePrivilegesFromRole"),
     "the primary steps down": stepping_down,
     "the API server answers 409": api_answers(409),
     "the API server answers 422": api_answers(422),
     "the API server answers 429": api_answers(429),
     "the API server answers 500": api_answers(500),
+    "the API server's connections hang": api_hangs("all"),
+    "the watches hang": api_hangs("watches"),
     "the watch is cut": watches_are("pass"),
     "the watch expires (410)": watches_are("expire"),
     "the watch is refused": watches_are("refuse"),
     **{f"MongoDB answers {name}": failing_with(code) for code, name in TRANSIENT.items()},
 }
+
+
+def says_so(world: Surroundings) -> bool:
+    """Tell whether the condition of an app says that MongoDB is away, and so does the log."""
+    return (
+        world.here.condition("made").get("reason") == "DatabaseUnavailable"
+        and "MongoDB is not available" in world.here.processes[-1].text()
+    )
+
+
+def says_unanswered(world: Surroundings) -> bool:
+    return "no answer" in world.here.processes[-1].text()
+
+
+SAID: dict[str, Callable[[Surroundings], bool]] = {
+    "MongoDB's connections hang": says_so,
+    "MongoDB's connections hang in a rotation": says_so,
+    "MongoDB's connections hang in a withdrawal": says_so,
+    "the API server's connections hang": says_unanswered,
+}
+"""What somebody can see of a fault while it lasts."""
+
+SAID_SECONDS = 60.0
+"""Two looks of the gate, or the longest request: within half a minute on a machine at rest."""
+
+LOST_FOR_LONG = {"the API server's connections hang": 150.0, "the watches hang": 150.0}
+"""A stream that shows nothing is given up after 70 s (kopf's) or 90 s (that of Secrets)."""
 
 SHORT = {"MongoDB is down", "the API server answers 429", "MongoDB answers NotWritablePrimary"}
 
@@ -183,6 +247,12 @@ def test_all_is_well_again_after(world: Surroundings, fault: str) -> None:
             deadline=FAULT_SECONDS + 5,
             message="the fault's time",
         )
+        if fault in SAID:
+            wait_until(
+                lambda: SAID[fault](world),
+                deadline=SAID_SECONDS,
+                message=lambda: f"it is said: {here.statuses()}",
+            )
         ledger.collect(here)
     ended = time.monotonic()
 
@@ -199,8 +269,9 @@ def test_all_is_well_again_after(world: Surroundings, fault: str) -> None:
             and here.secret("rotated-mdb")["secret-version"] == "2"
         )
 
-    wait_until(done, deadline=90, message=lambda: f"what was asked for: {here.statuses()}")
-    settled(here, ledger, kept, deadline=90)
+    patience = LOST_FOR_LONG.get(fault, 90.0)
+    wait_until(done, deadline=patience, message=lambda: f"what was asked for: {here.statuses()}")
+    settled(here, ledger, kept, deadline=patience)
     record(fault, "all", seconds=time.monotonic() - ended)
     for process, line in itertools.product(here.processes, ("Traceback", '"level": "critical"')):
         assert line not in process.text()

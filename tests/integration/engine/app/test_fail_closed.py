@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any
 
+import httpx
 import pytest
+from fastapi import Depends
 from pymongo import MongoClient
-from support.engine_world import manifest, standalone_engine
+from support.engine_world import OperatorHand, manifest, standalone_engine
+from support.forwarder import Forwarder
 from support.mongo import Client, Database
 from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
-from mdb_engine import DatabaseUnavailable
+from mdb_engine import DatabaseUnavailable, ScopedDatabase
 from mdb_engine.connection.driver import DriverName
+from mdb_engine.exceptions import ServerLimitExceeded
+from mdb_engine.fastapi import get_scoped_db
+from mdb_engine.scoped.limits import Limits
 
 MAX_AGE = 0.8
+
+LIMITS = Limits(max_time_ms=2_000)
+
+GIVEN_UP_SECONDS = 20.0
+"""After its time limit the server would have answered within 5 s, and what has run out of time is
+found within a second; the rest is for a busy machine."""
+
+OPERATIONS: dict[str, Callable[[ScopedDatabase], Awaitable[object]]] = {
+    "find_one": lambda db: db.clicks.find_one({"n": 7}),
+    "find_one by _id": lambda db: db.clicks.find_one({"_id": 7}),
+    "to_list": lambda db: db.clicks.find({"n": {"$gte": 0}}).to_list(),
+    "the first document": lambda db: anext(aiter(db.clicks.find({"n": {"$gte": 0}}))),
+    "aggregate": lambda db: db.clicks.aggregate([{"$match": {"n": 7}}]).to_list(),
+    "count_documents": lambda db: db.clicks.count_documents({"n": 7}),
+    "distinct": lambda db: db.clicks.distinct("n"),
+    "insert_one": lambda db: db.clicks.insert_one({"n": -1}),
+    "insert_many": lambda db: db.clicks.insert_many([{"n": -1}, {"n": -2}]),
+    "update_many": lambda db: db.clicks.update_many({"n": 7}, {"$set": {"seen": True}}),
+    "find_one_and_update": lambda db: db.clicks.find_one_and_update({"n": 7}, {"$set": {"m": 1}}),
+}
 
 
 @pytest.fixture
@@ -68,3 +96,129 @@ async def test_a_frozen_mongodb_closes_access_and_a_thawed_one_opens_it(
             )
             await db.clicks.insert_one({})
     gc.collect()  # such a socket is to end here, not in some later test
+
+
+@pytest.fixture
+def proxy(operator: OperatorHand) -> Iterator[Forwarder]:
+    """Give what stands between the apps and MongoDB, and not before the operator."""
+    found = Forwarder(operator.mongo.uri)
+    operator.apps_host = f"127.0.0.1:{found.port}"
+    yield found
+    found.close()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
+async def test_a_pod_whose_connections_hang_answers_503_and_then_takes_a_withdrawal_and_a_rotation(
+    operator: OperatorHand, proxy: Forwarder
+) -> None:
+    await operator.register("bank", "accounts")
+    await operator.register("click_tracker", "clicks", reads=("bank",))
+    engine = operator.pod("click_tracker", LIMITS, grant_ttl=0.2, grant_max_age=MAX_AGE)
+    own = manifest("click_tracker", "clicks", reads=("bank",))
+    app = engine.create_app("click_tracker", own)
+
+    @app.get("/{collection}/first")
+    async def first(
+        collection: str, db: Annotated[ScopedDatabase, Depends(get_scoped_db)]
+    ) -> dict[str, Any] | None:
+        return await db[collection].find_one({"n": {"$gte": 0}})
+
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=transport, base_url="https://test", timeout=GIVEN_UP_SECONDS
+        ) as http,
+    ):
+
+        async def status(path: str) -> int:
+            return (await http.get(path)).status_code
+
+        async def answers(path: str) -> bool:
+            return await status(path) == 200
+
+        def waits_for_credentials() -> bool:
+            notes = engine.readiness("click_tracker").notes
+            return any("new credentials are mounted" in str(note) for note in notes)
+
+        for path in ("/ready", "/clicks/first", "/bank_accounts/first"):
+            assert await status(path) == 200, path
+
+        # The command comes and its answer does not, nor does anything after it.
+        proxy.hang_at = b"click_tracker_clicks"
+        began = time.monotonic()
+        under_way = await asyncio.gather(*(http.get("/clicks/first") for _ in range(3)))
+        assert time.monotonic() - began < GIVEN_UP_SECONDS
+        assert proxy.hangs
+        assert {one.status_code for one in under_way} == {503}, [one.text for one in under_way]
+        assert await status("/ready") == 503
+        for path in ("/clicks/first", "/bank_accounts/first"):
+            began = time.monotonic()
+            assert await status(path) == 503
+            assert time.monotonic() - began < 1, "an operation must not wait to be refused"
+
+        # Consent is withdrawn, and the credentials change: the new connection hangs, too.
+        await operator.register("bank", "accounts", crossAppPolicy="DenyAll")
+        version = await operator.rotate("click_tracker")
+        await wait_until_async(
+            waits_for_credentials,
+            deadline=60,
+            message="a note that the new credentials cannot be used",
+        )
+        assert await status("/ready") == 503
+
+        proxy.mend()
+        healed: set[int] = set()
+
+        async def is_healed() -> bool:
+            healed.add(await status("/bank_accounts/first"))
+            return await answers("/clicks/first") and await answers("/ready")
+
+        await wait_until_async(is_healed, deadline=60, message="requests to be answered again")
+        assert await status("/bank_accounts/first") == 403
+        assert healed <= {403, 503}, "what was withdrawn meanwhile was read"
+        await wait_until_async(
+            lambda: not waits_for_credentials(),
+            deadline=60,
+            message=f"version {version} in use",
+        )
+        await operator.end_overlap("click_tracker")
+        assert await status("/clicks/first") == 200
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
+async def test_an_operation_whose_connection_alone_hangs_ends_and_the_others_go_on(
+    operator: OperatorHand, proxy: Forwarder
+) -> None:
+    """As behind a firewall that forgets a connection: the driver's monitor sees nothing of it."""
+    await operator.register("click_tracker", "clicks")
+    async with operator.pod("click_tracker", LIMITS) as engine:
+        db = engine.get_scoped_db("click_tracker")
+        await db.clicks.insert_many([{"_id": number, "n": number} for number in range(20)])
+
+        async def fails(name: str, call: Callable[[ScopedDatabase], Awaitable[object]]) -> None:
+            try:
+                async with asyncio.timeout(GIVEN_UP_SECONDS):
+                    with pytest.raises((DatabaseUnavailable, ServerLimitExceeded)):
+                        await call(db)
+            except TimeoutError:
+                pytest.fail(f"{name} waits for an answer that never comes")
+
+        proxy.hang_at, proxy.hangs_alone = b"click_tracker_clicks", True
+        await asyncio.gather(*(fails(name, call) for name, call in OPERATIONS.items()))
+        proxy.mend()
+        assert await db.clicks.find_one({"n": 3}) is not None
+
+        # A cursor hangs at a batch that is not its first.
+        cursor = db.clicks.find({"n": {"$gte": 0}}).batch_size(5)
+        assert await anext(cursor)
+        proxy.hang_at, proxy.hangs_alone = b"getMore", True
+
+        async def rest(_: ScopedDatabase) -> None:
+            async for _document in cursor:
+                pass
+
+        await fails("a cursor", rest)
+        assert engine.readiness("click_tracker").ready
+    gc.collect()
