@@ -59,12 +59,12 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 
 .PHONY: integration
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
-	$(call step,Run the integration and e2e tests,$(PYTEST) -m "not long" tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+	$(call step,Run the integration and e2e tests,$(PYTEST) -m "not long and not faults" tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
 
 .PHONY: test-long
 test-long: prepare ## The tests that `make test` leaves out, as they take long; CI runs them
 	@$(RUN) devcluster prepare --also promtool --also kstatus
-	$(call step,Run the tests that take long,$(PYTEST) -m long tests/integration tests/e2e,$(RUN) pytest -x --lf -m long tests/integration tests/e2e; and: $(RUN) devcluster status)
+	$(call step,Run the tests that take long,$(PYTEST) -m "long and not faults" tests/integration tests/e2e,$(RUN) pytest -x --lf -m long tests/integration tests/e2e; and: $(RUN) devcluster status)
 
 .PHONY: test-journeys
 test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
@@ -110,7 +110,7 @@ test-minor-%: export DEVCLUSTER := node
 test-minor-%: export DEVCLUSTER_KUBERNETES = $*
 test-minor-%: setup
 	@$(RUN) devcluster prepare
-	$(call step,Run the tests that depend on Kubernetes on $*,$(PYTEST) -m "not long" $(MINOR_TESTS),DEVCLUSTER=node DEVCLUSTER_KUBERNETES=$* $(RUN) pytest -x --lf $(MINOR_TESTS))
+	$(call step,Run the tests that depend on Kubernetes on $*,$(PYTEST) -m "not long and not faults" $(MINOR_TESTS),DEVCLUSTER=node DEVCLUSTER_KUBERNETES=$* $(RUN) pytest -x --lf $(MINOR_TESTS))
 
 # Of the tests' own tools the newest, so that only what the library itself declares is old.
 LOWEST := .tools/lowest

@@ -120,6 +120,7 @@ def here(control_plane: Cluster, tmp_path: Path) -> Iterator[Installation]:
         yield found
 
 
+@pytest.mark.faults  # a replica set of three beside all else is more than two cores have
 async def test_what_three_pods_write_through_elections_is_there_once_and_under_their_own_id(
     here: Installation, tmp_path: Path
 ) -> None:
