@@ -8,13 +8,23 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = ["Rest", "end", "finish"]
+__all__ = ["Rest", "end", "finish", "was_cancelled"]
 
 AGAIN_SECONDS: Final = 0.5
 """How long a task has to end before it is cancelled once more."""
 
 PATIENCE_SECONDS: Final = 2.0
 """How long ending a task waits for it to rest; a call to MongoDB takes longer only if it hangs."""
+
+
+def was_cancelled() -> bool:
+    """Whether the running task was cancelled, also where that was swallowed, see `end`.
+
+    What an endless loop asks in each round, where its end is waited for and asked for once, as by
+    an `asyncio.TaskGroup`.
+    """
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 class Rest:
@@ -36,8 +46,7 @@ class Rest:
             Where the task was cancelled before and a driver swallowed it, see `end`: whoever
             cancels once, as ``asyncio.run`` does when a program ends, would wait for ever.
         """
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if was_cancelled():
             raise asyncio.CancelledError
         self._resting.set()
         try:

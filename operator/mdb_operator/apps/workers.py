@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from mdb_engine.core.tasks import was_cancelled
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.kubernetes.resources import AppKey
 
@@ -71,11 +72,9 @@ class Workers:
             group.create_task(self._work(only_urgent=True), name="reconcile worker, urgent")
 
     async def _work(self, *, only_urgent: bool = False) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - a coroutine runs in a task
         # Asked for, because the driver turns a cancellation that hits it at the wrong moment into
         # an error of its own, and the worker would go on for good.
-        while not task.cancelling():
+        while not was_cancelled():
             key = await self._wakeups.take(only_urgent=only_urgent)
             try:
                 again = await self._reconcile(key)

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 import structlog
 
+from mdb_engine.core.tasks import was_cancelled
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.registry.registry import Registry
 from mdb_operator.backoff import Backoff
@@ -54,7 +55,7 @@ class Rewrapper:
     async def run(self) -> None:
         """Work until cancelled."""
         backoff = Backoff(first=1.0, most=30.0)
-        while True:
+        while not was_cancelled():
             late = time.monotonic() < self._late_until
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), AGAIN_SECONDS if late else None)

@@ -22,6 +22,7 @@ import structlog
 from mdb_engine.connection.control import translated
 from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.core.clock import Clock, utcnow
+from mdb_engine.core.tasks import was_cancelled
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_operator.exceptions import DatabaseHeld, OperatorError
 
@@ -206,7 +207,7 @@ class DatabaseGate:
             view of the one that it knows, and then waits for good for that one to come back.
         """
         stale = 0
-        while True:
+        while not was_cancelled():
             others_are_answered = False
             if self._failures:
                 _, others_are_answered = await asyncio.gather(
