@@ -9,6 +9,9 @@ SHELL := /bin/bash
 UV := $(shell command -v uv 2>/dev/null || echo .tools/bin/uv)
 RUN := $(UV) run --no-sync
 PYTHON ?= python3
+# The generated tables of docs/*.md; and what the last runs of faults and fuzzing have said, into them.
+GENERATE := PYTHONPATH=docs:tests $(RUN) python -m generator
+KEEP_TABLE := PYTHONPATH=tests $(RUN) python -m support.fault_table && $(GENERATE)
 # Two workers even on a large machine: the tests share one cluster, and it is the bottleneck.
 WORKERS ?= 2
 PYTEST := $(RUN) pytest -n $(WORKERS) --dist worksteal
@@ -74,20 +77,20 @@ FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py ki
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test` and `make test-long`: a sample)
 	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))
-	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs:tests $(RUN) python -m generator
+	@$(KEEP_TABLE)
 
 fuzz: MINUTES ?= 10
 .PHONY: fuzz
 fuzz: setup ## Fuzz queries, updates and pipelines by coverage, for MINUTES; what is found is in build/fuzz
 	@mkdir -p build/fuzz && PYTHONPATH=tests $(UV) run --no-sync --with atheris==3.0.0 python tests/fuzz/rewriter.py \
 	  -max_total_time=$$(( $(MINUTES) * 60 )) -max_len=600 -len_control=10 -artifact_prefix=build/fuzz/
-	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs:tests $(RUN) python -m generator
+	@$(KEEP_TABLE)
 
 fuzz-http: MINUTES ?= 2
 .PHONY: fuzz-http
 fuzz-http: setup ## Fuzz what the examples answer over HTTP, from their own descriptions, for MINUTES
 	@PYTHONPATH=tests $(UV) run --no-sync --with schemathesis==4.32.5 python tests/fuzz/answers.py $$(( $(MINUTES) * 60 ))
-	@PYTHONPATH=tests $(RUN) python -m support.fault_table && PYTHONPATH=docs $(RUN) python -m generator
+	@$(KEEP_TABLE)
 
 .PHONY: kind
 kind: setup ## The e2e tests on kind, where the machine has an engine or can have one
@@ -175,14 +178,14 @@ bench: setup ## What the library costs an operation, against a plain client, in 
 .PHONY: bench-full
 bench-full: setup ## The same in eight minutes, with many pods; writes docs/benchmarks.json and its tables
 	@PYTHONPATH=tests $(RUN) python -m bench --write now $(BENCH)
-	@PYTHONPATH=docs:tests $(RUN) python -m generator
+	@$(GENERATE)
 	@$(MAKE) --no-print-directory bench-operator
 
 APPS ?= 100 1000
 .PHONY: bench-operator
 bench-operator: prepare ## What apps cost the operator, by their number (APPS="100 1000", WRITE=--write: into docs)
 	@PYTHONPATH=tests $(RUN) python -m bench.operator_scale $(WRITE) $(APPS)
-	@PYTHONPATH=docs:tests $(RUN) python -m generator
+	@$(GENERATE)
 
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
@@ -194,7 +197,7 @@ crds: setup ## Write the CRD from the models
 
 .PHONY: docs
 docs: setup ## Write the tables of the documentation from the code
-	$(call step,Write the tables of docs/*.md,PYTHONPATH=docs:tests $(RUN) python -m generator,$(RUN) pytest tests/unit/docs)
+	$(call step,Write the tables of docs/*.md,$(GENERATE),$(RUN) pytest tests/unit/docs)
 
 .PHONY: demo
 demo: setup ## Two example apps in pods of a real cluster, from nothing; leaves them running
