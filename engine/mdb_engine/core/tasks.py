@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-__all__ = ["Rest", "end", "finish", "was_cancelled"]
+__all__ = ["Rest", "end", "finish", "raise_if_cancelled"]
 
 AGAIN_SECONDS: Final = 0.5
 """How long a task has to end before it is cancelled once more."""
@@ -17,14 +17,20 @@ PATIENCE_SECONDS: Final = 2.0
 """How long ending a task waits for it to rest; a call to MongoDB takes longer only if it hangs."""
 
 
-def was_cancelled() -> bool:
-    """Whether the running task was cancelled, also where that was swallowed, see `end`.
+def raise_if_cancelled() -> None:
+    """End the running task if it was cancelled, also where that was swallowed, see `end`.
 
-    What an endless loop asks in each round, where its end is waited for and asked for once, as by
-    an `asyncio.TaskGroup`.
+    What an endless loop calls before it waits, where its end is asked for once, as by an
+    `asyncio.TaskGroup` or by ``asyncio.run`` when a program ends.
+
+    Raises
+    ------
+    asyncio.CancelledError
+        If it was.
     """
     task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 class Rest:
@@ -43,11 +49,9 @@ class Rest:
         Raises
         ------
         asyncio.CancelledError
-            Where the task was cancelled before and a driver swallowed it, see `end`: whoever
-            cancels once, as ``asyncio.run`` does when a program ends, would wait for ever.
+            As `raise_if_cancelled`.
         """
-        if was_cancelled():
-            raise asyncio.CancelledError
+        raise_if_cancelled()
         self._resting.set()
         try:
             yield

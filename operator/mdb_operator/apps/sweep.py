@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 import structlog
 
-from mdb_engine.core.tasks import was_cancelled
+from mdb_engine.core.tasks import raise_if_cancelled
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.database import SharedDatabase
@@ -48,20 +48,17 @@ class Sweeper:
         backoff = Backoff(first=1.0, most=30.0)
         while True:
             self._wanted.clear()
-            failed = False
             try:
                 await self.sweep()
             except (MdbEngineError, KubernetesError) as error:
                 _log.info("What nobody has a right to is looked for later", error=error.message)
-                failed = True
-            if was_cancelled():
-                return
-            if failed:
+                raise_if_cancelled()
                 await asyncio.sleep(backoff.next())
-                continue
-            backoff.reset()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._database.resync_seconds)
+            else:
+                backoff.reset()
+                raise_if_cancelled()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), self._database.resync_seconds)
 
     async def sweep(self) -> None:
         """Sweep once; what fails for one app stops nothing of the others.

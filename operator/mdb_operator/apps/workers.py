@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from mdb_engine.core.tasks import was_cancelled
+from mdb_engine.core.tasks import raise_if_cancelled
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.kubernetes.resources import AppKey
 
@@ -74,7 +74,8 @@ class Workers:
     async def _work(self, *, only_urgent: bool = False) -> None:
         # Asked for, because the driver turns a cancellation that hits it at the wrong moment into
         # an error of its own, and the worker would go on for good.
-        while not was_cancelled():
+        while True:
+            raise_if_cancelled()
             key = await self._wakeups.take(only_urgent=only_urgent)
             try:
                 again = await self._reconcile(key)

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import structlog
 
-from mdb_engine.core.tasks import was_cancelled
+from mdb_engine.core.tasks import raise_if_cancelled
 from mdb_engine.exceptions import MdbEngineError
 from mdb_engine.registry.registry import Registry
 from mdb_operator.backoff import Backoff
@@ -55,7 +55,8 @@ class Rewrapper:
     async def run(self) -> None:
         """Work until cancelled."""
         backoff = Backoff(first=1.0, most=30.0)
-        while not was_cancelled():
+        while True:
+            raise_if_cancelled()
             late = time.monotonic() < self._late_until
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), AGAIN_SECONDS if late else None)
@@ -64,6 +65,7 @@ class Rewrapper:
                 await self._rewrap()
             except MdbEngineError as error:
                 _log.warning("Not everything is wrapped with the active key", error=error.message)
+                raise_if_cancelled()
                 await asyncio.sleep(backoff.next())
                 self._wanted.set()
             else:

@@ -22,7 +22,7 @@ import structlog
 from mdb_engine.connection.control import translated
 from mdb_engine.constants import APPS_COLLECTION
 from mdb_engine.core.clock import Clock, utcnow
-from mdb_engine.core.tasks import was_cancelled
+from mdb_engine.core.tasks import raise_if_cancelled
 from mdb_engine.exceptions import DatabaseUnavailable, MdbEngineError
 from mdb_operator.exceptions import DatabaseHeld, OperatorError
 
@@ -207,7 +207,7 @@ class DatabaseGate:
             view of the one that it knows, and then waits for good for that one to come back.
         """
         stale = 0
-        while not was_cancelled():
+        while True:
             others_are_answered = False
             if self._failures:
                 _, others_are_answered = await asyncio.gather(
@@ -223,6 +223,7 @@ class DatabaseGate:
                     "MongoDB answers a new connection and not the one that stands: it was made anew"
                     " or restored. The process starts anew"
                 )
+            raise_if_cancelled()
             await asyncio.sleep(self._interval)
 
     async def _ping(self) -> None:
