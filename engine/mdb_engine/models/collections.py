@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
+import bson
+from bson import json_util
 from pydantic import AfterValidator, Field, model_validator
 
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.base import Part
+from mdb_engine.models.base import Part, misplaced
 
 __all__ = [
     "Adoption",
@@ -29,6 +31,9 @@ __all__ = [
 MAX_JSON = 16_384
 """Characters of a validator: far more than one has that a person can read."""
 
+MAX_JSON_DEPTH = 100
+"""MongoDB takes a query of this depth, and a document of twice as much."""
+
 MAX_BYTES = 2**50
 """MongoDB's limit on the size of a capped collection."""
 
@@ -42,7 +47,29 @@ def _is_object(text: str) -> str:
         raise ValueError("is not JSON") from None
     if not isinstance(found, dict) or not found:
         raise ValueError("must be a JSON object that is not empty")
+    if _depth(found) > MAX_JSON_DEPTH:
+        raise ValueError(f"is nested more than {MAX_JSON_DEPTH} deep")
+    try:
+        bson.encode(json_util.loads(text))
+    except Exception:  # noqa: BLE001 - each type of extended JSON fails in another way
+        raise ValueError(
+            "is no document that MongoDB can hold: a number of more than 64 bits, a name with NUL, "
+            "half a character, or a malformed type such as $oid"
+        ) from None
     return text
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in (one.values() if isinstance(one, dict) else one)
+        ]
+    return depth
 
 
 JsonObject = Annotated[str, Field(max_length=MAX_JSON), AfterValidator(_is_object)]
@@ -158,6 +185,16 @@ class SearchIndex(Part):
     definition: JsonObject = Field(
         description="Its definition, as JSON; app_id is put into it, which the engine filters by."
     )
+
+    @model_validator(mode="after")
+    def _has_room_for_the_stamp(self) -> Self:
+        try:
+            self.document()
+        except (AttributeError, TypeError):
+            what = "fields is" if self.type == "vectorSearch" else "mappings and its fields are"
+            kind = "a list of objects" if self.type == "vectorSearch" else "objects"
+            raise misplaced(f"{what} not {kind}", "definition") from None
+        return self
 
     def document(self) -> dict[str, Any]:
         """Return it as ``createSearchIndexes`` takes it, with the stamp in it."""
