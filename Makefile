@@ -26,7 +26,7 @@ endef
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	  while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	  while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .tools/bin/uv:
 	$(call step,Install uv into .tools,$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv,install the venv module of Python 3.11 (Debian: python3-venv) and check that the package index is reachable)
@@ -90,6 +90,22 @@ fuzz-http: MINUTES ?= 2
 .PHONY: fuzz-http
 fuzz-http: setup ## Fuzz what the examples answer over HTTP, from their own descriptions, for MINUTES
 	@PYTHONPATH=tests $(UV) run --no-sync --with schemathesis==4.32.5 python tests/fuzz/answers.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+fuzz-manifests fuzz-annotations fuzz-bindings: MINUTES ?= 10
+.PHONY: fuzz-manifests
+fuzz-manifests: prepare ## Fuzz the operator with specs of the CRD's own schema, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/manifests.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+.PHONY: fuzz-annotations
+fuzz-annotations: prepare ## Fuzz it with annotations, labels and statuses, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/annotations.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+.PHONY: fuzz-bindings
+fuzz-bindings: setup ## Fuzz the library with what is no mounted binding, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/bindings.py $$(( $(MINUTES) * 60 ))
 	@$(KEEP_TABLE)
 
 .PHONY: kind
