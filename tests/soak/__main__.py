@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from typing import Any
 from support.clusters import Cluster, starting_control_plane
 from support.forwarder import Forwarder
 from support.installation import ROOT, Installation, installed, is_ready
-from support.invariants import Ledger, data_of, settled
+from support.invariants import Ledger, data_of, violations
 from support.kubelet import all_mounted
 from support.mongo import Server, start_server
 from support.operator_edge import Process
@@ -37,7 +38,7 @@ from support.soaked_operator import TASKS
 from support.storm import Storm
 from support.waiting import wait_until
 
-from soak.figures import Grown, Sampler, Series, growth
+from soak.figures import REQUESTS, Grown, Sampler, Series, growth
 from soak.pod import HUB_DOCUMENTS, Said
 from soak.report import keep
 
@@ -64,7 +65,7 @@ COLLECT_SECONDS = 5.0
 READY_WITHIN = 60.0
 """Seconds after the last change within which every app has to be Ready."""
 
-SETTLED_WITHIN = 300.0
+SETTLED_WITHIN = 600.0
 """Seconds in which every credential that there ever was is tried, also on a busy machine."""
 
 EXPIRY_SECONDS = 10.0
@@ -149,7 +150,8 @@ class Soak:
     kills: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
     ready: list[float] = field(default_factory=list)
-    settled: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    checks: int = 0
 
     # --- processes
 
@@ -162,7 +164,16 @@ class Soak:
 
         def more() -> dict[str, float]:
             metrics = self.here.metrics(process)
-            return {"asyncio tasks": metrics[TASKS], "leads": metrics["mdb_operator_leader"]}
+            return {
+                "asyncio tasks": metrics[TASKS],
+                "leads": metrics["mdb_operator_leader"],
+                REQUESTS: sum(
+                    value
+                    for name, value in metrics.items()
+                    if name.startswith("mdb_operator_kubernetes_requests_total")
+                    and 'resource="leases"' not in name
+                ),
+            }
 
         number = len(self.here.processes)
         series = Series(f"operator {number}", "operator", process.popen.pid, more)
@@ -324,20 +335,28 @@ class Soak:
         left: list[str] = []
 
         def all_ready() -> bool:
-            left[:] = self.not_ready()
-            return not left
+            now = self.not_ready()
+            left[:] = now or left  # the last ones, where all are
+            return not now
 
         try:
             wait_until(all_ready, deadline=READY_WITHIN, message=lambda: f"Ready: not {left}")
             self.ready.append(round(time.monotonic() - began, 1))
-            say(f"all apps are Ready {self.ready[-1]} s after the last change")
-            seconds = settled(self.here, self.ledger, self.data, deadline=SETTLED_WITHIN)
-            self.settled.append(round(seconds, 1))
-            say(f"all holds, {len(self.ledger)} credentials tried, after {seconds:.0f} s")
+            say(f"all apps are Ready {self.ready[-1]} s after the last change, at last {left}")
+            wait_until(self.holds, deadline=SETTLED_WITHIN, message=lambda: "; ".join(self.wrong))
+            self.checks += 1
+            say(f"all holds, {len(self.ledger)} credentials tried")
             self.pods_agree()
         except AssertionError as error:
             self.faults.append(f"at {self.sampler.seconds:.0f} s: {error}")
             say(self.faults[-1])
+
+    def holds(self) -> bool:
+        """Say whether all is as it has to be; what is not is shown."""
+        self.wrong = violations(self.here, self.ledger, self.data)
+        if self.wrong:
+            say(f"{len(self.wrong)} things are not so yet: {'; '.join(self.wrong[:3])}")
+        return not self.wrong
 
     def pods_agree(self) -> None:
         """Hold what pods may read, and have written, against the apps and the data."""
@@ -367,7 +386,7 @@ class Soak:
     def not_ready(self) -> list[str]:
         """Return the apps that are not Ready as their specs are now, or are not gone yet."""
         return [
-            app["metadata"]["name"]
+            f"{app['metadata']['name']} ({_reason(app)})"
             for where in self.here.watched
             for app in self.here.cluster.api.objects("MdbApp", where)
             if not is_ready(app.get("status") or {})
@@ -385,6 +404,7 @@ class Soak:
             "reads": sum(one.reads for one in said),
             "writes": sum(one.writes for one in said),
             "refused": sum(one.refused for one in said),
+            "cursors begun anew": sum(one.cursors for one in said),
             "lost": sum(self.lost(pod) for pod in self.pods),
             **sum((Counter(one.neighbours) for one in said), Counter()),
         }
@@ -393,7 +413,8 @@ class Soak:
         """Show how it stands."""
         counts, leading = self.counts, self.leading()
         figures = dict(self.sampler.last(leading)) if leading else {}
-        figures.pop("leads", None)
+        for name in ("leads", REQUESTS):
+            figures.pop(name, None)
         found = ", ".join(f"{name} {value:g}" for name, value in figures.items())
         mongod = self.sampler.last("mongod")
         say(
@@ -428,8 +449,15 @@ class Soak:
                 with contextlib.suppress(ValueError):  # one that was killed while it wrote
                     told = json.loads(line)
                     if told.get("level") not in {"info", "debug"}:
-                        found[f"{told.get('level')}: {told.get('event')}"] += 1
+                        what = re.sub(r"\d+", "N", str(told.get("message")))
+                        found[f"{told.get('level')}: {what[:120]}"] += 1
         return found
+
+
+def _reason(app: dict[str, Any]) -> str:
+    """Return why an app is not Ready; nothing where it is, for an earlier generation."""
+    rows = (app.get("status") or {}).get("conditions", ())
+    return next((one["reason"] for one in rows if one["status"] != "True"), "")
 
 
 def say(what: str) -> None:
@@ -517,7 +545,7 @@ def soaked(
             "pods": soak.counts,
             "ready": soak.ready,
             "credentials": len(soak.ledger),
-            "checks": len(soak.settled),
+            "checks": soak.checks,
             "faults": len(problems),
             "growth": [one.as_json() for one in grown],
             "warnings": dict(soak.warnings()),

@@ -15,7 +15,7 @@ import httpx
 from bench.operator_scale import memory_mb
 from pymongo.errors import PyMongoError
 
-__all__ = ["Grown", "Sampler", "Series", "growth", "over_time"]
+__all__ = ["REQUESTS", "Grown", "Sampler", "Series", "growth", "over_time"]
 
 SAMPLE_SECONDS: Final = 5.0
 
@@ -26,9 +26,13 @@ ALLOWED: Final[Mapping[str, tuple[float, float]]] = {
     "asyncio tasks": (0.05, 3.0),
     "connections": (0.05, 5.0),
     "rows of the registry": (0.05, 10.0),
+    "requests to Kubernetes a minute": (0.25, 30.0),
 }
-"""By how much the median of the last third may be above that of the second: a part of it, and at
-least so much. Of five minutes and more apart, that is less than the noise of kills and restarts."""
+"""By how much a figure of the last third may be above that of the second: a part of it, and at
+least so much. Kills and restarts alone make as much of a difference."""
+
+REQUESTS: Final = "requests to Kubernetes a minute"
+"""Sampled as their number since the process began."""
 
 MEMORY_FROM_SECONDS: Final = 600.0
 """Shorter runs say nothing about memory: caches still fill."""
@@ -73,9 +77,14 @@ class Series:
             self.points.append((at, {**figures, **self.more()}))
 
     def median(self, figure: str, begin: float, end: float) -> float | None:
-        """Return the median within a time; None where nothing was sampled."""
-        found = [one[figure] for at, one in self.points if begin <= at < end and figure in one]
-        return statistics.median(found) if found else None
+        """Return the median within a time, or the rate; None where nothing was sampled."""
+        found = [
+            (at, one[figure]) for at, one in self.points if begin <= at < end and figure in one
+        ]
+        if figure == REQUESTS and len(found) > 1:
+            (first, former), (last, count) = found[0], found[-1]
+            return round((count - former) / (last - first) * 60)
+        return statistics.median(value for _, value in found) if found else None
 
 
 class Sampler:

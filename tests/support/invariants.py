@@ -41,6 +41,9 @@ __all__ = ["Ledger", "data_of", "settled", "violations"]
 
 Entries = dict[str, str]
 
+AT_ONCE = 4
+"""How many credentials are tried at once."""
+
 STRANGERS = 10
 """How many apps that it may not read each credential is tried on, where there are more."""
 
@@ -291,25 +294,32 @@ class _World:
 
     def of_credentials(self, ledger: Ledger) -> Iterator[str]:
         """Use all that were ever handed out: each opens what it should now, and nothing more."""
-        for (slug, version, token), entries in ledger.issued.items():
-            valid = self.valid(slug).get(version)
-            good = valid is not None and valid.token.get_secret_value() == token
-            what = f"{slug}: version {version} that was handed out"
-            readable = {other for other in self.apps if good and self.may_read(slug, other)}
-            others = sorted(
-                set(self.apps) - readable, key=lambda one: hashlib.sha256(one.encode()).digest()
-            )
-            tried = {*readable, *others[:STRANGERS], *([slug] if slug in self.apps else [])}
-            reached = reach(entries["uri"], (n for one in tried for n in self.collections(one)))
-            if (reached is not None) != good:
-                yield f"{what} {'does not open' if good else 'opens'} MongoDB"
-            wanted = {name for one in readable for name in self.collections(one)}
-            if reached is not None and reached != wanted:
-                yield f"{what} reads {sorted(reached)}, and should {sorted(wanted)}"
-            row = self.grants.get(slug) or {"verifiers": ()}
-            digest = hashlib.sha256(token.encode()).digest()
-            if (digest in {bytes(one["sha256"]) for one in row["verifiers"]}) != good:
-                yield f"{what} is {'refused' if good else 'accepted'} by pods"
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # most of the time is MongoDB's
+            for found in pool.map(self._of_credential, *zip(*ledger.issued.items(), strict=True)):
+                yield from found
+
+    def _of_credential(self, key: tuple[str, str, str], entries: Entries) -> list[str]:
+        slug, version, token = key
+        found = []
+        valid = self.valid(slug).get(version)
+        good = valid is not None and valid.token.get_secret_value() == token
+        what = f"{slug}: version {version} that was handed out"
+        readable = {other for other in self.apps if good and self.may_read(slug, other)}
+        others = sorted(
+            set(self.apps) - readable, key=lambda one: hashlib.sha256(one.encode()).digest()
+        )
+        tried = {*readable, *others[:STRANGERS], *([slug] if slug in self.apps else [])}
+        reached = reach(entries["uri"], (n for one in tried for n in self.collections(one)))
+        if (reached is not None) != good:
+            found.append(f"{what} {'does not open' if good else 'opens'} MongoDB")
+        wanted = {name for one in readable for name in self.collections(one)}
+        if reached is not None and reached != wanted:
+            found.append(f"{what} reads {sorted(reached)}, and should {sorted(wanted)}")
+        row = self.grants.get(slug) or {"verifiers": ()}
+        digest = hashlib.sha256(token.encode()).digest()
+        if (digest in {bytes(one["sha256"]) for one in row["verifiers"]}) != good:
+            found.append(f"{what} is {'refused' if good else 'accepted'} by pods")
+        return found
 
 
 def _digest(version: Credentials) -> bytes:
