@@ -280,6 +280,7 @@ class Soak:
                 self.check()
                 check += plan.seconds / plan.checks
                 change = clock.seconds
+                strike = max(strike, change)
             time.sleep(max(0.0, min(change, strike) - clock.seconds, 0.01))
 
     def strike(self, number: int) -> None:
