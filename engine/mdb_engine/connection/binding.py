@@ -196,9 +196,6 @@ def fingerprint(directory: Path) -> str:
 class _NoText(BindingError):
     """An entry that is none of the operator's: not text, or larger than a Secret can be."""
 
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"entry {printable(str(path))} {problem}")
-
 
 def _all_of_ours(root: Path) -> tuple[list[Binding], list[BindingError]]:
     """Read the operator's bindings; what is wrong with one does not hide another."""
@@ -249,13 +246,14 @@ def _entries(directory: Path, keys: Collection[str]) -> tuple[dict[str, str], st
 
 
 def _read(path: Path) -> str:
+    name = printable(str(path))
     if path.stat().st_size > LARGEST_ENTRY_BYTES:
-        raise _NoText(path, f"is larger than {LARGEST_ENTRY_BYTES} bytes")
+        raise _NoText(f"entry {name} is larger than {LARGEST_ENTRY_BYTES} bytes")
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         # `from None`: the cause holds the bytes, which may be a secret.
-        raise _NoText(path, "is not UTF-8 text") from None
+        raise _NoText(f"entry {name} is not UTF-8 text") from None
 
 
 def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
