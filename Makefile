@@ -26,7 +26,7 @@ endef
 .PHONY: help
 help: ## List the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | \
-	  while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	  while IFS=$$'\t' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .tools/bin/uv:
 	$(call step,Install uv into .tools,$(PYTHON) -m venv .tools && .tools/bin/python -m pip install --quiet uv,install the venv module of Python 3.11 (Debian: python3-venv) and check that the package index is reachable)
@@ -43,7 +43,7 @@ lint: setup ## Formatting, lint, types, layering
 	$(call step,Check the formatting,$(RUN) ruff format --check --quiet .,make format)
 	$(call step,Lint,$(RUN) ruff check --quiet .,make format; then read the rule with: $(RUN) ruff rule CODE)
 	$(call step,Check the types,$(RUN) mypy --no-error-summary engine/mdb_engine kubectl-mdb/kubectl_mdb operator/mdb_operator operator/image/prune.py operator/image/root.py release/mdb_release tests/cluster/devcluster charts/mdb-operator/files,$(RUN) mypy PATH)
-	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e journeys support bench) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
+	$(call step,Check the types of tests and docs,MYPYPATH=docs $(RUN) mypy --no-error-summary --exclude "/user_code\.py" $(addprefix tests/,unit integration e2e journeys support bench soak) docs/generator,MYPYPATH=docs $(RUN) mypy PATH)
 	$(call step,Check the types of the examples,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy --no-error-summary examples/multi_app && $(RUN) mypy --no-error-summary examples/simple_app && $(RUN) mypy --no-error-summary examples/beanie_app,MYPYPATH=examples/multi_app:examples/multi_app/demo $(RUN) mypy examples/multi_app)
 	$(call step,Check the workflows,PYTHONPATH=release $(RUN) python -m mdb_release lint-workflows,read docs/releasing.md)
 	$(call step,Check the layers,$(RUN) lint-imports --no-logo > /dev/null || $(RUN) lint-imports,move the import that points upwards)
@@ -73,7 +73,7 @@ test-long: prepare ## The tests that `make test` leaves out, as they take long; 
 test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
 	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
 
-FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py outages.py two_operators.py elections.py readers.py restore_elsewhere.py) engine/key_managers/test_rewrap.py)
+FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py outages.py two_operators.py elections.py readers.py restore_elsewhere.py soak.py) engine/key_managers/test_rewrap.py)
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test` and `make test-long`: a sample)
 	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))
@@ -90,6 +90,22 @@ fuzz-http: MINUTES ?= 2
 .PHONY: fuzz-http
 fuzz-http: setup ## Fuzz what the examples answer over HTTP, from their own descriptions, for MINUTES
 	@PYTHONPATH=tests $(UV) run --no-sync --with schemathesis==4.32.5 python tests/fuzz/answers.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+fuzz-manifests fuzz-annotations fuzz-bindings: MINUTES ?= 10
+.PHONY: fuzz-manifests
+fuzz-manifests: prepare ## Fuzz the operator with specs of the CRD's own schema, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/manifests.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+.PHONY: fuzz-annotations
+fuzz-annotations: prepare ## Fuzz it with annotations, labels and statuses, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/annotations.py $$(( $(MINUTES) * 60 ))
+	@$(KEEP_TABLE)
+
+.PHONY: fuzz-bindings
+fuzz-bindings: setup ## Fuzz the library with what is no mounted binding, for MINUTES
+	@PYTHONPATH=tests $(RUN) python tests/fuzz/bindings.py $$(( $(MINUTES) * 60 ))
 	@$(KEEP_TABLE)
 
 .PHONY: kind
@@ -190,6 +206,12 @@ bench-operator: prepare ## What apps cost the operator, by their number (APPS="1
 .PHONY: soak
 soak: setup ## 2,000 starts and stops of the library's engine, cancelled at random: nothing is left
 	@PYTHONPATH=tests $(RUN) python -m support.lifetime 2000
+
+soak-operator: MINUTES ?= 30
+.PHONY: soak-operator
+soak-operator: prepare ## 200 apps and 20 pods through random changes and kills, for MINUTES (WRITE=--write: into docs)
+	@PYTHONPATH=tests $(RUN) python -m soak $(MINUTES) $(WRITE)
+	@$(GENERATE)
 
 .PHONY: crds
 crds: setup ## Write the CRD from the models

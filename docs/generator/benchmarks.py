@@ -16,6 +16,7 @@ __all__ = [
     "pods_rows",
     "startup_rows",
     "stub_rows",
+    "taken_on",
 ]
 
 RESULTS: Final = Path(__file__).resolve().parents[1] / "benchmarks.json"
@@ -46,17 +47,22 @@ def _figures(kept: Kept, run: str, **where: Any) -> dict[str, Kept]:
 
 def machine_text() -> str:
     """Say what the current run was taken on."""
-    return _taken_on(_kept().get("now", {}).get("machine"))
+    return _timed_on(_kept().get("now", {}).get("machine"))
 
 
-def _taken_on(machine: Mapping[str, str] | None) -> str:
+def taken_on(machine: Mapping[str, str] | None, again: str) -> str:
+    """Say what a run was taken on, or the command that makes one."""
     if machine is None:
-        return "No run is kept: `make bench-full`."
+        return f"No run is kept: `{again}`."
     said = {"processor", "load average"}
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in said)
     load = machine["load average"]
-    text = f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
-    if float(load) > BUSY:
+    return f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
+
+
+def _timed_on(machine: Mapping[str, str] | None) -> str:
+    text = taken_on(machine, "make bench-full")
+    if machine is not None and float(machine["load average"]) > BUSY:
         text += (
             " **The machine was busy with other work: ratios of times that are this noisy do not"
             " say whether an aim is met. Run it again on a quiet one.**"
@@ -71,7 +77,7 @@ def _of_operator() -> Kept:
 
 def operator_text() -> str:
     """Say what the operator's figures were taken on."""
-    return _taken_on(_of_operator().get("machine"))
+    return _timed_on(_of_operator().get("machine"))
 
 
 def operator_rows() -> list[list[str]]:

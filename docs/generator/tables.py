@@ -17,7 +17,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from generator import benchmarks, faults
+from generator import benchmarks, faults, soak
 from generator.rights import COLLECTION_COLUMNS, DATABASE_COLUMNS, rights_rows
 from generator.values import chart_values
 from kubectl_mdb import cli as kubectl_mdb
@@ -452,6 +452,17 @@ def fuzzing() -> str:
     return table(["what", "inputs", "time", "outcome", "found"], faults.fuzz_rows())
 
 
+def soak_run() -> str:
+    """Return what happened in the soak."""
+    return table(["", "in the run"], soak.run_rows())
+
+
+def soak_growth() -> str:
+    """Return what grew in the soak, and what did not."""
+    heads = ["process", "", "second third", "last third", "at most", "flat"]
+    return table(heads, soak.growth_rows())
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "allowed-operators": allowed_operators,
     "benchmarks-concurrency": benchmarks_concurrency,
@@ -486,5 +497,8 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "scaling-mongodb": scaling_mongodb,
     "scaling-operator": scaling_operator,
     "scaling-validation": scaling_validation,
+    "soak": soak_run,
+    "soak-growth": soak_growth,
+    "soak-machine": soak.soak_text,
 }
 """By the name that stands in the documents."""

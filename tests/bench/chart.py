@@ -83,22 +83,32 @@ def bars(title: str, figures: Mapping[str, Mapping[str, float]], *, base: float,
     return "\n".join(parts)
 
 
-PALETTE: Final = ("#2f6db3", "#d08a2e", "#777777")
+PALETTE: Final = ("#2f6db3", "#d08a2e", "#777777", "#3c8d5a", "#8a4fa3")
+
+LEGENDS: Final = 3
+"""In a row."""
 
 
-def lines(title: str, series: Mapping[str, Mapping[int, float]], unit: str) -> str:
-    """Return a chart of lines over the number of apps, both axes from 0.
+def lines(
+    title: str,
+    series: Mapping[str, Mapping[int, float]],
+    unit: str,
+    marks: Mapping[int, str] | None = None,
+) -> str:
+    """Return a chart of lines, both axes from 0.
 
     Parameters
     ----------
     title
         What stands above it.
     series
-        The figures of each line, by the number of apps.
+        The figures of each line, by the number of apps or whatever else.
     unit
         What the figures are in.
+    marks
+        What stands below the chart, by where. Without any that is each number, which has a dot.
     """
-    left, top, width, height = 70, 64, 620, 280
+    left, top, width, height = 70, 64 + 20 * ((len(series) - 1) // LEGENDS), 620, 280
     widest = max(apps for line in series.values() for apps in line)
     highest = max(value for line in series.values() for value in line.values()) or 1.0
 
@@ -121,21 +131,25 @@ def lines(title: str, series: Mapping[str, Mapping[int, float]], unit: str) -> s
             f"<text x='{left - 8}' y='{y + 4:.1f}' {FONT} font-size='11' text-anchor='end'>"
             f"{highest * quarter / 4:,.0f} {unit}</text>"
         )
-    for apps in sorted({apps for line in series.values() for apps in line}):
+    numbers = sorted({apps for line in series.values() for apps in line})
+    for apps, text in (marks or {apps: f"{apps:,}" for apps in numbers}).items():
         x, y = at(apps, 0)
         parts.append(
             f"<text x='{x:.1f}' y='{y + 18:.1f}' {FONT} font-size='11' text-anchor='middle'>"
-            f"{apps:,}</text>"
+            f"{text}</text>"
         )
     for number, (name, line) in enumerate(series.items()):
         colour = PALETTE[number % len(PALETTE)]
         points = [at(apps, value) for apps, value in sorted(line.items())]
+        column, row = number % LEGENDS, number // LEGENDS
         drawn = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(
             f"<polyline points='{drawn}' fill='none' stroke='{colour}' stroke-width='2'/>"
-            f"<rect x='{16 + 190 * number}' y='38' width='12' height='12' fill='{colour}'/>"
-            f"<text x='{34 + 190 * number}' y='49' {FONT} font-size='13'>{escape(name)}</text>"
+            f"<rect x='{16 + 190 * column}' y='{38 + 20 * row}' width='12' height='12' "
+            f"fill='{colour}'/><text x='{34 + 190 * column}' y='{49 + 20 * row}' {FONT} "
+            f"font-size='13'>{escape(name)}</text>"
         )
-        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in points]
+        dots = () if marks else points
+        parts += [f"<circle cx='{x:.1f}' cy='{y:.1f}' r='3' fill='{colour}'/>" for x, y in dots]
     parts.append("</svg>\n")
     return "\n".join(parts)

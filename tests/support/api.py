@@ -178,6 +178,13 @@ class Api:
         path = KINDS[kind].path(namespace, name)
         return self._send("PATCH", path, change, content_type=MERGE_PATCH, query=[STRICT])
 
+    def patch_status(
+        self, kind: str, name: str, change: Mapping[str, Any], namespace: str | None = None
+    ) -> KubeObject:
+        """Change an object's status by a merge patch."""
+        path = KINDS[kind].path(namespace, name, "status")
+        return self._send("PATCH", path, change, content_type=MERGE_PATCH, query=[STRICT])
+
     def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
         """Delete an object and do not wait for its end; one that is not there is no error."""
         try:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501, ISC004 - sentences of a table
 """What became of each fault: a line of JSON for each, of which ``make docs`` makes a table.
 
 `make test-faults` writes them into ``build/faults.jsonl``; other runs keep
@@ -8,17 +9,50 @@ from __future__ import annotations
 
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FILE", "FUZZED_HTTP", "keep", "record"]
+__all__ = [
+    "FILE",
+    "FUZZED_ANNOTATIONS",
+    "FUZZED_BINDINGS",
+    "FUZZED_HTTP",
+    "FUZZED_MANIFESTS",
+    "keep",
+    "record",
+]
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "build" / "faults.jsonl"
 FUZZED = ROOT / "build" / "fuzz-rewriter.json"
 FUZZED_HTTP = ROOT / "build" / "fuzz-http.json"
+FUZZED_MANIFESTS = ROOT / "build" / "fuzz-manifests.json"
+FUZZED_ANNOTATIONS = ROOT / "build" / "fuzz-annotations.json"
+FUZZED_BINDINGS = ROOT / "build" / "fuzz-bindings.json"
 KEPT = ROOT / "docs" / "what-was-tried.json"
+
+_OF_THE_OPERATOR = (
+    (
+        FUZZED_MANIFESTS,
+        "specs of the CRD's own schema, created, changed and deleted (hypothesis)",
+        "{accepted:,} accepted, {refused:,} refused by the API server with the field's name;"
+        " {ready:,} statuses ready, {not ready:,} with what to do; {credentials:,} credentials tried",
+    ),
+    (
+        FUZZED_ANNOTATIONS,
+        "annotations, labels and statuses of MdbApps and Secrets (hypothesis)",
+        "{refused:,} refused by the API server; {ready:,} statuses ready, {not ready:,} not;"
+        " {credentials:,} credentials tried",
+    ),
+    (
+        FUZZED_BINDINGS,
+        "directories in the place of a mounted binding (hypothesis)",
+        "{read:,} read as a whole, {refused:,} refused without their content",
+    ),
+)
+"""What is read of a run, what was fuzzed, and what came of it."""
 
 
 def record(
@@ -81,6 +115,16 @@ def _fuzzed() -> Iterator[dict[str, Any]]:
             "outcome": "every answer as the app describes it, none of 5xx or of another app's data",
             "found": 0,
         }
+    for file, what, outcome in _OF_THE_OPERATOR:
+        if file.exists():
+            counts = json.loads(file.read_text())
+            yield {
+                "what": what,
+                "inputs": counts["inputs"],
+                "seconds": counts["seconds"],
+                "outcome": outcome.format_map(defaultdict(int, counts)),
+                "found": 0,
+            }
 
 
 def keep() -> None:

@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-918916c78d9fc640
+6bf0b32f38104136
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -271,7 +271,7 @@ versions:
                                   documents.
                                 maxLength: 256
                                 minLength: 1
-                                pattern: ^[^$.]+(\.[^$.]+)*$
+                                pattern: ^[^$.\x00]+(\.[^$.\x00]+)*$
                                 type: string
                               order:
                                 description: 1 for ascending, -1 for descending; only for a field of kind
@@ -357,7 +357,7 @@ versions:
                                 description: The path of the field that is compared.
                                 maxLength: 256
                                 minLength: 1
-                                pattern: ^[^$.]+(\.[^$.]+)*$
+                                pattern: ^[^$.\x00]+(\.[^$.\x00]+)*$
                                 type: string
                               operator:
                                 description: 'How it is compared: eq, gt, gte, lt, lte, in (with values),

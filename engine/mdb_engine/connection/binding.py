@@ -20,6 +20,8 @@ from typing import Final
 
 from pydantic import SecretStr
 
+from mdb_engine.constants import SLUG_PATTERN
+from mdb_engine.core.text import printable
 from mdb_engine.exceptions import (
     BindingError,
     InvalidToken,
@@ -53,6 +55,11 @@ KEYS: Final = frozenset(
 
 ATTEMPTS: Final = 5
 """How often a read is begun anew when kubelet replaces the files in the middle of it."""
+
+_SLUG: Final = re.compile(SLUG_PATTERN)
+
+_DATABASE: Final = re.compile(r"""[^/\\. "$*<>:|?]{1,63}""")
+"""What MongoDB takes for the name of a database."""
 
 _VERSION: Final = re.compile(r"[0-9]{1,18}")
 """A number of 64 bits; Python refuses to read one of some thousand digits."""
@@ -117,9 +124,15 @@ def find_binding(root: Path | None, slug: str | None = None) -> Binding | None:
     BindingError
         If one is incomplete, or if there are several and no slug says which.
     """
-    if root is None or not root.is_dir():
-        return None
-    found, broken = _all_of_ours(root)
+    try:
+        if root is None or not root.is_dir():
+            return None
+        found, broken = _all_of_ours(root)
+    except OSError as error:
+        raise BindingError(
+            f"the bindings below {root} cannot be looked at ({error.strerror}); see to its "
+            "permissions, or that SERVICE_BINDING_ROOT names the right directory"
+        ) from None
     # A broken one is a neighbour's affair, unless it may be the one that is looked for.
     if broken and (slug is None or not any(binding.slug == slug for binding in found)):
         raise broken[0]
@@ -233,13 +246,14 @@ def _entries(directory: Path, keys: Collection[str]) -> tuple[dict[str, str], st
 
 
 def _read(path: Path) -> str:
+    name = printable(str(path))
     if path.stat().st_size > LARGEST_ENTRY_BYTES:
-        raise _NoText(f"entry {path} is larger than {LARGEST_ENTRY_BYTES} bytes")
+        raise _NoText(f"entry {name} is larger than {LARGEST_ENTRY_BYTES} bytes")
     try:
         return path.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError:
         # `from None`: the cause holds the bytes, which may be a secret.
-        raise _NoText(f"entry {path} is not UTF-8 text") from None
+        raise _NoText(f"entry {name} is not UTF-8 text") from None
 
 
 def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
@@ -249,6 +263,16 @@ def _parse(directory: Path, entries: Mapping[str, str], state: str) -> Binding:
             f"the binding in {directory} lacks {', '.join(missing)}; mount the whole Secret "
             "(no items:, no subPath)"
         )
+    if odd := [key for key in REQUIRED if not entries[key].isprintable()]:
+        raise BindingError(
+            f"entry {', '.join(odd)} in {directory} holds a line break or another control "
+            "character; mount the Secret as the operator writes it"
+        )
+    # Not shown: who puts a Secret together by hand may have put the token or the URI there.
+    if _SLUG.fullmatch(entries["app-slug"]) is None:
+        raise BindingError(f"entry app-slug in {directory} is no slug of an app")
+    if _DATABASE.fullmatch(entries["database"]) is None:
+        raise BindingError(f"entry database in {directory} is no name of a database")
     version = entries["secret-version"]
     if _VERSION.fullmatch(version) is None:
         raise BindingError(f"entry secret-version in {directory} is not a number")

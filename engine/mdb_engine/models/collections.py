@@ -7,13 +7,13 @@ API server prunes what a schema does not list, and a pruned validator would let 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from mdb_engine.constants import APP_ID_FIELD
-from mdb_engine.models.base import Part
+from mdb_engine.models.base import Part, misplaced
 
 __all__ = [
     "Adoption",
@@ -29,6 +29,9 @@ __all__ = [
 MAX_JSON = 16_384
 """Characters of a validator: far more than one has that a person can read."""
 
+MAX_JSON_DEPTH = 100
+"""MongoDB takes a query of this depth, and a document of twice as much."""
+
 MAX_BYTES = 2**50
 """MongoDB's limit on the size of a capped collection."""
 
@@ -42,7 +45,43 @@ def _is_object(text: str) -> str:
         raise ValueError("is not JSON") from None
     if not isinstance(found, dict) or not found:
         raise ValueError("must be a JSON object that is not empty")
+    if _depth(found) > MAX_JSON_DEPTH:
+        raise ValueError(f"is nested more than {MAX_JSON_DEPTH} deep")
+    if not all(map(_fits, _parts(found))):
+        raise ValueError(
+            "is no document that MongoDB can hold: a number of more than 64 bits, a name with NUL, "
+            "or half a character"
+        )
     return text
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """Yield a value, then what is in it, the names included, then what is in that."""
+    level = [value]
+    while level:
+        yield level
+        level = [
+            below
+            for one in level
+            if isinstance(one, dict | list)
+            for below in ((*one.keys(), *one.values()) if isinstance(one, dict) else one)
+        ]
+
+
+def _depth(value: Any) -> int:
+    return sum(1 for _ in _levels(value))
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    return (one for level in _levels(value) for one in level)
+
+
+def _fits(one: Any) -> bool:
+    if isinstance(one, dict):
+        return not any("\0" in name for name in one)
+    if isinstance(one, str):
+        return not any("\ud800" <= character <= "\udfff" for character in one)
+    return not isinstance(one, int) or -(2**63) <= one < 2**63
 
 
 JsonObject = Annotated[str, Field(max_length=MAX_JSON), AfterValidator(_is_object)]
@@ -158,6 +197,16 @@ class SearchIndex(Part):
     definition: JsonObject = Field(
         description="Its definition, as JSON; app_id is put into it, which the engine filters by."
     )
+
+    @model_validator(mode="after")
+    def _has_room_for_the_stamp(self) -> Self:
+        try:
+            self.document()
+        except (AttributeError, TypeError):
+            what = "fields is" if self.type == "vectorSearch" else "mappings and its fields are"
+            kind = "a list of objects" if self.type == "vectorSearch" else "objects"
+            raise misplaced(f"{what} not {kind}", "definition") from None
+        return self
 
     def document(self) -> dict[str, Any]:
         """Return it as ``createSearchIndexes`` takes it, with the stamp in it."""

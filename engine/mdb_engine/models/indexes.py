@@ -17,8 +17,8 @@ from mdb_engine.models.collections import Collation
 
 __all__ = ["Alternative", "Condition", "Index", "IndexKey", "Value"]
 
-FIELD_PATTERN = r"^[^$.]+(\.[^$.]+)*$"
-"""A path into a document: no operators, no empty steps."""
+FIELD_PATTERN = r"^[^$.\x00]+(\.[^$.\x00]+)*$"
+"""A path into a document: no operators, no empty steps, and no NUL, which ends a name in BSON."""
 
 DATE_PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,3})?Z$"
 """A time in UTC, no finer than MongoDB's milliseconds."""
@@ -118,6 +118,16 @@ class Value(Part):
         description="Only true: the value is null, or the field is missing.",
         json_schema_extra={"enum": [True]},
     )
+
+    @field_validator("date_value")
+    @classmethod
+    def _is_in_the_calendar(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError("is no time that there is") from None
+        return value
 
     @field_validator("null_value")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
+from types import EllipsisType
 
 from mdb_engine.constants import APP_ID_FIELD, MAX_ATTEMPTS
 from mdb_engine.core.clock import utcnow
@@ -53,13 +54,14 @@ class ClaimService:
         *,
         generation: int,
         restored: bool = False,
-        seen: AppRecord | None = None,
+        seen: AppRecord | EllipsisType | None = ...,
     ) -> AppRecord:
         """Do what `Registry.claim` says."""
         spec = spec.normalised()
         _refuse_engine_names(spec)
         for _ in range(MAX_ATTEMPTS):
-            found, seen = seen or await self._apps.get(spec.slug), None
+            found = await self._apps.get(spec.slug) if isinstance(seen, EllipsisType) else seen
+            seen = ...
             try:
                 if found is not None and _began_to_end_itself(found, owner):
                     await self._removal.bury(found.slug, owner)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import bson
 from bson import json_util
 
 from mdb_engine.constants import APP_ID_FIELD
@@ -70,7 +71,8 @@ def own_part(spec: Collection, found: FoundCollection | None, recorded: Iterable
         return OwnPart({} if was_ours else there)
     try:
         wanted = _with_stamp(json_util.loads(spec.validator))
-    except (TypeError, ValueError):
+        bson.encode(wanted)
+    except Exception:  # noqa: BLE001 - each type of extended JSON fails in another way
         conflict = _conflict(
             spec.name, "ValidatorMalformed", "its validator is no extended JSON; correct it"
         )

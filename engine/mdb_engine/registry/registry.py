@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from types import EllipsisType
 
 from mdb_engine.connection.control import control_view
 from mdb_engine.connection.driver import Driver, RawDatabase
@@ -177,7 +178,7 @@ class Registry:
         *,
         generation: int = 0,
         restored: bool = False,
-        seen: AppRecord | None = None,
+        seen: AppRecord | EllipsisType | None = ...,
     ) -> AppRecord:
         """Take a slug and its collections for an owner, or update what it registered before.
 
@@ -198,7 +199,7 @@ class Registry:
             Take the spec although a later generation is registered: the caller has made sure that
             the API server itself has this one, from a backup.
         seen
-            What `holder` has just returned, so that it is not read again.
+            What `holder` has just returned, None included, so that it is not read again.
 
         Raises
         ------

@@ -7,6 +7,7 @@ import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from types import EllipsisType
 
 from pydantic import SecretStr
 
@@ -80,7 +81,11 @@ class SecretService:
         return await self._store.get(slug)
 
     async def ensure(
-        self, app: AppRecord, *, handled: Mapping[str, str] | None = None
+        self,
+        app: AppRecord,
+        *,
+        handled: Mapping[str, str] | None = None,
+        seen: SecretRecord | EllipsisType | None = ...,
     ) -> SecretRecord:
         """Return the app's credentials; generate them if this incarnation of it has none.
 
@@ -93,6 +98,8 @@ class SecretService:
         handled
             Requests that count as served if credentials are generated now, by kind (`ROTATE`,
             `REVOKE_PREVIOUS`): the annotations that the MdbApp was created with.
+        seen
+            What `get` has just returned, None included, so that it is not read again.
 
         Raises
         ------
@@ -102,7 +109,8 @@ class SecretService:
             If the row changes faster than it can be read.
         """
         for _ in range(MAX_ATTEMPTS):
-            found = await self._store.get(app.slug)
+            found = await self._store.get(app.slug) if isinstance(seen, EllipsisType) else seen
+            seen = ...
             if found is not None and found.incarnation == app.incarnation:
                 return found
             left_behind = found.current.version if found else 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from types import EllipsisType
 from typing import Any
 
 from mdb_engine.core.secret import RevealedSecrets, RotationResult, SecretRecord
@@ -97,7 +98,7 @@ class Access:
         return record
 
     async def _claim_spec(
-        self, app: MdbAppResource, spec: MdbAppSpec, seen: AppRecord | None = None
+        self, app: MdbAppResource, spec: MdbAppSpec, seen: AppRecord | EllipsisType | None = ...
     ) -> AppRecord:
         try:
             return await self._registry.claim(spec, app.owner, generation=app.generation, seen=seen)
@@ -121,7 +122,7 @@ class Access:
         wrote = found is None or found.incarnation != record.incarnation
         if wrote:
             await self._database.keys.require()
-            found = await secrets.ensure(record, handled=asked)
+            found = await secrets.ensure(record, handled=asked, seen=found)
         assert found is not None  # noqa: S101 - generated where there was none
         report.did(Step.SECRET, wrote=wrote)
         return found

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeGuard
@@ -276,7 +277,16 @@ class Reconciler:
         record = await self._registry.holder(app.slug)
         if _is_held_by(record, app):
             await self._database.end_vanished(record)
-        await self._ownership.release(app)
+        # While it is still ours: it may be that nobody is of its class, who would let it go.
+        if app.finalized and (obj := await self._mdbapps.get(*app.key)) is not None:
+            now = MdbAppResource.from_body(obj)
+            if (now.uid, now.installation) != (app.uid, app.installation):
+                return
+            app = MdbAppResource.from_body(
+                await self._mdbapps.remove_finalizer(obj, FINALIZER) or obj
+            )
+        with suppress(NotFound):  # it was to be deleted, and nothing else held it
+            await self._ownership.release(app)
         self._wake_related(app)
 
     def _under_way(self, record: AppRecord, since: datetime) -> tuple[Reason, str]:

@@ -86,7 +86,7 @@ async def test_each_step_of_an_apps_life_costs_just_so_much(
     installation.apply("shop", **SPEC)
     assert await look(operator, "shop") == (
         {
-            "find": 15, "insert": 3, "update": 2, "create": 1, "createIndexes": 1,
+            "find": 13, "insert": 3, "update": 2, "create": 1, "createIndexes": 1,
             "listCollections": 2, "listIndexes": 2, "createRole": 1, "rolesInfo": 2,
             "createUser": 1, "usersInfo": 2,
         },

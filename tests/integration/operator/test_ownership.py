@@ -197,3 +197,14 @@ def test_the_apps_of_an_installation_that_is_lost_are_adopted(
     wait_until(lambda: registered(second, "orders"), message="the registration")
     first.wait_condition("orders")
     second.stop(heir)
+
+
+def test_an_app_of_a_class_that_nobody_is_of_can_be_deleted(running: Installation) -> None:
+    """Found by fuzzing: our finalizer stayed on it, and nobody was there to take it off."""
+    running.apply("misspelt")
+    running.wait_condition("misspelt")
+    running.apply("misspelt", operatorClass="defualt")
+    wait_until(lambda: holder(running, "misspelt") is None, message="the hand-over")
+    assert FINALIZER not in running.app("misspelt")["metadata"].get("finalizers", [])
+    running.cluster.api.delete("MdbApp", "misspelt", running.apps)
+    running.wait_gone("misspelt")

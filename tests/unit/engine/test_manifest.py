@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from mdb_engine.exceptions import ManifestInvalid
 from mdb_engine.models.base import _models_in
 from mdb_engine.models.manifest import Manifest
-from mdb_engine.models.spec import MdbAppSpec
+from mdb_engine.models.spec import Collection, MdbAppSpec
+from mdb_engine.registry.options import own_part
 
 FULL_MANIFEST: dict[str, Any] = {
     "schema_version": "2.0",
@@ -391,3 +392,72 @@ def test_every_field_of_the_resource_is_described_and_bounded(part: type[BaseMod
                 assert "maxLength" in option, name
             if option.get("type") in {"integer", "number"} and "enum" not in option:
                 assert {"minimum", "maximum"} <= option.keys(), name
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"n": 99999999999999999999}', "64 bits"),
+        ('{"a\\u0000b": 1}', "NUL"),
+        ('{"n": "\\ud800"}', "half a character"),
+        ('{"a": ' * 120 + "1" + "}" * 120, "nested more than 100 deep"),
+    ],
+)
+def test_json_that_no_document_can_be_made_of_is_refused_by_its_field(text: str, said: str) -> None:
+    """Found by fuzzing: each let the reconcile fail again and again, with a traceback."""
+    with pytest.raises(ManifestInvalid, match=rf"collections\[0\]\.validator.*{said}"):
+        MdbAppSpec.parse({"slug": "a", "collections": [{"name": "c", "validator": text}]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"n": {"$oid": "x"}}', '{"$oid": "5f0000000000000000000000"}', '{"n": {"$timestamp": 1}}'],
+)
+def test_extended_json_that_is_malformed_is_a_conflict_of_its_collection(text: str) -> None:
+    """Found by fuzzing, as above."""
+    part = own_part(Collection(name="c", validator=text), None, ())
+    assert part.conflict is not None
+    assert part.conflict.reason == "ValidatorMalformed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "definition"),
+    [
+        ("search", '{"mappings": 1}'),
+        ("search", '{"mappings": {"fields": 1}}'),
+        ("search", '{"mappings": null}'),
+        ("vectorSearch", '{"fields": 1}'),
+        ("vectorSearch", '{"fields": [1]}'),
+    ],
+)
+def test_a_search_index_of_a_wrong_shape_is_refused_by_its_field(
+    kind: str, definition: str
+) -> None:
+    index = {"name": "x", "type": kind, "definition": definition}
+    with pytest.raises(ManifestInvalid, match=r"searchIndexes\[0\]\.definition"):
+        MdbAppSpec.parse({"slug": "a", "collections": [{"name": "c", "searchIndexes": [index]}]})
+
+
+@pytest.mark.parametrize(
+    ("index", "field"),
+    [
+        ({"keys": [{"field": "a\x00b"}]}, r"keys\[0\]\.field"),
+        (
+            {"keys": [{"field": "a"}], "partialFilter": [{"field": "\x00", "numberValue": 1}]},
+            r"partialFilter\[0\]\.field",
+        ),
+        (
+            {
+                "keys": [{"field": "a"}],
+                "partialFilter": [{"field": "a", "dateValue": "2026-02-30T12:00:00Z"}],
+            },
+            r"partialFilter\[0\]\.dateValue",
+        ),
+    ],
+)
+def test_an_index_that_no_document_can_be_made_of_is_refused_by_its_field(
+    index: dict[str, Any], field: str
+) -> None:
+    """Found by fuzzing, as above."""
+    with pytest.raises(ManifestInvalid, match=rf"indexes\[0\]\.{field}"):
+        MdbAppSpec.parse({"slug": "a", "collections": [{"name": "c", "indexes": [index]}]})
