@@ -20,7 +20,7 @@ from support.mongo import Client, Database
 from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
-from mdb_engine import DatabaseUnavailable, ScopeDenied, ScopedDatabase
+from mdb_engine import DatabaseUnavailable, ScopedDatabase, ScopeDenied
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import ServerLimitExceeded
 from mdb_engine.fastapi import get_scoped_db
