@@ -71,6 +71,11 @@ class Forwarder:
         """Where it listens, on 127.0.0.1."""
         return int(self._listener.getsockname()[1])
 
+    @property
+    def hung(self) -> bool:
+        """Whether there are connections that hang."""
+        return bool(self._hung)
+
     def cut(self) -> None:
         """End all connections and refuse new ones."""
         with self._lock:

@@ -25,6 +25,7 @@ import pymongo
 from pymongo import AsyncMongoClient, _csot
 
 __all__ = [
+    "CLOSE_SECONDS",
     "TRANSACTION_OPTIONS",
     "Driver",
     "DriverName",
@@ -40,7 +41,7 @@ __all__ = [
 DriverName = Literal["motor", "pymongo"]
 
 CLOSE_SECONDS: Final = 1.0
-"""How long closing a client tries to tell MongoDB which sessions have ended."""
+"""How long closing tries to tell MongoDB: which sessions have ended, which stream is not read."""
 
 TRANSACTION_OPTIONS: Final[tuple[Any, Any]] = (
     importlib.import_module("pymongo.asynchronous.client_session").TransactionOptions,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, Unpack
 from pymongo.errors import InvalidOperation, PyMongoError
 
 from mdb_engine.connection.driver import (
+    CLOSE_SECONDS,
     RawChangeStream,
     RawCollection,
     RawCursor,
@@ -30,7 +31,7 @@ from mdb_engine.connection.driver import (
     time_limit,
 )
 from mdb_engine.connection.pool import Connection
-from mdb_engine.exceptions import AttributeRefused, MdbEngineError
+from mdb_engine.exceptions import AttributeRefused, DatabaseUnavailable, MdbEngineError
 from mdb_engine.scoped.context import Operation, Purpose
 from mdb_engine.scoped.errors import translating
 from mdb_engine.scoped.not_offered import CURSOR_REFUSED, STREAM_REFUSED, refusal
@@ -252,8 +253,9 @@ class ServerCursor(Iteration):
         if self._raw is not None:
             raw, connection = self._raw()
             self._raw = self._following = None
+            seconds = self._operation.context.seconds
             try:
-                with translating("close", self._operation.context.seconds):
+                with translating("close", seconds), time_limit(seconds):
                     await raw.close()
             finally:
                 connection.holders.discard(self)
@@ -594,10 +596,13 @@ class ScopedChangeStream(Iteration):
 
     async def try_next(self) -> Document | None:
         """Return the next change, or None if there is none for ``max_await_time_ms``."""
-        raw = await self._ready()
+        raw, connection = await self._ready()
         began = monotonic()
         try:
-            change: Document | None = await raw.try_next()
+            change: Document | None = await self._operation.answered(raw.try_next, connection)
+        except DatabaseUnavailable:  # as where the driver goes on after a connection that broke
+            await self._move(raw, connection)
+            return None
         except BaseException as error:  # noqa: BLE001 - as above
             self._operation.denied(error, began)
         if change is not None:  # it may be from long after the check that the wait began with
@@ -609,18 +614,19 @@ class ScopedChangeStream(Iteration):
         self._closed = True
         if self._raw is not None:
             raw, connection = self._raw()
+            seconds = self._operation.context.seconds
             try:
-                with translating("close", self._operation.context.seconds):
+                with translating("close", seconds), time_limit(seconds):
                     await raw.close()
             finally:
                 connection.holders.discard(self)
 
-    async def _ready(self) -> RawChangeStream:
+    async def _ready(self) -> tuple[RawChangeStream, Connection]:
         if monotonic() - self._checked > RECHECK_SECONDS:
             await self._recheck()
         if self._raw is None:
             await self._open()
-        return self._raw()[0]  # type: ignore[misc] # it was opened just now
+        return self._raw()  # type: ignore[misc] # it was opened just now
 
     async def _open(self) -> None:
         operation = self._operation
@@ -651,13 +657,14 @@ class ScopedChangeStream(Iteration):
         self._checked = monotonic()
 
     async def _move(self, old: RawChangeStream, connection: Connection) -> None:
-        """Go on where the stream is on a new connection, because credentials were rotated."""
+        """Go on where the stream is on a new connection: credentials were rotated, or it hangs."""
         token = self.resume_token
         if token is not None:
             for beginning in ("start_after", "start_at_operation_time"):
                 self._options.pop(beginning, None)
             self._options["resume_after"] = token
         await self._open()
-        connection.holders.discard(self)
-        with suppress(PyMongoError):
+        if self._raw is not None and self._raw()[1] is not connection:
+            connection.holders.discard(self)
+        with suppress(PyMongoError), time_limit(CLOSE_SECONDS):
             await old.close()

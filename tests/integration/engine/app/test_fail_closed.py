@@ -20,7 +20,7 @@ from support.mongo import Client, Database
 from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
-from mdb_engine import DatabaseUnavailable, ScopedDatabase
+from mdb_engine import DatabaseUnavailable, ScopedDatabase, ScopeDenied
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import ServerLimitExceeded
 from mdb_engine.fastapi import get_scoped_db
@@ -221,4 +221,57 @@ async def test_an_operation_whose_connection_alone_hangs_ends_and_the_others_go_
 
         await fails("a cursor", rest)
         assert engine.readiness("click_tracker").ready
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
+async def test_a_change_stream_whose_connection_alone_hangs_goes_on_on_another(
+    operator: OperatorHand, proxy: Forwarder
+) -> None:
+    await operator.register("click_tracker", "clicks")
+    async with operator.pod("click_tracker", LIMITS) as engine:
+        db = engine.get_scoped_db("click_tracker")
+        async with db.clicks.watch() as stream:
+            await db.clicks.insert_one({"_id": 1})
+            assert (await anext(stream))["documentKey"] == {"_id": 1}
+            proxy.hang_at, proxy.hangs_alone = b"getMore", True
+            waiting = asyncio.create_task(anext(stream))
+            await asyncio.sleep(0)
+            await wait_until_async(lambda: proxy.hung, message="the stream to hang")
+            proxy.mend()
+            await db.clicks.insert_one({"_id": 2})
+            try:
+                async with asyncio.timeout(GIVEN_UP_SECONDS):
+                    assert (await waiting)["documentKey"] == {"_id": 2}
+            except TimeoutError:
+                pytest.fail("a stream waits for a connection that hangs")
+    gc.collect()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
+@pytest.mark.parametrize("streaming", [False, True], ids=["reads", "a change stream"])
+async def test_a_withdrawal_holds_although_the_connection_hangs_on_which_grants_are_read(
+    operator: OperatorHand, proxy: Forwarder, *, streaming: bool
+) -> None:
+    ttl = 0.5
+    await operator.register("bank", "accounts")
+    await operator.register("click_tracker", "clicks", reads=("bank",))
+    async with operator.pod("click_tracker", LIMITS, grant_ttl=ttl) as engine:
+        accounts = engine.get_scoped_db("click_tracker").bank_accounts
+        assert await accounts.find_one({}) is None
+        stream = await accounts.watch() if streaming else None
+        proxy.hang_at, proxy.hangs_alone = b"_mdb_engine_grants", True
+        await wait_until_async(lambda: proxy.hung, message="the reading of grants to hang")
+        proxy.mend()
+        await operator.register("bank", "accounts", crossAppPolicy="DenyAll")
+
+        async def denied() -> bool:
+            try:
+                await (stream.try_next() if stream else accounts.find_one({}))
+            except ScopeDenied:
+                return True
+            return False
+
+        # What hangs is given up after twice the ttl, and tried again within it.
+        await wait_until_async(denied, deadline=GIVEN_UP_SECONDS, message="the withdrawal")
     gc.collect()
