@@ -33,7 +33,17 @@ FUZZED_ANNOTATIONS = ROOT / "build" / "fuzz-annotations.json"
 FUZZED_BINDINGS = ROOT / "build" / "fuzz-bindings.json"
 KEPT = ROOT / "docs" / "what-was-tried.json"
 
-_OF_THE_OPERATOR = (
+_RUNS = (
+    (
+        FUZZED,
+        "scoped queries, updates and pipelines (atheris)",
+        "{answered:,} answered, {refused:,} refused by the library, {failed in MongoDB:,} by MongoDB",
+    ),
+    (
+        FUZZED_HTTP,
+        "HTTP requests to both example apps (schemathesis)",
+        "every answer as the app describes it, none of 5xx or of another app's data",
+    ),
     (
         FUZZED_MANIFESTS,
         "specs of the CRD's own schema, created, changed and deleted (hypothesis)",
@@ -98,24 +108,7 @@ def record(
 
 def _fuzzed() -> Iterator[dict[str, Any]]:
     """Yield what the last runs of fuzzing say; a finding ends a run, so there is none in them."""
-    if FUZZED.exists():
-        counts = json.loads(FUZZED.read_text())
-        yield {
-            "what": "scoped queries, updates and pipelines (atheris)",
-            "inputs": counts["inputs"],
-            "seconds": counts["seconds"],
-            "outcome": f"{counts['answered']:,} answered, {counts['refused']:,} refused by the"
-            f" library, {counts['failed in MongoDB']:,} by MongoDB",
-            "found": 0,
-        }
-    if FUZZED_HTTP.exists():
-        yield {
-            "what": "HTTP requests to both example apps (schemathesis)",
-            **json.loads(FUZZED_HTTP.read_text()),
-            "outcome": "every answer as the app describes it, none of 5xx or of another app's data",
-            "found": 0,
-        }
-    for file, what, outcome in _OF_THE_OPERATOR:
+    for file, what, outcome in _RUNS:
         if file.exists():
             counts = json.loads(file.read_text())
             yield {

@@ -219,9 +219,7 @@ def metadata(world: Fuzzed, goes_on: Callable[[], bool], first: int = 0) -> None
 # --- running it
 
 
-def main(
-    work: Callable[[Fuzzed, Callable[[], bool]], None], out: Path, seconds: int, first: int = 0
-) -> None:
+def main(work: Callable[[Fuzzed, Callable[[], bool]], None], out: Path, seconds: int) -> None:
     """Fuzz for some seconds; end with an error if anything was found."""
     with (
         tempfile.TemporaryDirectory() as name,
@@ -231,7 +229,7 @@ def main(
         fuzzed(here) as world,
     ):
         began = time.monotonic()
-        work(world, lambda: time.monotonic() - began < seconds, first)  # type: ignore[call-arg]
+        work(world, lambda: time.monotonic() - began < seconds)
         world.end()
         out.parent.mkdir(exist_ok=True)
         report = out.with_suffix(".txt")
