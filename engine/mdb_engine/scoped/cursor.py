@@ -253,10 +253,8 @@ class ServerCursor(Iteration):
         if self._raw is not None:
             raw, connection = self._raw()
             self._raw = self._following = None
-            seconds = self._operation.context.seconds
             try:
-                with translating("close", seconds), time_limit(seconds):
-                    await raw.close()
+                await _close(raw, self._operation.context.seconds)
             finally:
                 connection.holders.discard(self)
 
@@ -614,10 +612,8 @@ class ScopedChangeStream(Iteration):
         self._closed = True
         if self._raw is not None:
             raw, connection = self._raw()
-            seconds = self._operation.context.seconds
             try:
-                with translating("close", seconds), time_limit(seconds):
-                    await raw.close()
+                await _close(raw, self._operation.context.seconds)
             finally:
                 connection.holders.discard(self)
 
@@ -668,3 +664,9 @@ class ScopedChangeStream(Iteration):
             connection.holders.discard(self)
         with suppress(PyMongoError), time_limit(CLOSE_SECONDS):
             await old.close()
+
+
+async def _close(raw: RawCursor | RawChangeStream, seconds: float) -> None:
+    """Tell MongoDB that nothing more is read; for as long as an operation may take."""
+    with translating("close", seconds), time_limit(seconds):
+        await raw.close()
