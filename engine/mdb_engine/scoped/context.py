@@ -28,7 +28,7 @@ from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 from mdb_engine.scoped.concerns import NO_OPTIONS
 from mdb_engine.scoped.errors import raise_translated, too_slow, unanswered
-from mdb_engine.scoped.limits import Limits
+from mdb_engine.scoped.limits import LATE_SECONDS, Limits
 from mdb_engine.scoped.options import PARAMETERS, CommonOptions, accept
 from mdb_engine.scoped.rewrite.pipelines import pipeline_key, rewrite_pipeline
 from mdb_engine.scoped.rewrite.values import NO_CODECS, Codecs, plain_value
@@ -52,10 +52,6 @@ TIME_ARGUMENTS: Mapping[str, str] = {
     "find_one_and_update": "maxTimeMS",
 }
 """What the time limit is called, by method. The others have no argument for it."""
-
-LATE_SECONDS = 5.0
-"""How much later than its time limit an operation's answer may come before its connection is given
-up: the server answers then that the time has run out."""
 
 MOST_PIPELINES = 128
 """How many rewritten pipelines a plan remembers: more than an app has written, and few enough that

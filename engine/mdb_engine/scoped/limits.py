@@ -11,7 +11,11 @@ from dataclasses import dataclass
 from mdb_engine.exceptions import LimitExceeded
 from mdb_engine.scoped.rewrite.refusals import Position, written
 
-__all__ = ["DEFAULT_LIMITS", "Limits"]
+__all__ = ["DEFAULT_LIMITS", "LATE_SECONDS", "Limits"]
+
+LATE_SECONDS = 5.0
+"""How much later than its time limit an operation's answer may come before its connection is given
+up: the server answers then that the time has run out."""
 
 _MIB = 1024 * 1024
 

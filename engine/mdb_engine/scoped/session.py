@@ -13,11 +13,13 @@ between.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from bson.timestamp import Timestamp
-from pymongo.errors import PyMongoError
+from pymongo.errors import AutoReconnect, PyMongoError
 
 from mdb_engine.access.model import Gate
 from mdb_engine.connection.driver import TRANSACTION_OPTIONS, Driver, RawSession, time_limit
@@ -25,7 +27,7 @@ from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import AttributeRefused, MdbEngineError, OptionRefused, QueryRefused
 from mdb_engine.scoped.concerns import TransactionOptions, transaction_options
 from mdb_engine.scoped.errors import translating
-from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
+from mdb_engine.scoped.limits import DEFAULT_LIMITS, LATE_SECONDS, Limits
 from mdb_engine.scoped.not_offered import SESSION_REFUSED, refusal
 
 __all__ = ["ABORT_SECONDS", "Session", "TransactionBlock"]
@@ -38,6 +40,9 @@ ABORT_SECONDS = 5.0
 
 TRANSIENT = "TransientTransactionError"
 """The label of an error after which the whole transaction may be tried again."""
+
+UNKNOWN = "UnknownTransactionCommitResult"
+"""The label of a commit's error after which the commit alone may be tried again."""
 
 
 class Session:
@@ -192,7 +197,7 @@ class Session:
             await self._abort_quietly()
             raise
         with translating("commit", self._seconds):
-            await raw.commit_transaction()
+            await self._commit(raw.commit_transaction)
 
     async def abort_transaction(self) -> None:
         """Abort the transaction."""
@@ -238,8 +243,13 @@ class Session:
             return result
 
         _, raw = self._place()
-        with translating("with_transaction", self._seconds):
-            done: Result = await raw.with_transaction(work, **options)
+        # The driver's loop commits by this; only for its length, as the session then holds itself.
+        raw.commit_transaction = partial(self._commit, raw.commit_transaction)
+        try:
+            with translating("with_transaction", self._seconds):
+                done: Result = await raw.with_transaction(work, **options)
+        finally:
+            del raw.commit_transaction
         return done
 
     async def end_session(self) -> None:
@@ -310,6 +320,30 @@ class Session:
     def _admit(self) -> None:
         for gate in self._gates:
             gate().admit()
+
+    async def _commit(self, commit: Callable[[], Awaitable[None]]) -> None:
+        """Commit, and do not wait for ever for an answer that gets lost with its connection.
+
+        It is repeated once, on another, which is harmless where it has happened. The drivers
+        themselves do that only for connections that they see break.
+
+        Raises
+        ------
+        pymongo.errors.AutoReconnect
+            If that answer is ``LATE_SECONDS`` late as well: it may have happened.
+        """
+        assert self._raw is not None  # noqa: S101 - a transaction has begun in it
+        connection = self._raw()[0]
+        for _ in range(2):
+            task = connection.watch(monotonic() + self._seconds + LATE_SECONDS)
+            try:
+                return await commit()
+            except BaseException as error:
+                if not connection.expired(task, error):
+                    raise
+            finally:
+                connection.unwatch(task)
+        raise AutoReconnect("the connection of a commit hangs", {"errorLabels": [UNKNOWN]})
 
     async def _abort_quietly(self) -> None:
         """Abort; the server does so by itself later if it does not hear of it now."""

@@ -18,7 +18,7 @@ from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import DatabaseUnavailable, OptionRefused, QueryRefused
 from mdb_engine.scoped.concerns import TransactionOptions, transaction_options
 from mdb_engine.scoped.limits import DEFAULT_LIMITS, Limits
-from mdb_engine.scoped.session import TRANSIENT, Session
+from mdb_engine.scoped.session import TRANSIENT, UNKNOWN, Session
 
 __all__ = ["AnySession", "Transaction", "join"]
 
@@ -29,8 +29,6 @@ RUN_ATTEMPTS = 5
 
 COMMIT_ATTEMPTS = 3
 """How often a commit of unknown outcome is repeated; repeating a commit is harmless."""
-
-_UNKNOWN = "UnknownTransactionCommitResult"
 
 
 class Transaction:
@@ -188,7 +186,7 @@ async def _commit(session: Session) -> None:
         try:
             await session.commit_transaction()
         except (PyMongoError, DatabaseUnavailable) as error:
-            if attempt == COMMIT_ATTEMPTS or not error.has_error_label(_UNKNOWN):
+            if attempt == COMMIT_ATTEMPTS or not error.has_error_label(UNKNOWN):
                 raise
         else:
             return

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import Annotated, Any
 
 import httpx
@@ -20,7 +20,7 @@ from support.mongo import Client, Database
 from support.waiting import wait_until_async
 
 from devcluster.mongo import MongoConfig, MongoServer
-from mdb_engine import DatabaseUnavailable, ScopedDatabase, ScopeDenied
+from mdb_engine import DatabaseUnavailable, MongoDBEngine, ScopedDatabase, ScopeDenied
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import ServerLimitExceeded
 from mdb_engine.fastapi import get_scoped_db
@@ -245,6 +245,48 @@ async def test_a_change_stream_whose_connection_alone_hangs_goes_on_on_another(
                     assert (await waiting)["documentKey"] == {"_id": 2}
             except TimeoutError:
                 pytest.fail("a stream waits for a connection that hangs")
+    gc.collect()
+
+
+async def by_a_transaction(engine: MongoDBEngine, document: dict[str, Any]) -> None:
+    async with engine.transaction() as tx:
+        await engine.get_scoped_db("click_tracker").clicks.insert_one(document, session=tx)
+
+
+async def by_with_transaction(engine: MongoDBEngine, document: dict[str, Any]) -> None:
+    clicks = engine.get_scoped_db("click_tracker").clicks
+    async with engine.session() as session:
+        await session.with_transaction(lambda held: clicks.insert_one(document, session=held))
+
+
+async def by_hand(engine: MongoDBEngine, document: dict[str, Any]) -> None:
+    clicks = engine.get_scoped_db("click_tracker").clicks
+    async with engine.session() as session:
+        await session.start_transaction()
+        await clicks.insert_one(document, session=session)
+        await session.commit_transaction()
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
+@pytest.mark.parametrize("commit", [by_a_transaction, by_with_transaction, by_hand])
+async def test_a_commit_whose_connection_alone_hangs_is_repeated_on_another(
+    operator: OperatorHand,
+    proxy: Forwarder,
+    commit: Callable[[MongoDBEngine, dict[str, Any]], Coroutine[Any, Any, None]],
+) -> None:
+    await operator.register("click_tracker", "clicks")
+    async with operator.pod("click_tracker", LIMITS) as engine:
+        proxy.hang_at, proxy.hangs_alone = b"commitTransaction", True
+        committing = asyncio.create_task(commit(engine, {"_id": 1}))
+        await asyncio.sleep(0)
+        await wait_until_async(lambda: proxy.hung, message="the commit to hang")
+        proxy.mend()
+        try:
+            async with asyncio.timeout(GIVEN_UP_SECONDS):
+                await committing
+        except TimeoutError:
+            pytest.fail("a commit waits for an answer that never comes")
+        assert await engine.get_scoped_db("click_tracker").clicks.find_one({"_id": 1}) is not None
     gc.collect()
 
 
