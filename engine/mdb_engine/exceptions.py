@@ -28,6 +28,7 @@ Their tree::
         AuthorizerUnavailable
         DatabaseUnavailable
             DatabaseForbidden
+            DatabaseFull
             RowDamaged
             LegacyDatabase
             GrantMalformed
@@ -52,6 +53,7 @@ __all__ = [
     "BindingError",
     "CollectionTaken",
     "DatabaseForbidden",
+    "DatabaseFull",
     "DatabaseUnavailable",
     "Fault",
     "GrantMalformed",
@@ -309,6 +311,13 @@ class DatabaseUnavailable(MdbEngineError):
 
 class DatabaseForbidden(DatabaseUnavailable):
     """MongoDB can be reached, but refuses the user, or the user lacks a right that is needed."""
+
+
+class DatabaseFull(DatabaseUnavailable):
+    """MongoDB has no room left: its disk is full, or what a service's plan includes is used up."""
+
+    code = "database_full"
+    summary = "the database has no room left"
 
 
 class RowDamaged(DatabaseUnavailable):

@@ -18,9 +18,9 @@ from pymongo.errors import (
 from pymongo.read_concern import ReadConcern
 
 from mdb_engine.connection.driver import RawDatabase
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
+from mdb_engine.exceptions import DatabaseForbidden, DatabaseFull, DatabaseUnavailable
 
-__all__ = ["control_view", "translated"]
+__all__ = ["control_view", "is_full", "translated"]
 
 WRITE_TIMEOUT_MS = 10_000
 """How long a write waits for a majority; then it counts as failed, and is observed anew."""
@@ -33,6 +33,9 @@ _DENIED = {
 
 _ATLAS = 8000
 """AtlasError: a failed login, or a command that Atlas lets nobody send, such as ``createUser``."""
+
+_OUT_OF_DISK_SPACE = 14031
+"""OutOfDiskSpace."""
 
 _NOT_OFFERED = frozenset({59, 115, 238, 303})
 """CommandNotFound, CommandNotSupported, NotImplemented; DocumentDB's *Feature not supported*."""
@@ -74,6 +77,10 @@ def translated(action: str) -> Iterator[None]:
     except DuplicateKeyError:
         raise
     except OperationFailure as error:
+        if is_full(error):
+            raise DatabaseFull(
+                f"MongoDB has no room to {action}: its disk is full (code {error.code})"
+            ) from None
         denied = _denied(error)
         if denied:
             raise DatabaseForbidden(
@@ -93,6 +100,21 @@ def translated(action: str) -> Iterator[None]:
         ) from None
     except PyMongoError as error:
         raise DatabaseUnavailable(f"Failed to {action} ({type(error).__name__})") from None
+
+
+def is_full(error: OperationFailure) -> bool:
+    """Say whether MongoDB has no room for what was to be written.
+
+    OutOfDiskSpace has a code of its own only where MongoDB looks before it writes, as before an
+    index build. What it meets while writing is an UnknownError with the operating system's text,
+    after which it ends; and Atlas has one code for all that is its own.
+    """
+    if error.code == _OUT_OF_DISK_SPACE:
+        return True
+    details: Any = error.details or {}
+    told = (details, *details.get("writeErrors", ()))  # a bulk's are one by one
+    text = " ".join(str(one.get("errmsg", "")) for one in told).lower()
+    return "no space left on device" in text or (error.code == _ATLAS and "space quota" in text)
 
 
 def _denied(error: OperationFailure) -> str:

@@ -28,7 +28,9 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from mdb_engine.connection.control import is_full
 from mdb_engine.exceptions import (
+    DatabaseFull,
     DatabaseUnavailable,
     LimitExceeded,
     MdbEngineError,
@@ -126,6 +128,14 @@ _RULES: tuple[_Rule, ...] = (
         lambda operation, _: LimitExceeded(
             f"{operation} makes or sends a document that is larger than MongoDB's 16 MiB"
         ),
+    ),
+    _Rule(
+        lambda error: isinstance(error, OperationFailure) and is_full(error),
+        lambda operation, _: DatabaseFull(
+            f"{operation} failed: MongoDB has no room left, its disk is full; nothing can be "
+            "written until an administrator makes room"
+        ),
+        chained=False,
     ),
     _Rule(
         _has_code(13),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from mdb_engine.exceptions import (
     CollectionTaken,
     DatabaseForbidden,
+    DatabaseFull,
     DatabaseUnavailable,
     KeyManagerUnavailable,
     ManifestInvalid,
@@ -68,9 +69,17 @@ _TABLE: dict[type[Exception], Failure] = {
         status="Unknown",
         retry_seconds=10,
     ),
+    DatabaseFull: Failure(
+        Reason.DATABASE_UNAVAILABLE,
+        "It is tried again by itself; make room on MongoDB's disk, or a larger one, and start it"
+        " again where it has ended. Reading goes on only while it runs.",
+        status="Unknown",
+        retry_seconds=10,
+    ),
     DatabaseUnavailable: Failure(
         Reason.DATABASE_UNAVAILABLE,
-        "It is tried again by itself; check that MongoDB runs and that the operator may reach it.",
+        "It is tried again by itself; check that MongoDB runs (it ends when its disk is full) and"
+        " that the operator may reach it.",
         status="Unknown",
         retry_seconds=10,
     ),

@@ -97,6 +97,8 @@ class MongoConfig:
     member_key
         What the members of one replica set know each other by. Given one, the server is none of its
         own and has no users: whoever starts the members makes the set.
+    root
+        The directory to make the data's own directory in; by default where there is room.
     label
         A part of the directory's name, by which the directory can be found.
     die_with_parent
@@ -111,6 +113,7 @@ class MongoConfig:
     advertise: str = "127.0.0.1"
     parameters: Mapping[str, str] = field(default_factory=dict)
     member_key: bytes | None = field(default=None, repr=False)
+    root: Path | None = None
     label: str = "test"
     die_with_parent: bool = False
 
@@ -170,7 +173,7 @@ class MongoServer:
             If there is no ``mongod``, a given port is taken, or the server does not come up.
         """
         binary = find_mongod(self._report)
-        root = data_root()
+        root = self._config.root or data_root()
         remove_dead_data(root)
         prefix = f"{DATA_PREFIX}{self._config.label}-"
         for attempt in range(1, PORT_ATTEMPTS + 1):
@@ -199,6 +202,23 @@ class MongoServer:
             else:
                 return
 
+    def restart(self) -> None:
+        """Start the server again over the files that it left when it ended.
+
+        Raises
+        ------
+        DevclusterError
+            If it does not come up, for example because its disk is still full.
+        """
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=STOP_DEADLINE_SECONDS)
+        self.log.unlink(missing_ok=True)  # in which it said that it listens
+        self._launch(find_mongod(self._report))
+        self._await_listening()
+        with self._directly(login=True) as client:
+            self._await_primary(client)
+
     def stop(self) -> None:
         """Kill the server and remove all of its files; does nothing where there is none."""
         if self._process is not None:
@@ -222,7 +242,9 @@ class MongoServer:
             command += ["--setParameter", f"{name}={value}"]
         if config.auth:
             key_file = self.data / "replica-set.key"
-            _write_private(key_file, base64.b64encode(config.member_key or secrets.token_bytes(96)))
+            if not key_file.exists():
+                key = config.member_key or secrets.token_bytes(96)
+                _write_private(key_file, base64.b64encode(key))
             command += ["--keyFile", str(key_file)]
         if config.tls is not None:
             command += ["--tlsMode", "requireTLS"]
@@ -282,35 +304,39 @@ class MongoServer:
         """Initiate the set and add the root user, through the localhost exception."""
         host = f"{self._config.advertise}:{self.port}"
         members = [{"_id": 0, "host": host}]
-        client: MongoClient[dict[str, Any]] = MongoClient(
-            self._uri("127.0.0.1", "directConnection=true", login=False),
+        with self._directly(login=False) as client:
+            try:
+                client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
+                self._await_primary(client)
+                if self._config.auth:
+                    client.admin.command(
+                        "createUser",
+                        ROOT_USER,
+                        pwd=self._password,
+                        roles=["root"],
+                        mechanisms=["SCRAM-SHA-256"],
+                    )
+            except PyMongoError as error:
+                raise DevclusterError(
+                    f"The replica set could not be set up: {type(error).__name__}",
+                    f"mongod said last: {last_words(self.data)}",
+                ) from error
+
+    def _directly(self, *, login: bool) -> MongoClient[dict[str, Any]]:
+        return MongoClient(
+            self._uri("127.0.0.1", "directConnection=true", login=login),
             serverSelectionTimeoutMS=int(START_DEADLINE_SECONDS * 1000),
         )
-        try:
-            client.admin.command("replSetInitiate", {"_id": REPLICA_SET, "members": members})
-            deadline = time.monotonic() + START_DEADLINE_SECONDS
-            while not client.admin.command("hello")["isWritablePrimary"]:
-                if time.monotonic() > deadline:
-                    raise DevclusterError(
-                        f"mongod did not become primary within {START_DEADLINE_SECONDS:.0f} s.",
-                        f"It said last: {last_words(self.data)}",
-                    )
-                time.sleep(0.01)
-            if self._config.auth:
-                client.admin.command(
-                    "createUser",
-                    ROOT_USER,
-                    pwd=self._password,
-                    roles=["root"],
-                    mechanisms=["SCRAM-SHA-256"],
+
+    def _await_primary(self, client: MongoClient[dict[str, Any]]) -> None:
+        deadline = time.monotonic() + START_DEADLINE_SECONDS
+        while not client.admin.command("hello")["isWritablePrimary"]:
+            if time.monotonic() > deadline:
+                raise DevclusterError(
+                    f"mongod did not become primary within {START_DEADLINE_SECONDS:.0f} s.",
+                    f"It said last: {last_words(self.data)}",
                 )
-        except PyMongoError as error:
-            raise DevclusterError(
-                f"The replica set could not be set up: {type(error).__name__}",
-                f"mongod said last: {last_words(self.data)}",
-            ) from error
-        finally:
-            client.close()
+            time.sleep(0.01)
 
     def _failure(self, code: int) -> Exception:
         if code == ADDRESS_IN_USE or "already in use" in last_words(self.data):

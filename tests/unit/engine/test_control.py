@@ -6,7 +6,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from mdb_engine.connection.control import translated
-from mdb_engine.exceptions import DatabaseForbidden, DatabaseUnavailable
+from mdb_engine.exceptions import DatabaseForbidden, DatabaseFull, DatabaseUnavailable
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,21 @@ def test_a_refusal_says_what_is_wrong_and_what_is_not(code: int, text: str, mean
     with pytest.raises(DatabaseForbidden, match=meaning) as caught, translated("make a user"):
         raise error
     assert ("password" in str(caught.value)) is ("password" in meaning)
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (14031, "available disk space of 0 bytes is less than required minimum"),
+        (8, "28: No space left on device"),
+        (8000, "you are over your space quota, using 525 MB of 512 MB"),
+    ],
+)
+def test_a_full_disk_is_called_by_its_name(code: int, text: str) -> None:
+    error = OperationFailure(text, code, {"errmsg": text, "code": code})
+    with pytest.raises(DatabaseFull, match="no room to make") as caught, translated("make a user"):
+        raise error
+    assert "MB" not in str(caught.value)
 
 
 def test_what_passes_is_no_refusal() -> None:

@@ -13,6 +13,7 @@ from support.scoped_world import MemoryGate, World, connected_world
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.connection.pool import Connection
 from mdb_engine.exceptions import (
+    DatabaseFull,
     DatabaseUnavailable,
     LimitExceeded,
     QueryRefused,
@@ -43,6 +44,7 @@ def failing(world: World, command: str, **failure: Any) -> Iterator[None]:
         ({"errorCode": 292}, LimitExceeded),
         ({"errorCode": 13}, ScopeDenied),
         ({"errorCode": 18}, DatabaseUnavailable),
+        ({"errorCode": 14031}, DatabaseFull),
         ({"errorCode": 121}, errors.OperationFailure),
     ],
 )
