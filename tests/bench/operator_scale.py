@@ -249,7 +249,7 @@ def timed(what: Callable[[], object], message: str) -> float:
     return round(time.monotonic() - started, 3)
 
 
-def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figures:
+def operator(bench: Bench, names: list[str], rest: float, readers: int, *, brief: bool) -> Figures:
     """Measure everything of one installation, in the order of its life."""
     here, apps = bench.here, len(names)
     found: Figures = {"rss_mb_before": round(bench.rss, 1)}
@@ -271,16 +271,18 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int) -> Figur
         time.sleep(1)
     found["rotation"] = figures
     others = [name for name in names if name != one]
-    with bench.measured("rotation of all", apps) as figures:
-        figures.update(rotated(here, others, 1, 2))
-    found["rotation_of_all"] = figures
-    found["master_key"] = master_key(bench, apps)
-    found["failover"] = failover(bench, others[: max(2, apps // 10)])
+    if not brief:
+        with bench.measured("rotation of all", apps) as figures:
+            figures.update(rotated(here, others, 1, 2))
+        found["rotation_of_all"] = figures
+        found["master_key"] = master_key(bench, apps)
+        found["failover"] = failover(bench, others[: max(2, apps // 10)])
     found["restart"] = restart(bench, apps)
     found["routine"] = routine(bench, apps)
     if readers:
         found["hub"] = hub(bench, readers)
-    found["removal"] = removal(bench, apps + (readers + 1 if readers else 0))
+    if not brief:
+        found["removal"] = removal(bench, apps + (readers + 1 if readers else 0))
     return found
 
 
@@ -429,7 +431,9 @@ def floor(cluster: Cluster, apps: int) -> Figures:
         process.wait()
 
 
-def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: bool) -> Figures:
+def run(
+    apps: int, isolation: str, rest: float, readers: int, *, with_floor: bool, brief: bool
+) -> Figures:
     """Measure one number of apps on a control plane and a mongod that nobody used before."""
     found: Figures = {"apps": apps, "isolation": isolation}
     say(f"{apps:,} apps, isolation {isolation}: a control plane and a MongoDB of their own")
@@ -446,7 +450,8 @@ def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: boo
         here.settings |= {"ISOLATION": isolation, "MASTER_KEY_RELOAD_SECONDS": "5"}  # as the chart
         bench = Bench(here, here.start())
         names = [f"app-{number:05}" for number in range(apps)]
-        found |= operator(bench, names, rest, readers if isolation == "database" else 0)
+        readers = readers if isolation == "database" else 0
+        found |= operator(bench, names, rest, readers, brief=brief)
         here.stop(bench.process)
     return found
 
@@ -454,8 +459,10 @@ def run(apps: int, isolation: str, rest: float, readers: int, *, with_floor: boo
 def summary(one: Figures) -> list[tuple[str, str]]:
     """Return what is compared of one run, each with its figures."""
     create, rest, restart, routine = (one[n] for n in ("create", "rest", "restart", "routine"))
+    ratio = create["until_all"] / one["floor"]["until_all"] if "floor" in one else 0
     found = [
         ("all Ready after", f"{create['until_all']:.1f} s"),
+        ("which is of the time of kopf alone", f"{ratio:.1f} times" if ratio else "-"),
         ("from apply to Ready, p50 and p99", f"{create['p50']:.2f} and {create['p99']:.2f} s"),
         ("the operator's processor time an app", f"{create['cpu_ms_per_app']:.1f} ms"),
         ("commands and requests an app", _both(create)),
@@ -463,22 +470,21 @@ def summary(one: Figures) -> list[tuple[str, str]]:
         ("commands and requests an app in the minute after", _both(rest)),
         ("a Secret that was deleted is back after", f"{one['repair_seconds']:.2f} s"),
         ("one rotation among all", f"{one['rotation']['until_rotated']:.2f} s"),
-        ("a rotation of all", f"{one['rotation_of_all']['until_all']:.1f} s"),
-        ("a new master key for all", f"{one['master_key']['until_all']:.1f} s"),
-        ("a tenth of them rotated through an election", f"{one['failover']['until_all']:.1f} s"),
         ("restart: all looked at after", f"{restart['until_all_looked_at']:.1f} s"),
         ("restart: writes", str(restart["writes"])),
-        ("a look at one that has not changed", f"{routine['cpu_ms_per_app']:.2f} ms, "
-         + _both(routine)),
-        ("their namespace is deleted: all gone after", f"{one['removal']['until_all']:.1f} s"),
+        ("a look at one that has not changed",
+         f"{routine['cpu_ms_per_app']:.2f} ms, {_both(routine)}"),
     ]  # fmt: skip
-    if "floor" in one:
-        ratio = create["until_all"] / one["floor"]["until_all"]
-        found.insert(1, ("which is of the time of kopf alone", f"{ratio:.1f} times"))
-    if "hub" in one:
-        hub = one["hub"]
-        found.append(("a hub's collection reaches all readers after",
-                      f"{hub['until_all_may_read']:.1f} s, {_both(hub)} a reader"))  # fmt: skip
+    for name, what in (
+        ("rotation_of_all", "a rotation of all"),
+        ("master_key", "a new master key for all"),
+        ("failover", "a tenth of them rotated through an election"),
+        ("removal", "their namespace is deleted: all gone after"),
+    ):
+        found.append((what, f"{one[name]['until_all']:.1f} s" if name in one else "-"))
+    hub = one.get("hub")
+    reached = f"{hub['until_all_may_read']:.1f} s, {_both(hub)} a reader" if hub else "-"
+    found.append(("a hub's collection reaches all readers after", reached))
     return found
 
 
@@ -516,21 +522,26 @@ def main() -> None:
     parser.add_argument("--rest", type=float, default=60.0, help="seconds of rest afterwards")
     parser.add_argument("--readers", type=int, default=1000, help="of the hub; 0: no hub")
     parser.add_argument("--out", type=Path, default=Path("build/bench-operator.json"))
+    parser.add_argument(
+        "--brief", type=int, default=5000, metavar="APPS",
+        help="from this many on leave out what rotates and deletes all",
+    )  # fmt: skip
     parser.add_argument("--write", action="store_true", help="keep the run in docs")
     asked = parser.parse_args()
     results: list[Figures] = []
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     for apps in asked.apps:
         for number, isolation in enumerate(asked.isolation or ("database", "library")):
+            readers, brief = min(asked.readers, apps), apps >= asked.brief
             results.append(
-                run(apps, isolation, asked.rest, min(asked.readers, apps), with_floor=number == 0)
+                run(apps, isolation, asked.rest, readers, with_floor=number == 0, brief=brief)
             )
             if number and "floor" in results[-2]:
                 results[-1]["floor"] = results[-2]["floor"]
             asked.out.write_text(json.dumps(results, indent=2) + "\n")
             print(json.dumps(results[-1], indent=2), file=sys.stderr, flush=True)
-    if asked.write:
-        keep(results)
+            if asked.write:
+                keep(results)
     for one in results:
         print(f"{one['apps']:,} apps, {one['isolation']}:")
         for what, measured in summary(one):
