@@ -107,7 +107,7 @@ class Step:
 CREATE: Final = Step(reads=21, writes=8, users=1, requests=6, asked=1)
 CREATE_LIBRARY: Final = Step(reads=15, writes=6, requests=6, asked=1)
 LOOK: Final = Step(reads=11, requests=1)
-ROTATE: Final = Step(reads=20, writes=2, users=1, requests=4, asked=1)
+ROTATE: Final = Step(reads=23, writes=4, users=1, requests=4, asked=1)
 UNCHANGED: Final = Step(reads=1)
 FLOOR: Final = Step(requests=3, asked=1)  # a Secret, and two patches that kopf sends
 

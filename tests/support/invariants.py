@@ -37,7 +37,7 @@ from support.installation import SCANNED_KINDS, SECRET_ENTRIES, Installation, _n
 from support.leakscan import SHORTEST
 from support.waiting import wait_until
 
-__all__ = ["Ledger", "data_of", "settled", "violations"]
+__all__ = ["Ledger", "data_of", "ending", "settled", "violations"]
 
 Entries = dict[str, str]
 
@@ -91,6 +91,25 @@ def settled(
 
     wait_until(holds, deadline=deadline, message=lambda: "; ".join(found))
     return time.monotonic() - began
+
+
+def ending(here: Installation) -> list[str]:
+    """Return the apps whose Secret holds a version that ends, or that pods do not accept.
+
+    It has to be empty at every moment, however dead the operator: it may be away for longer than
+    any overlap, and then whoever mounts the Secret would be refused.
+    """
+    found = []
+    for _, secret in _secrets(here):
+        data = {k: base64.b64decode(v).decode() for k, v in (secret.get("data") or {}).items()}
+        row = here.mongo[GRANTS_COLLECTION].find_one({"slug": data.get("app-slug")})
+        if row is None or not data.get("app-secret"):
+            continue
+        number = int(data["secret-version"])
+        held = [one for one in row["verifiers"] if one["version"] == number]
+        if not held or held[0].get("expires_at") is not None:
+            found.append(f"{row['slug']}: version {number} is mounted, and accepted: {held != []}")
+    return found
 
 
 def violations(

@@ -103,7 +103,8 @@ class SealedVersion:
     created_at
         When it was generated.
     expires_at
-        When it stops being valid, or None for the current one.
+        When it stops being valid. None for the current one, and for an earlier one whose successor
+        was not handed out yet.
     certificate
         Of the one that its database user logs in with, or None where that is a password.
     """
@@ -165,6 +166,11 @@ class SecretRecord:
         """Return the record with only those versions that are still valid at a time."""
         kept = tuple(v for v in self.previous if v.expires_at is None or v.expires_at > now)
         return dataclasses.replace(self, previous=kept)
+
+    @property
+    def awaits_overlap(self) -> bool:
+        """Whether an earlier version has no end yet, as its successor may be nobody's yet."""
+        return any(version.expires_at is None for version in self.previous)
 
     @property
     def next_expiry(self) -> datetime | None:

@@ -88,6 +88,7 @@ class DatabaseUserService:
         self._checked: dict[str, tuple[str, int]] = {}
         self._kept: dict[str, dict[str, DatabaseUser | None]] = {}  # as `ensure` left them
         self._retiring: set[str] = set()
+        self._unmarked: set[str] = set()
 
     async def prepare(self) -> None:
         """Find out whether an earlier time left users by certificate, before anything is dropped.
@@ -214,34 +215,56 @@ class DatabaseUserService:
             or await self._users.names_without((), external=self._external)
         )
 
+    async def end_former(self, app: AppRecord) -> bool:
+        """Write nothing, and return False: each user ends with its version, by `ensure`."""
+        del app
+        return False
+
     async def retire(self, app: AppRecord, *, now: datetime | None = None) -> bool:
         """Let an app's users end after its overlap, because it shares another user from now on.
+
+        Call it once that one was handed out; `drop_retired` then drops them.
 
         Returns
         -------
         bool
             Whether something was written.
         """
-        at = now or self._clock()
-        later = at + timedelta(seconds=app.spec.secret.overlap_seconds)
-        wrote, left = False, False
+        later = (now or self._clock()) + timedelta(seconds=app.spec.secret.overlap_seconds)
+        wrote = False
         for user in await self._users.users(app.slug, external=self._external):
-            due = user.custom_data.get(RETIRE_AT)
-            if due is None:
+            if RETIRE_AT not in user.custom_data:
                 marked = {**user.custom_data, RETIRE_AT: later}
                 wrote |= await self._users.mark_user(user.name, marked)
-                left = True
-            elif due <= at:
+        self._unmarked.discard(app.slug)
+        return wrote
+
+    async def drop_retired(self, slug: str, *, now: datetime | None = None) -> bool:
+        """Drop those of an app's users that `retire` has let be until now, and then its role.
+
+        What the app loses meanwhile its role loses. Returns whether something was written.
+        """
+        at = now or self._clock()
+        wrote, left = False, []
+        for user in await self._users.users(slug, external=self._external):
+            due = user.custom_data.get(RETIRE_AT)
+            if due is not None and due <= at:
                 wrote |= await self._drop_user(user.name)
             else:
-                left = True
+                left.append(due)
+        if None in left:
+            self._unmarked.add(slug)
         if left:
-            self._retiring.add(app.slug)
-            return bool(await self.follow_grants([app.slug])) or wrote
-        self._retiring.discard(app.slug)
-        if await self._users.roles([role_name(app.slug)]):
-            wrote |= await self._users.drop_role(role_name(app.slug))
+            self._retiring.add(slug)
+            return bool(await self.follow_grants([slug])) or wrote
+        self._retiring.discard(slug)
+        if await self._users.roles([role_name(slug)]):
+            wrote |= await self._users.drop_role(role_name(slug))
         return wrote
+
+    def is_to_retire(self, slug: str) -> bool:
+        """Say whether `drop_retired` has found users of an app that nobody let end yet."""
+        return slug in self._unmarked
 
     def is_settled(self, slug: str) -> bool:
         """Say whether `retire` has let no user of an app be for a while."""

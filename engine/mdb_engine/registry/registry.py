@@ -11,7 +11,7 @@ from mdb_engine.connection.driver import Driver, RawDatabase
 from mdb_engine.constants import MAX_ATTEMPTS
 from mdb_engine.core.clock import Clock, utcnow
 from mdb_engine.core.encryption import EnvelopeEncryptionService
-from mdb_engine.core.secret import CertificateIssuer, RotationOutcome
+from mdb_engine.core.secret import CertificateIssuer, RotationOutcome, SecretRecord
 from mdb_engine.exceptions import NotRegistered, VersionConflict
 from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.adoption import Progress
@@ -408,6 +408,24 @@ class Registry:
         )
         await self.grants.publish([slug])
         return outcome
+
+    async def begin_overlap(
+        self, seen: SecretRecord, *, overlap_seconds: int
+    ) -> tuple[SecretRecord, GrantOutcome]:
+        """Let the versions before one that was handed out end, and their verifiers with them.
+
+        See `SecretService.begin_overlap`; also returns what was published with it.
+
+        Raises
+        ------
+        NotRegistered
+            If there is no active app of that slug.
+        """
+        changed = await self.secrets.begin_overlap(seen, overlap_seconds=overlap_seconds)
+        outcomes = await self.grants.publish([seen.slug])
+        if seen.slug not in outcomes:
+            raise NotRegistered(f"There is no app {seen.slug!r} any more")
+        return changed, outcomes[seen.slug]
 
     async def supersede(self, slug: str, *, issued: int) -> bool:
         """Supersede a version that is known elsewhere, and end all that are known here.

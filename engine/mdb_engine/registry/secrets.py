@@ -181,7 +181,7 @@ class SecretService:
         slug: str,
         *,
         expected_version: int,
-        overlap_seconds: int,
+        overlap_seconds: int | None,
         request: str | None = None,
         now: datetime | None = None,
     ) -> RotationOutcome:
@@ -194,7 +194,8 @@ class SecretService:
         expected_version
             The version that the caller saw.
         overlap_seconds
-            For how long the outgoing version still works.
+            For how long the outgoing version still works. None, where somebody else hands the new
+            one out: until `begin_overlap` is told that this was done.
         request
             The value of the request, which is kept in the same write: the same request is never
             served twice, whenever the caller dies.
@@ -235,9 +236,9 @@ class SecretService:
                     RotationResult.WAITING, current.version, retry_at=kept.next_expiry
                 )
                 return found
-            outgoing = dataclasses.replace(
-                current, expires_at=at + timedelta(seconds=overlap_seconds)
-            )
+            outgoing = current
+            if overlap_seconds is not None:
+                outgoing = _ending(current, at, overlap_seconds)
             outcome = RotationOutcome(RotationResult.ROTATED, current.version + 1)
             return dataclasses.replace(
                 kept,
@@ -249,6 +250,39 @@ class SecretService:
 
         await self._change(slug, change)
         return outcome
+
+    async def begin_overlap(
+        self, seen: SecretRecord, *, overlap_seconds: int, now: datetime | None = None
+    ) -> SecretRecord:
+        """Let earlier versions end after the overlap, because the current one was handed out.
+
+        Parameters
+        ----------
+        seen
+            The credentials as they were read, with the version that was handed out. What somebody
+            generated since keeps that one without an end.
+        overlap_seconds
+            For how long from now the earlier ones still work; those that have an end keep it.
+        now
+            The time; by default the clock's.
+
+        Returns
+        -------
+        SecretRecord
+            The credentials as they are then.
+        """
+        at = now or self._clock()
+
+        async def change(found: SecretRecord) -> SecretRecord:
+            ending = (
+                _ending(one, at, overlap_seconds)
+                if one.version < seen.current.version and one.expires_at is None
+                else one
+                for one in found.previous
+            )
+            return dataclasses.replace(found, previous=tuple(ending))
+
+        return (await self._change(seen.slug, change, seen=seen))[1]
 
     async def supersede(self, slug: str, *, issued: int) -> bool:
         """Generate the version after one that was issued and is not known here; end all others.
@@ -360,11 +394,15 @@ class SecretService:
         return record
 
     async def _change(
-        self, slug: str, change: Callable[[SecretRecord], Awaitable[SecretRecord]]
+        self,
+        slug: str,
+        change: Callable[[SecretRecord], Awaitable[SecretRecord]],
+        *,
+        seen: SecretRecord | None = None,
     ) -> tuple[SecretRecord, SecretRecord]:
         """Apply a change to the row as it is; nothing is written where it changes nothing."""
         for _ in range(MAX_ATTEMPTS):
-            found = await self._existing(slug)
+            found, seen = seen or await self._existing(slug), None
             wanted = await change(found)
             if wanted == found:
                 return found, found
@@ -415,6 +453,10 @@ class SecretService:
             expires_at=sealed.expires_at,
             client_certificate=values.get(Purpose.CLIENT_CERTIFICATE),
         )
+
+
+def _ending(version: SealedVersion, now: datetime, seconds: int) -> SealedVersion:
+    return dataclasses.replace(version, expires_at=now + timedelta(seconds=seconds))
 
 
 def _with_request(record: SecretRecord, kind: str, request: str | None) -> Mapping[str, str]:

@@ -7,6 +7,7 @@ nothing but MongoDB.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import EllipsisType
 from typing import Any
@@ -151,10 +152,10 @@ class Access:
                 # A key that does not open the current version must not seal the next one.
                 await registry.secrets.open(report.secrets)
                 rotate = partial(
-                    registry.rotate,
+                    registry.secrets.rotate,  # which `publish` tells of, before any pod has it
                     slug,
                     expected_version=rotation.expected_version,
-                    overlap_seconds=spec.secret.overlap_seconds,
+                    overlap_seconds=None,
                     request=rotation.request,
                 )
                 outcome = await rotate()
@@ -186,6 +187,23 @@ class Access:
                 report.did(Step.REVOKE_PREVIOUS, wrote=wrote)
             if rotation is not None or revocation is not None:
                 report.secrets = await registry.secrets.get(slug)
+
+    async def begin_overlap(self, record: AppRecord, report: Report) -> None:
+        """Let what the Secret does not hold any more end after the overlap.
+
+        Not before: whoever is away in between, for however long, leaves no pod without access.
+        """
+        assert report.secrets is not None  # noqa: S101 - the caller looked
+        if await self._database.users.end_former(record):
+            report.did(Step.DATABASE_USER, wrote=True)
+        if not report.secrets.awaits_overlap:
+            return
+        report.secrets, grants = await self._registry.begin_overlap(
+            report.secrets, overlap_seconds=record.spec.secret.overlap_seconds
+        )
+        if report.grants is not None:
+            report.grants = replace(report.grants, epoch=grants.epoch)
+        report.did(Step.BEGIN_OVERLAP, wrote=True)
 
     async def publish(self, record: AppRecord, report: Report) -> None:
         """Publish the grants of the app and of its readers, and narrow the readers' roles.

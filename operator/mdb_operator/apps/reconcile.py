@@ -222,6 +222,8 @@ class Reconciler:
             with report.line(ConditionType.SECRET_PROJECTED):
                 await self._binding.project(app, record, revealed, report)
         if report.binding is not None and report.secrets is not None:
+            with report.line(ConditionType.SECRET_PROJECTED):
+                await self._access.begin_overlap(record, report)
             with report.line(ConditionType.WORKLOADS_RESTARTED):
                 await self._binding.restart_workloads(app, spec, report.secrets, report)
 

@@ -78,6 +78,7 @@ class Step(StrEnum):
     SECRET = "secret"  # noqa: S105 - the name of a step
     EXPIRE = "expire"
     ROTATE = "rotate"
+    BEGIN_OVERLAP = "begin-overlap"
     REVOKE_PREVIOUS = "revoke-previous"
     GRANTS = "grants"
     READERS = "readers"

@@ -43,6 +43,12 @@ class DatabaseUsers(Protocol):
             If MongoDB refuses or cannot be reached.
         """
 
+    async def end_former(self, app: AppRecord) -> bool:
+        """Let those users of an app end in time that its Secret does not name any more.
+
+        Called after the Secret was projected. Returns whether something was written.
+        """
+
     async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of all versions but the valid ones; whether there were any."""
 
@@ -70,9 +76,9 @@ class DatabaseUsers(Protocol):
 class RetiringUsers:
     """``isolation: library``: apps share the operator's user, and those of their own end.
 
-    An app's users go on working for its overlap, because pods read the Secret with the shared user
-    only later. Where the operator's user may not manage users, there is nothing that it could do
-    about them; it says so once, and no app fails for it.
+    An app's users go on working for its overlap, which begins when the Secret has the shared user:
+    pods read it only later. Where the operator's user may not manage users, there is nothing that
+    it could do about them; it says so once, and no app fails for it.
     """
 
     def __init__(self, service: DatabaseUserService) -> None:
@@ -86,9 +92,17 @@ class RetiringUsers:
     async def ensure(
         self, app: AppRecord, grants: GrantOutcome, credentials: RevealedSecrets
     ) -> bool:
-        """Let the app's users end, if it has any."""
+        """Drop the app's users whose time is over, if it has any."""
         del grants, credentials
-        return await self._where_allowed(lambda: self._service.retire(app), otherwise=False)
+        return await self._where_allowed(
+            lambda: self._service.drop_retired(app.slug), otherwise=False
+        )
+
+    async def end_former(self, app: AppRecord) -> bool:
+        """Let the app's users end, if it has any that work without an end."""
+        return self._service.is_to_retire(app.slug) and await self._where_allowed(
+            lambda: self._service.retire(app), otherwise=False
+        )
 
     async def drop_ended(self, secrets: SecretRecord) -> bool:
         """Drop the users of versions that ended, if any are left."""

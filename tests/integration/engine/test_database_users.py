@@ -311,14 +311,20 @@ async def test_users_end_after_the_overlap_when_isolation_is_given_up(bench: Ben
     app = await bench.register("shop", "clicks")
     await bench.ensure(app)
     now = utcnow()
+    assert not await bench.users.drop_retired("shop", now=now + timedelta(days=1))
+    assert bench.users.is_to_retire("shop")
     assert await bench.users.retire(app, now=now)
+    assert not bench.users.is_to_retire("shop")
     assert not await bench.users.retire(app, now=now + timedelta(seconds=599))
+    assert not await bench.users.drop_retired("shop", now=now + timedelta(seconds=599))
     assert bench.user_names() == {"shop.v1"}
-    assert await bench.users.retire(app, now=now + timedelta(seconds=601))
+    assert not bench.users.is_settled("shop")
+    assert await bench.users.drop_retired("shop", now=now + timedelta(seconds=601))
+    assert bench.users.is_settled("shop")
     assert bench.user_names() == set()
     roles = bench.raw.command("rolesInfo", 1)["roles"]
     assert [role["role"] for role in roles] == [OPERATOR_ROLE]
-    assert not await bench.users.retire(app, now=now + timedelta(seconds=602))
+    assert not await bench.users.drop_retired("shop", now=now + timedelta(seconds=602))
 
 
 async def test_taking_isolation_up_again_keeps_the_users(bench: Bench) -> None:
@@ -326,4 +332,5 @@ async def test_taking_isolation_up_again_keeps_the_users(bench: Bench) -> None:
     await bench.ensure(app)
     await bench.users.retire(app)
     assert await bench.ensure(app)
-    assert not await bench.users.retire(app, now=utcnow()) or bench.user_names() == {"shop.v1"}
+    assert not await bench.users.drop_retired("shop", now=utcnow() + timedelta(days=1))
+    assert bench.user_names() == {"shop.v1"}

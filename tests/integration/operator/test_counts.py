@@ -104,7 +104,7 @@ async def test_each_step_of_an_apps_life_costs_just_so_much(
     )
     installation.annotate("shop", "rotate-requested", "1")
     assert await look(operator, "shop") == (
-        {**FULL_LOOK, "find": 15, "update": 2, "createUser": 1, "usersInfo": 2},
+        {**FULL_LOOK, "find": 18, "update": 4, "createUser": 1, "usersInfo": 2},
         {"GET secrets": 1, "PUT secrets": 1, "PATCH mdbapps/status": 1, "POST events": 1},
     )
 

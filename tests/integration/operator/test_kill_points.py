@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from support.fault_table import record
 from support.installation import MASTER_KEY_SECRET, ROOT, Installation
-from support.invariants import Ledger, data_of, settled, violations
+from support.invariants import Ledger, data_of, ending, settled, violations
 from support.killable import FILE
 from support.operator_edge import Process
 from support.waiting import wait_until
@@ -218,6 +218,7 @@ def test_a_process_that_is_killed_at_any_call_leaves_what_the_next_one_ends(
         if killed:
             assert world.process.popen.returncode == -9, world.process.text()[-4000:]
             world.ledger.collect(here)
+            assert not ending(here), f"{operation}, killed {when} call {number}"
             world.start()
             kills += 1
         calls = world.order.with_suffix(".calls").read_text().splitlines()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandListener, CommandStartedEvent
 from support.installation import Installation
+from support.invariants import ending
 from support.operator_edge import Request, writes
 
 from mdb_engine.constants import MAX_SECRET_VERSIONS
@@ -184,19 +185,47 @@ async def test_a_rotation_killed_after_any_step_happens_once(
             try:
                 await operator.look(namespace, name)
             except Killed:
-                pass
+                assert not ending(installation), f"after {operator.steps}"
             else:
                 break
         async with start() as operator:
             await operator.look(namespace, name)
             await operator.look(namespace, name)
+        assert not ending(installation)
         entries = installation.secret(f"{name}-mdb")
         assert entries["secret-version"] == "2"
         assert entries["app-secret-previous"] not in ("", entries["app-secret"])
         row = installation.mongo["_mdb_engine_app_secrets"].find_one({"slug": name})
         assert row is not None
         assert row["version"] == 2
-    assert index == 7, "the rotation has one step more than a reconcile without workloads"
+        # From the moment that the Secret holds its successor, and not before: 600 s by default.
+        left = row["previous"][0]["expires_at"].replace(tzinfo=UTC) - datetime.now(UTC)
+        assert timedelta(seconds=500) < left <= timedelta(seconds=602)
+    assert index == 8, "the rotation has two steps more than a reconcile without workloads"
+
+
+async def test_users_that_are_not_needed_any_more_end_once_the_secret_has_the_shared_one(
+    installation: Installation, start: Start
+) -> None:
+    def retired() -> list[bool]:
+        users = installation.mongo.command("usersInfo")["users"]
+        return ["retireAt" in one["customData"] for one in users if one["user"] == "given-up.v1"]
+
+    installation.apply("given-up")
+    async with start("database") as operator:
+        await operator.look(installation.apps, "given-up")
+        before = list(operator.steps)
+    async with start("library") as operator:
+        operator.kill_after = before.index(Step.DATABASE_USER) - 1  # no finalizer is added now
+        with pytest.raises(Killed):
+            await operator.look(installation.apps, "given-up")
+        assert operator.steps[-1] is Step.DATABASE_USER
+        assert retired() == [False]
+        assert installation.secret("given-up-mdb")["username"] == "given-up.v1"
+    async with start("library") as operator:
+        await operator.look(installation.apps, "given-up")
+        assert retired() == [True]
+        assert installation.secret("given-up-mdb")["username"] != "given-up.v1"
 
 
 async def test_a_deletion_killed_after_any_step_leaves_nothing(
