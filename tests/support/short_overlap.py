@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from mdb_engine.core.secret import SecretRecord
 from mdb_engine.registry.secrets import SecretService
 from mdb_operator.cli.main import main
 
@@ -17,12 +18,12 @@ OVERLAP_SECONDS = 6
 
 def shorten(seconds: float) -> None:
     """Let overlaps of this process last as long, whatever a spec says."""
-    rotate = SecretService.rotate
+    begin = SecretService.begin_overlap
 
-    async def short(self: SecretService, slug: str, **options: Any) -> Any:
-        return await rotate(self, slug, **{**options, "overlap_seconds": seconds})
+    async def short(self: SecretService, seen: SecretRecord, **options: Any) -> SecretRecord:
+        return await begin(self, seen, **{**options, "overlap_seconds": seconds})
 
-    SecretService.rotate = short  # type: ignore[method-assign]
+    SecretService.begin_overlap = short  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
