@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +25,6 @@ DRIVERS: Final = ("pymongo", "motor")
 THOUSAND: Final = 1000
 BUSY: Final = 3.0
 """The load average above which others were at work: the benchmark itself makes one of about two."""
-SPENT: Final = ("one_pod", "ms_per_unrelated_change")
 
 Kept = Mapping[str, Any]
 
@@ -157,40 +156,45 @@ def startup_rows() -> list[list[str]]:
 
 def pods_rows() -> list[list[str]]:
     """Return what pods cost MongoDB, and the other apps a pod."""
-    kept = _kept()
-    runs = [pods] if (pods := kept.get("now", {}).get("pods")) else []
-    if not runs:
+    run = _kept().get("now", {}).get("pods")
+    if not run:
         return []
-    many, none = f"with_{runs[0]['pods']}", "with_0"
+    count = run["pods"]
+    parts = [run[name] for name in ("with_0", f"with_{count}", "each_of_another") if name in run]
 
     def row(text: str, *path: str) -> list[str]:
         cells = []
-        for run in runs:
-            value: Any = run
+        for part in parts:
+            value: Any = part
             for step in path:
-                value = value[step]
-            cells.append(f"{max(value) if isinstance(value, list) else value:g}")
+                value = value.get(step, "") if isinstance(value, Mapping) else ""
+            cells.append(str(max(value) if isinstance(value, list) else value))
         return [text, *cells]
 
-    def derived(text: str, figure: Callable[[Kept, float], float]) -> list[str]:
-        return [text, *(f"{figure(run, THOUSAND / run['pods']):.1f}" for run in runs)]
+    def one(text: str, value: object) -> list[str]:
+        return [text, "", str(value), *([""] * (len(parts) - 2))]
 
-    def at_rest(run: Kept, times: float) -> float:
-        without, with_them = (run[part]["rest"]["cpu_percent"] for part in (none, many))
-        return float(without + times * (with_them - without))
-
-    count = runs[0]["pods"]
-    return [
-        row("processor of `mongod` at rest, no pods, % of a core", none, "rest", "cpu_percent"),
-        row(f"the same with {count} pods", many, "rest", "cpu_percent"),
-        derived("by that, with 1,000 pods", at_rest),
-        row("processor with ten writes a second, no pods, %", none, "writing", "cpu_percent"),
-        row(f"the same with {count} pods", many, "writing", "cpu_percent"),
-        row("median time of such a write, no pods, ms", none, "writing", "write_ms"),
-        row(f"the same with {count} pods", many, "writing", "write_ms"),
-        row("memory of `mongod`, no pods, MB", none, "mongod_mb"),
-        row(f"the same with {count} pods", many, "mongod_mb"),
-        row("a revocation holds in all pods after, s, at most", many, "revocation_seconds"),
-        row("a pod's processor for a change of another app's row, ms", *SPENT),
-        row("memory of one pod, MB", "one_pod", "resident_mb"),
+    rest = [float(part["rest"]["cpu_percent"]) for part in parts]
+    thousand = [f"{rest[0] + (used - rest[0]) * THOUSAND / count:.1f}" for used in rest[1:]]
+    spent = max(0.0, run["one_pod"]["ms_per_unrelated_change"])  # a difference of two times
+    rows = [
+        ["", "no pods", f"{count} of one app", f"{count}, each of another"][: len(parts) + 1],
+        row("processor of `mongod` at rest, % of a core", "rest", "cpu_percent"),
+        ["by that, with 1,000 pods", "", *thousand],
+        row("commands a minute at rest", "commands_per_minute"),
+        row("connections", "connections"),
+        row("change streams", "change_streams"),
+        row("processor with ten writes a second, %", "writing", "cpu_percent"),
+        row("median time of such a write, ms", "writing", "write_ms"),
+        row("memory of `mongod`, MB", "mongod_mb"),
+        row("a revocation of all holds in all pods after, s, at most", "revocation_seconds"),
+        one("a pod's processor for a change of another app's row, ms", f"{spent:g}"),
+        one("memory of one pod, MB", run["one_pod"]["resident_mb"]),
     ]
+    if election := run.get("election"):
+        rows += [
+            one("another primary of three members, after, s", election["elected_after"]),
+            one("the longest that one read nothing then, s", election["longest_without"]),
+            one("readings that failed, of one a second by each", election["failed"]),
+        ]
+    return rows

@@ -1,7 +1,8 @@
 """What many pods cost MongoDB, and a pod the apps of others, by processes of the library.
 
-A thousand apps of 20 collections are registered, and 200 pods run: engines with a connection of
-their own each, several in one process, because it is the server that is looked at.
+A thousand apps of 20 collections are registered, and 200 pods run, of one app or each of another:
+engines with a connection of their own each, several in one process, because it is the server that
+is looked at. At last a primary of three members steps down under them.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from support.binding import MountedSecret
+from support.replica_set import replica_set, step_down
+from support.waiting import wait_until_async
 
 from bench.data import DATABASE, SLUG, TOKEN, binding
 from devcluster.mongo import MongoConfig, MongoServer
-from mdb_engine import MongoDBEngine
+from mdb_engine import MdbEngineError, MongoDBEngine
 from mdb_engine.config import EngineSettings
 
 __all__ = ["measure_pods"]
@@ -42,6 +46,17 @@ REVOCATIONS: Final = 3
 
 LOOK_SECONDS: Final = 0.1
 """How often a process looks whether its pods still accept the token."""
+
+READ_SECONDS: Final = 1.0
+"""Between two readings of a pod through an election."""
+
+ELECTED_SECONDS: Final = 120.0
+"""For all pods to read again after an election."""
+
+Mount = tuple[str, str]
+"""Where a pod finds its bindings, and its app."""
+
+Process = subprocess.Popen[str]
 
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
@@ -74,36 +89,122 @@ def resident_mb(pid: int | str) -> float:
     return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
 
-async def serve(root: Path, count: int) -> None:
-    """Run pods of one app; print the moments at which all lost access, or had it again."""
-    engines = [MongoDBEngine(settings=EngineSettings(binding_root=root)) for _ in range(count)]
-    for engine in engines:  # not at once: one loop is not the loops of many pods
+@dataclass
+class Pod:
+    """An engine, and how its reading goes."""
+
+    engine: MongoDBEngine
+    slug: str
+    succeeded_at: float = 0.0
+    longest: float = 0.0
+    failed: int = 0
+
+    @property
+    def has_access(self) -> bool:
+        """Whether its token is accepted."""
+        return self.engine.readiness(self.slug).checks[-1].ok
+
+    async def read(self) -> None:
+        """Read a document every second, and keep for how long none could be read."""
+        collection = self.engine.get_scoped_db(self.slug).collection_0
+        while True:
+            try:
+                await collection.find_one({"_id": 1})
+            except MdbEngineError:
+                self.failed += 1
+            else:
+                now = time.monotonic()
+                if self.succeeded_at:
+                    self.longest = max(self.longest, now - self.succeeded_at)
+                self.succeeded_at = now
+            await asyncio.sleep(READ_SECONDS)
+
+
+async def serve(mounts: Sequence[Mount]) -> None:
+    """Run pods; print the moments at which all lost access, or had it again.
+
+    A line on standard input has all of them read; the next one ends that.
+    """
+    running = []
+    for root, slug in mounts:  # not at once: one loop is not the loops of many pods
+        engine = MongoDBEngine(settings=EngineSettings(binding_root=Path(root)))
         await engine.initialize()
-    print(json.dumps({"ready": True}), flush=True)
+        running.append(Pod(engine, slug))
+    _say({"ready": True})
+    line = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
+    reading: list[asyncio.Task[None]] = []
     before = True
     while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        states = {engine.readiness(SLUG).checks[-1].ok for engine in engines}
-        if states == {not before}:
+        await asyncio.wait([line], timeout=LOOK_SECONDS)
+        if {pod.has_access for pod in running} == {not before}:
             before = not before
-            print(json.dumps({"ok": before, "at": time.time()}), flush=True)
+            _say({"ok": before, "at": time.time()})
+        if not line.done():
+            continue
+        line = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
+        if reading:
+            await read_since(running, time.monotonic())
+            longest, failed = max(pod.longest for pod in running), sum(p.failed for p in running)
+            _say({"longest": longest, "failed": failed})
+            continue
+        reading = [asyncio.create_task(pod.read()) for pod in running]
+        await read_since(running, 0.0)
+        _say({"reading": True})
+
+
+async def read_since(running: Sequence[Pod], moment: float) -> None:
+    """Wait until every pod has read something after a moment."""
+    await wait_until_async(
+        lambda: all(pod.succeeded_at > moment for pod in running),
+        deadline=ELECTED_SECONDS,
+        message="every pod to read",
+    )
+
+
+def _say(what: Mapping[str, Any]) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def told(process: Process) -> Mapping[str, Any]:
+    """Return what pods say next."""
+    assert process.stdout is not None
+    found: Mapping[str, Any] = json.loads(process.stdout.readline())
+    return found
+
+
+def tell(started: Sequence[Process]) -> list[Mapping[str, Any]]:
+    """Have pods begin or end what they do next, and return what they say of it."""
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("next\n")
+        process.stdin.flush()
+    return [told(process) for process in started]
+
+
+def mounted(directory: Path, uri: str, slugs: Sequence[str]) -> list[Mount]:
+    """Mount a binding for each pod, as the operator would have projected it."""
+    mounts = []
+    for number, slug in enumerate(slugs):
+        root = directory / f"pod-{number}"
+        MountedSecret(root / slug, {**binding(uri), "app-slug": slug})
+        mounts.append((str(root), slug))
+    return mounts
 
 
 @contextmanager
-def pods(root: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+def pods(mounts: Sequence[Mount]) -> Iterator[list[Process]]:
     """Run pods in several processes until the block ends."""
     with ExitStack() as stack:
         started = []
-        for _ in range(PROCESSES if count else 0):
-            command = [sys.executable, "-m", "bench.pods", str(root), str(count // PROCESSES)]
+        for number in range(PROCESSES if mounts else 0):
+            command = [sys.executable, "-m", "bench.pods", json.dumps(mounts[number::PROCESSES])]
             process = stack.enter_context(
-                subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             )
             stack.callback(process.kill)
             started.append(process)
         for process in started:
-            assert process.stdout is not None
-            process.stdout.readline()
+            told(process)
         yield started
 
 
@@ -127,18 +228,33 @@ def processor(
     return found
 
 
-def revocations(grants: Collection[Any], started: list[subprocess.Popen[str]]) -> list[float]:
-    """Revoke a token some times, and return after how many seconds it held in all pods."""
+def revocations(
+    grants: Collection[Any], slugs: Sequence[str], started: Sequence[Process]
+) -> list[float]:
+    """Revoke all tokens some times, and return after how many seconds it held in all pods."""
     seconds = []
     for number in range(REVOCATIONS):
         for token in (f"another {number}", TOKEN):
-            fresh = row(SLUG, ["app-7"], token)
             at = time.time()
-            grants.replace_one({"_id": SLUG}, {**fresh, "epoch": int(at * 1000)})
-            seen = [json.loads(one.stdout.readline())["at"] for one in started if one.stdout]
+            verifiers = row("", [], token)["verifiers"]
+            change = {"$set": {"verifiers": verifiers}, "$inc": {"epoch": 1}}
+            grants.update_many({"slug": {"$in": [*slugs]}}, change)
+            seen = [told(process)["at"] for process in started]
             if token != TOKEN:
                 seconds.append(round(max(seen) - at, 2))
     return seconds
+
+
+def commands(client: MongoClient[Any]) -> int:
+    """Return how many commands a server has carried out."""
+    known = client.admin.command("serverStatus")["metrics"]["commands"]
+    return sum(one["total"] for one in known.values() if isinstance(one, dict))
+
+
+def change_streams(client: MongoClient[Any]) -> int:
+    """Return how many change streams a server holds."""
+    operations = client.admin.aggregate([{"$currentOp": {"idleCursors": True}}])
+    return sum("$changeStream" in json.dumps(one, default=str) for one in operations)
 
 
 async def one_pod(root: Path, grants: Collection[Any]) -> Mapping[str, Any]:
@@ -168,51 +284,87 @@ async def one_pod(root: Path, grants: Collection[Any]) -> Mapping[str, Any]:
         }
 
 
+def of_pods(
+    mongod: MongoServer, client: MongoClient[Any], directory: Path, slugs: Sequence[str]
+) -> Mapping[str, Any]:
+    """Measure a server with pods of some apps, or with none."""
+    database = client[DATABASE]
+    with pods(mounted(directory, mongod.uri, slugs)) as started:
+        time.sleep(3)
+        before = commands(client)
+        rest = processor(mongod.pid, REST_SECONDS)
+        sent = commands(client) - before
+        part: dict[str, Any] = {
+            "rest": rest,
+            "commands_per_minute": round(sent * 60 / REST_SECONDS),
+            "connections": client.admin.command("serverStatus")["connections"]["current"],
+            "change_streams": change_streams(client),
+            "writing": processor(
+                mongod.pid, WRITE_SECONDS, lambda: database.elsewhere.insert_one({})
+            ),
+            "mongod_mb": round(resident_mb(mongod.pid)),
+        }
+        if started:
+            used, began = sum(cpu_seconds(one.pid) for one in started), time.monotonic()
+            time.sleep(REST_SECONDS)
+            used = sum(cpu_seconds(one.pid) for one in started) - used
+            part["pods_cpu_percent"] = round(used / (time.monotonic() - began) * 100, 1)
+            part["revocation_seconds"] = revocations(database["_mdb_engine_grants"], slugs, started)
+    return part
+
+
+def election(directory: Path) -> Mapping[str, Any]:
+    """Measure what pods that read every second notice of another primary of three members."""
+    with replica_set() as server:
+        grants = server.client[DATABASE]["_mdb_engine_grants"]
+        grants.insert_one(row(SLUG, []))
+        with pods(mounted(directory, server.uri, [SLUG] * PODS)) as started:
+            tell(started)
+            began = time.monotonic()
+            step_down(server)
+            elected = time.monotonic() - began
+            said = tell(started)
+    return {
+        "elected_after": round(elected, 2),
+        "longest_without": round(max(one["longest"] for one in said) - READ_SECONDS, 2),
+        "failed": sum(one["failed"] for one in said),
+    }
+
+
 def measure_pods() -> Mapping[str, Any]:
-    """Measure one pod, and a server without pods and with many."""
+    """Measure one pod, a server without pods and with many, and many through an election."""
+    apps = [f"app-{n}" for n in range(APPS - 1)]
     with (
         MongoServer(MongoConfig(die_with_parent=True)) as mongod,
-        tempfile.TemporaryDirectory() as directory,
+        tempfile.TemporaryDirectory() as name,
+        MongoClient[dict[str, Any]](mongod.uri) as client,
     ):
-        root = Path(directory)
-        MountedSecret(root / SLUG, binding(mongod.uri))
-        with MongoClient[dict[str, Any]](mongod.uri) as client:
-            grants = client[DATABASE]["_mdb_engine_grants"]
-            grants.insert_many([row(f"app-{n}", [f"app-{n + 1}"]) for n in range(APPS - 1)])
-            grants.insert_one(row(SLUG, ["app-7"]))
-            found: dict[str, Any] = {"apps": APPS, "pods": PODS}
-            command = [sys.executable, "-m", "bench.pods", str(root), mongod.uri]
-            seen = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found["one_pod"] = json.loads(seen.stdout)
-
-            def elsewhere() -> None:
-                client[DATABASE].elsewhere.insert_one({})
-
-            for count in (0, PODS):
-                with pods(root, count) as started:
-                    time.sleep(3)
-                    found[f"with_{count}"] = part = {
-                        "rest": processor(mongod.pid, REST_SECONDS),
-                        "writing": processor(mongod.pid, WRITE_SECONDS, elsewhere),
-                        "mongod_mb": round(resident_mb(mongod.pid)),
-                    }
-                    if count:
-                        used, began = sum(cpu_seconds(one.pid) for one in started), time.monotonic()
-                        time.sleep(REST_SECONDS)
-                        used = sum(cpu_seconds(one.pid) for one in started) - used
-                        part["pods_cpu_percent"] = round(used / (time.monotonic() - began) * 100, 1)
-                        part["revocation_seconds"] = revocations(grants, started)
-    return found
+        directory = Path(name)
+        grants = client[DATABASE]["_mdb_engine_grants"]
+        grants.insert_many([row(slug, [f"app-{n + 1}"]) for n, slug in enumerate(apps)])
+        grants.insert_one(row(SLUG, ["app-7"]))
+        ((root, _),) = mounted(directory / "one", mongod.uri, [SLUG])
+        command = [sys.executable, "-m", "bench.pods", root, mongod.uri]
+        seen = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        return {
+            "apps": APPS,
+            "pods": PODS,
+            "one_pod": json.loads(seen.stdout),
+            "with_0": of_pods(mongod, client, directory / "none", []),
+            f"with_{PODS}": of_pods(mongod, client, directory / "same", [SLUG] * PODS),
+            "each_of_another": of_pods(mongod, client, directory / "apart", apps[:PODS]),
+            "election": election(directory / "election"),
+        }
 
 
 def _child() -> None:
-    root, what = Path(sys.argv[1]), sys.argv[2]
-    if what.isdigit():
-        asyncio.run(serve(root, int(what)))
+    what, *uri = sys.argv[1:]
+    if not uri:
+        asyncio.run(serve(json.loads(what)))
     else:
-        with MongoClient[dict[str, Any]](what) as client:
+        with MongoClient[dict[str, Any]](uri[0]) as client:
             grants = client[DATABASE]["_mdb_engine_grants"]
-            print(json.dumps(asyncio.run(one_pod(root, grants))))
+            print(json.dumps(asyncio.run(one_pod(Path(what), grants))))
 
 
 if __name__ == "__main__":
