@@ -107,7 +107,7 @@ def ending(here: Installation) -> list[str]:
             continue
         number = int(data["secret-version"])
         held = [one for one in row["verifiers"] if one["version"] == number]
-        if not held or held[0].get("expires_at") is not None:
+        if not held or held[0]["not_after"] is not None:
             found.append(f"{row['slug']}: version {number} is mounted, and accepted: {held != []}")
     return found
 
