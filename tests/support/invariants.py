@@ -14,9 +14,11 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
 from bson import json_util
 
 from mdb_engine.connection.driver import get_driver
@@ -107,7 +109,7 @@ def ending(here: Installation) -> list[str]:
             continue
         number = int(data["secret-version"])
         held = [one for one in row["verifiers"] if one["version"] == number]
-        if not held or held[0].get("expires_at") is not None:
+        if not held or held[0]["not_after"] is not None:
             found.append(f"{row['slug']}: version {number} is mounted, and accepted: {held != []}")
     return found
 
@@ -391,7 +393,11 @@ def _leaks(here: Installation, ledger: Ledger) -> Iterator[str]:
         for namespace in (*here.watched, here.namespace)
         for kind in SCANNED_KINDS
     }
-    texts |= {process.output.name: process.text() for process in here.processes}
+    for process in here.processes:
+        texts[process.output.name] = log = process.text()
+        if process.popen.poll() is None and "Serving /healthz" in log:
+            with suppress(httpx.TransportError):  # it may be killed at any moment
+                texts[f"/metrics of {process.output.name}"] = here.ask(process, "/metrics").text
     starts: dict[str, list[str]] = {}
     for needle in needles:
         starts.setdefault(needle[:SHORTEST], []).append(needle)

@@ -26,7 +26,8 @@ class Verifier:
     version
         The secret's version.
     not_after
-        When this version stops being accepted (UTC, aware), or None for the current one.
+        When this version stops being accepted (UTC, aware). None for the current one, and for an
+        earlier one whose successor was not handed out yet.
     """
 
     sha256: bytes = field(repr=False)

@@ -191,9 +191,12 @@ class Access:
     async def begin_overlap(self, record: AppRecord, report: Report) -> None:
         """Let what the Secret does not hold any more end after the overlap.
 
-        Not before: whoever is away in between, for however long, leaves no pod without access.
+        Not before: an operator that is away in between, for however long, leaves no pod without
+        access.
         """
         assert report.secrets is not None  # noqa: S101 - the caller looked
+        if not report.is_delivered:
+            return
         if await self._database.users.end_former(record):
             report.did(Step.DATABASE_USER, wrote=True)
         if not report.secrets.awaits_overlap:

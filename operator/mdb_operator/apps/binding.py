@@ -203,6 +203,8 @@ class Binding:
         self, app: MdbAppResource, spec: MdbAppSpec, secrets: SecretRecord, report: Report
     ) -> None:
         """Restart the workloads of ``spec.restart`` that may hold an earlier version."""
+        if report.binding is None:
+            return
         failed: list[str] = []
         for target in spec.restart:
             name = f"{target.kind}/{target.name}"

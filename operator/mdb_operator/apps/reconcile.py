@@ -221,7 +221,7 @@ class Reconciler:
         if revealed is not None and usable:
             with report.line(ConditionType.SECRET_PROJECTED):
                 await self._binding.project(app, record, revealed, report)
-        if report.binding is not None and report.secrets is not None:
+        if report.secrets is not None:
             with report.line(ConditionType.SECRET_PROJECTED):
                 await self._access.begin_overlap(record, report)
             with report.line(ConditionType.WORKLOADS_RESTARTED):

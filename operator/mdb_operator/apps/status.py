@@ -222,6 +222,18 @@ class Report:
         failure = Failure(reason, message, status, retry_seconds)
         self.failures.setdefault(condition, failure)
 
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the Secret holds the current version, or somebody else keeps it from doing so.
+
+        The end of what came before waits for the operator's own delivery, however long that takes,
+        and for nobody else's object, webhook or refusal.
+        """
+        failure = self.failures.get(ConditionType.SECRET_PROJECTED)
+        return self.binding is not None or (
+            failure is not None and failure.reason in {Reason.SECRET_CONFLICT, Reason.CONTENDED}
+        )
+
     def failed(self, condition: ConditionType) -> bool:
         """Whether a line of this condition failed, for whatever reason."""
         return condition in self.failures or condition in self.unsettled

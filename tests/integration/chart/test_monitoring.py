@@ -45,10 +45,9 @@ FIRES: Mapping[str, tuple[list[str], str]] = {
         [condition("Ready", "false", "SlugTaken")],
         "20m",
     ),
+    "MdbRestartFailed": ([condition("WorkloadsRestarted", "false", "RestartFailed")], "10m"),
     "MdbMasterKeyUnavailable": (
-        [
-            condition("SecretProjected", "false", "KeyUnavailable"),
-        ],
+        ['mdb_operator_conditions{condition="Ready",status="false",reason="KeyUnavailable"} 2x200'],
         "5m",
     ),
     "MdbKeyManagerDown": (['mdb_operator_master_key_usable{manager="transit"} 0x200'], "10m"),
@@ -77,6 +76,7 @@ WELL = [
     "mdb_operator_unreadable_rows 0x200",
     condition("Ready", "true", "Provisioned"),
     condition("GrantsResolved", "true", "Provisioned"),
+    'mdb_operator_conditions{condition="Ready",status="true",reason="Provisioned"} 2x200',
     "mdb_operator_master_key_rewrap_pending 0x200",
     f"mdb_operator_app_secret_age_seconds{{{APP}}} 86400x200",
     'mdb_operator_writes_total{target="kubernetes",reason="project"} 5x200',
@@ -172,9 +172,9 @@ def test_an_alert_says_what_about_and_what_to_do() -> None:
 
 
 def test_the_guide_shows_the_alerts_as_they_are() -> None:
-    text = OPERATIONS.read_text()
-    block = next(part for part in text.split("```yaml")[1:] if "MdbOperatorHasNoLeader" in part)
-    [group] = yaml.safe_load(block.partition("```")[0])["groups"]
+    blocks = re.findall(r"```yaml\n(.*?)```", OPERATIONS.read_text(), re.DOTALL)
+    [block] = [one for one in blocks if "- alert: " in one]
+    [group] = yaml.safe_load(block)["groups"]
     shown = {rule["alert"]: rule for rule in group["rules"]}
     wanted = {
         name: {key: rule[key] for key in ("alert", "expr", "for") if key in rule}

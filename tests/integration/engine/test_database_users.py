@@ -146,6 +146,23 @@ async def test_a_collection_added_to_the_spec_appears_in_the_role(bench: Bench) 
         assert mine.shop_orders.insert_one({"app_id": "shop"}).acknowledged
 
 
+async def test_a_version_that_ended_has_no_rights_on_a_connection_that_is_open(
+    bench: Bench,
+) -> None:
+    app = await bench.register("shop", "clicks")
+    await bench.ensure(app)
+    with await bench.login(app) as client:
+        clicks = client[bench.mongo.name].shop_clicks
+        clicks.insert_one({"app_id": "shop"})
+        await bench.rotate(app)
+        await bench.ensure(app)
+        assert clicks.count_documents({}) == 1, "the overlap"
+        await bench.registry.revoke_previous("shop")
+        assert await bench.ensure(app)
+        assert refused(clicks.find_one)
+        assert refused(clicks.insert_one, {"app_id": "shop"})
+
+
 async def test_both_versions_work_during_the_overlap_and_only_one_after(bench: Bench) -> None:
     app = await bench.register("shop", "clicks")
     await bench.ensure(app)

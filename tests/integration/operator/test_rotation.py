@@ -68,6 +68,25 @@ def test_a_rotation_on_request_overlaps_and_the_previous_version_ends(
     assert (third["app-secret"], third["app-secret-previous"]) == (second["app-secret"], "")
 
 
+def test_the_end_of_a_version_waits_for_nobody_elses_secret(running: Installation) -> None:
+    running.apply("rot-held")
+    wait_version(running, "rot-held", 1)
+    running.kubectl("create", "secret", "generic", "somebodys", "--from-literal=a=b")
+    running.apply("rot-held", secret={"name": "somebodys"})
+    running.wait_condition("rot-held", "SecretConflict")
+    running.annotate("rot-held", "rotate-requested", "now")
+
+    def ends() -> dict[int, bool]:
+        row = running.mongo["_mdb_engine_grants"].find_one({"slug": "rot-held"})
+        return {one["version"]: one["not_after"] is not None for one in row["verifiers"]}
+
+    wait_until(
+        lambda: ends() == {2: False, 1: True},
+        message=lambda: f"which versions end: {ends()}",
+    )
+    assert running.secret("somebodys") == {"a": "b"}
+
+
 def test_a_request_at_creation_is_none(running: Installation) -> None:
     running.apply(
         "rot-born",

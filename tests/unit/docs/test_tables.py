@@ -106,6 +106,20 @@ def test_every_annotation_that_is_mentioned_exists() -> None:
     assert unknown == []
 
 
+def test_the_chart_is_secure_by_default() -> None:
+    defaults = {path: shown.strip("`") for path, shown, _ in chart_values(CHART)}
+    wanted = {
+        "isolation": "database",
+        "admissionPolicy.enabled": "true",
+        "networkPolicy.enabled": "true",
+        "workloadRestart.enabled": "false",
+        "adoptCollections": "false",
+        "rbac.letGo": "false",
+        "mongodb.trial.enabled": "false",
+    }
+    assert {path: defaults[path] for path in wanted} == wanted
+
+
 def test_every_value_of_the_chart_that_is_set_exists() -> None:
     known = {path for path, _, _ in chart_values(CHART)}
     assert "mongodb.trial.resources" in known

@@ -17,7 +17,7 @@ import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from starlette.endpoints import HTTPEndpoint
 from starlette.responses import PlainTextResponse
-from starlette.routing import Host, Mount, Route, Router, WebSocketRoute
+from starlette.routing import Host, Mount, Route, Router
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 from support.waiting import wait_until_async
@@ -193,7 +193,7 @@ included("`@router.websocket`", "WS /in/v1/a", lambda s, r: r.websocket("/a")(s.
 included(
     "`router.add_websocket_route`",
     "WS /in/v1/a",
-    lambda s, r: r.routes.append(WebSocketRoute("/a", s.websocket)),
+    lambda s, r: r.add_websocket_route("/a", s.websocket),
 )
 added(
     "`@app.websocket`", "WS /a/5", lambda s, a: a.websocket("/a/{n}")(s.websocket_typed()), "/a/{n}"
@@ -325,6 +325,35 @@ async def test_the_probes_are_the_engines_own_and_always_open() -> None:
     app.router.routes.insert(0, Route("/ready", shop.function))
     assert (await ask(app, "GET /ready")).status == 401  # it is not the engine's any more
     assert shop.served == []
+
+
+async def test_middleware_alone_comes_before_the_door() -> None:
+    shop = Shop()
+    app = shop.app()
+    app.get("/a")(shop.typed())
+    seen: list[str] = []
+
+    @app.middleware("http")
+    async def answers(request: Request, call_next: Callable[..., Any]) -> Any:
+        seen.append(request.url.path)
+        if request.url.path == "/middleware":
+            return PlainTextResponse("served")
+        return await call_next(request)
+
+    assert (await ask(app, "GET /middleware")).status == 200
+    assert (await ask(app, "GET /a")).status == 401
+    assert seen == ["/middleware", "/a"]
+    assert shop.served == []
+
+
+async def test_a_policy_that_is_not_required_is_no_door() -> None:
+    shop = Shop()
+    policy = {"provider": "custom", "required": False}
+    manifest = {**MANIFEST, "auth": {"policy": policy}}
+    app = shop.engine.create_app("shop", manifest, authorizer=shop.rights)
+    app.get("/a")(shop.typed())
+    assert (await ask(app, "GET /a")).status == 200
+    assert shop.rights.asked == []
 
 
 async def test_a_websocket_is_closed_where_the_server_can_send_no_refusal() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -37,6 +39,22 @@ async def test_what_was_sealed_opens(slug: str, version: int, value: str) -> Non
     assert rewrapped.key_id == "k2"
     assert rewrapped.ciphertexts == envelope.ciphertexts
     assert await moved.unseal(rewrapped, slug=slug, version=version) == values
+
+
+async def test_an_envelope_is_two_layers_of_aes_256_gcm_that_say_where_they_belong() -> None:
+    """Opened here without the library: by the algorithm, and the associated data as documented."""
+    envelope = await sealed("shop", 7)
+    belongs: list[str | int] = ["shop", 7, envelope.dek_id]
+
+    def opened(key: bytes, ciphertext: bytes, *context: str | int) -> bytes:
+        nonce, rest = ciphertext[:12], ciphertext[12:]
+        return AESGCM(key).decrypt(nonce, rest, json.dumps(context).encode())
+
+    dek = opened(bytes(32), envelope.wrapped_dek, "mdb-engine/dek", *belongs, "k1")
+    assert len(dek) == 32
+    for purpose, value in VALUES.items():
+        found = opened(dek, envelope.ciphertexts[purpose], "mdb-engine/value", *belongs, purpose)
+        assert found.decode() == value.get_secret_value()
 
 
 @given(one=st.tuples(slugs, versions), other=st.tuples(slugs, versions))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import hmac
 import logging
 import random
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.waiting import wait_until_async
 
+from mdb_engine.access import gate
 from mdb_engine.access.audit import AuditTrail
 from mdb_engine.access.gate import PresentedToken, TokenGate, accepted_version
 from mdb_engine.access.grant_cache import GrantCache, Row, Rows
@@ -98,6 +101,22 @@ async def test_a_token_is_checked_on_every_operation_against_what_is_cached() ->
     with pytest.raises(NotRegistered):
         gate_of(cache, "right", "other").admit()
     assert source.loads == [None]
+
+
+def test_every_verifier_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[bytes] = []
+
+    def compare(mine: bytes, theirs: bytes) -> bool:
+        compared.append(theirs)
+        return hmac.compare_digest(mine, theirs)
+
+    monkeypatch.setattr(gate, "hmac", SimpleNamespace(compare_digest=compare))
+    digests = [hashlib.sha256(text).digest() for text in (b"right", b"old", b"older")]
+    verifiers = [Verifier(digest, version) for version, digest in enumerate(digests, start=1)]
+    for token, version in (("right", 1), ("older", 3), ("wrong", None)):
+        compared.clear()
+        assert accepted_version(PresentedToken(token), verifiers, NOW) == version
+        assert compared == digests, "neither the first that fits nor one that differs ends it"
 
 
 def test_a_version_ends_at_its_time_by_the_clock_alone() -> None:

@@ -19,6 +19,7 @@ from mdb_engine import InvalidToken, MdbEngineError, MongoDBEngine, ScopeDenied
 from mdb_engine.access import grant_source
 from mdb_engine.access.model import Grant
 from mdb_engine.access.rows import grant_from_document
+from mdb_engine.config import secret_variable
 from mdb_engine.connection.pool import Connections
 from mdb_engine.core.tasks import end
 from mdb_engine.engine.pod import PodHosting
@@ -291,6 +292,15 @@ async def test_a_pod_has_one_identity_and_no_master_key(operator: OperatorHand) 
         with pytest.raises(ScopeDenied):
             await engine.get_scoped_db("click_tracker")["bank_accounts"].find_one({})
         assert "mongodb://" not in repr(engine) + repr(engine.settings)
+
+
+async def test_a_pods_token_is_the_mounted_one_whatever_the_environment_says(
+    operator: OperatorHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await operator.register("click_tracker", "clicks")
+    monkeypatch.setenv(secret_variable("click_tracker"), "of-another-time")
+    async with operator.pod("click_tracker") as engine:
+        await engine.get_scoped_db("click_tracker").clicks.find_one({})
 
 
 async def test_denials_reach_the_audit_trail_with_a_pods_rights(operator: OperatorHand) -> None:
