@@ -62,7 +62,7 @@ prepare: setup ## Install and compile what the tests need beside Python (minutes
 
 .PHONY: integration
 integration: prepare ## Tests on a real MongoDB and a real Kubernetes, pods included
-	$(call step,Run the integration and e2e tests,$(PYTEST) -m "not long and not faults" tests/integration tests/e2e,$(RUN) pytest -x --lf tests/integration tests/e2e; and: $(RUN) devcluster status)
+	$(call step,Run the integration and e2e tests that are quick,$(PYTEST) -m "not long and not faults" tests/integration tests/e2e,$(RUN) pytest -x --lf -m "not long and not faults" tests/integration tests/e2e; and: $(RUN) devcluster status)
 
 .PHONY: test-long
 test-long: prepare ## The tests that `make test` leaves out, as they take long; CI runs them
@@ -75,7 +75,7 @@ test-journeys: prepare ## The demo, Docker Compose and the quickstart, from noth
 
 FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py outages.py two_operators.py elections.py readers.py restore_elsewhere.py soak.py full_disk.py) engine/key_managers/test_rewrap.py)
 .PHONY: test-faults
-test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test` and `make test-long`: a sample)
+test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test-long`: a sample)
 	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))
 	@$(KEEP_TABLE)
 
@@ -129,7 +129,7 @@ test-minor-%: export DEVCLUSTER := node
 test-minor-%: export DEVCLUSTER_KUBERNETES = $*
 test-minor-%: setup
 	@$(RUN) devcluster prepare
-	$(call step,Run the tests that depend on Kubernetes on $*,$(PYTEST) -m "not long and not faults" $(MINOR_TESTS),DEVCLUSTER=node DEVCLUSTER_KUBERNETES=$* $(RUN) pytest -x --lf $(MINOR_TESTS))
+	$(call step,Run the tests that depend on Kubernetes on $*,$(PYTEST) -m "not faults" $(MINOR_TESTS),DEVCLUSTER=node DEVCLUSTER_KUBERNETES=$* $(RUN) pytest -x --lf $(MINOR_TESTS))
 
 # Of the tests' own tools the newest, so that only what the library itself declares is old.
 LOWEST := .tools/lowest

@@ -7,7 +7,7 @@ import pytest
 from support.beanie_tutorial import follow_tutorial
 from support.multi_app import World, forwarded_port, run_beanie_app
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 
 def test_the_tutorial_of_beanie_in_a_pod(world: World) -> None:

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_play
 from support.multi_app import World, forwarded_port, run_simple_app
 from support.programs import program
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 ARGUMENTS = (
     "--headless",

@@ -100,6 +100,7 @@ def _reaches(shop: Shop) -> bool:
         return False
 
 
+@pytest.mark.long
 def test_a_pod_serves_its_secret_to_another_pod_by_the_services_name(shop: Shop) -> None:
     for host in ("server", f"server.{shop.namespace}.svc.cluster.local"):
         assert shop.fetch(host) in {"first value", "second value"}

@@ -11,7 +11,7 @@ import pytest
 from support.multi_app import World
 from support.newcomer import Newcomer, arrive, commands_in, commands_of, two_free_ports
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 NOT_HERE = {
     "make test": "it runs this test",

@@ -9,7 +9,7 @@ import pytest
 from support.multi_app import World, forwarded_port, run_node_app
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 
 def test_an_app_without_the_library_writes_its_notes_and_follows_a_rotation(world: World) -> None:

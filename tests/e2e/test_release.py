@@ -35,7 +35,7 @@ from support.steady_requests import under_load
 from mdb_engine.core.keyring import generate_master_key
 from mdb_operator.crd.render import crd
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 RELEASE = "life"
 

@@ -30,7 +30,7 @@ from support.waiting import wait_until
 
 from mdb_operator.mongodb.rights import EXTERNAL_ROLE, create_external_role_command
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 DATABASE = "tls"
 

@@ -25,7 +25,7 @@ from support.multi_app import (
 )
 from support.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.long, pytest.mark.root]
 
 
 @pytest.fixture

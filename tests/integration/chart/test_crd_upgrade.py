@@ -17,6 +17,8 @@ from support.clusters import Cluster
 
 from mdb_operator.crd.render import crd
 
+pytestmark = pytest.mark.long
+
 NAME = "mdbapps.mdb-engine.dev"
 
 VALUES = ("--set=replicas=0,mongodb.existingSecret.name=x,masterKey.existingSecret=y",)

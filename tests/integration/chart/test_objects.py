@@ -65,6 +65,7 @@ def test_extra_objects_are_part_of_the_release() -> None:
     assert names == ["mdb-text", "mdb-operator"]
 
 
+@pytest.mark.long
 def test_a_service_of_two_families() -> None:
     service = {
         "ipFamilyPolicy": "RequireDualStack",
@@ -100,6 +101,7 @@ def test_a_budget_says_who_may_be_evicted(values: dict[str, Any], wanted: dict[s
     assert spec == wanted
 
 
+@pytest.mark.long
 def test_workloads_are_not_restarted_unless_it_is_asked_for() -> None:
     def resources(objects: Objects) -> set[str]:
         role = next(one for one in objects if one["kind"] == "ClusterRole")
@@ -113,6 +115,7 @@ def test_workloads_are_not_restarted_unless_it_is_asked_for() -> None:
 # --- what only some clusters have
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["ServiceMonitor", "PrometheusRule"])
 def test_what_the_prometheus_operator_reads_is_left_out_where_nobody_knows_it(kind: str) -> None:
     value = f"{kind[0].lower()}{kind[1:]}"
@@ -235,6 +238,7 @@ def mappings(values: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...
             yield from mappings(value, (*path, key))
 
 
+@pytest.mark.long
 def test_values_that_are_missing_have_their_defaults(tmp_path: Path) -> None:
     """`helm upgrade --reuse-values` brings the values of a chart that had fewer of them."""
     old = tmp_path / "mdb-operator"
@@ -307,6 +311,7 @@ def test_a_wrong_value_is_refused_by_its_name(values: dict[str, Any], said: str)
 # --- without a look into the cluster
 
 
+@pytest.mark.long
 def test_the_crd_is_what_the_models_say_and_is_kept() -> None:
     installed = of_kind(render(SOMEWHERE), "CustomResourceDefinition")
     wanted = crd()

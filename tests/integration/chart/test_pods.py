@@ -105,6 +105,7 @@ def test_what_all_pods_have_in_common(all_pods: Any) -> None:
         assert pod["metadata"]["labels"].items() >= {"team": "data", "sidecar": "no"}.items(), name
 
 
+@pytest.mark.long
 def test_a_parent_charts_globals_hold_where_the_chart_says_nothing(all_pods: Any) -> None:
     everywhere: dict[str, Any] = {
         "imageRegistry": "registry.example.com/",

@@ -15,6 +15,8 @@ from support.installed_operator import remove_policies
 
 from mdb_operator.constants import FINALIZER
 
+pytestmark = pytest.mark.long
+
 GITOPS = Path(__file__).parents[3] / "docs" / "gitops.md"
 
 VALUES: dict[str, Any] = {

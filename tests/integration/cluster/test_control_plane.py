@@ -14,7 +14,7 @@ from support.waiting import wait_until
 from devcluster.node import cleanup, record
 from devcluster.node.layout import Layout
 
-pytestmark = pytest.mark.timeout(300, func_only=True)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300, func_only=True)]
 """The first of all compiles in a fixture."""
 
 AS_NOBODY = (

@@ -17,6 +17,7 @@ from devcluster.paths import cache_dir
 from devcluster.progress import Progress
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(120, func_only=True),
     pytest.mark.root,
     pytest.mark.skipif(bool(own.why_not()), reason=f"NOT TESTED: {own.why_not()}"),

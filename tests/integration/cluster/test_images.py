@@ -16,6 +16,8 @@ from devcluster.image_builders import Builder, ImageSpec
 from devcluster.image_cli import image as command
 from devcluster.progress import Progress
 
+pytestmark = pytest.mark.long
+
 DOCKERFILE = """
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}

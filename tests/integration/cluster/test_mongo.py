@@ -72,6 +72,7 @@ def test_down_leaves_no_process_and_no_file(name: str, tmp_path: Path) -> None:
         mongo_daemon.uri(name)
 
 
+@pytest.mark.long
 def test_up_after_a_kill_starts_anew_and_removes_the_remains(name: str) -> None:
     first = mongo_daemon.up(name, MongoConfig())
     data = next(path for path in data_root().glob("devcluster-mongo-*") if _is_of(path, first))
@@ -108,6 +109,7 @@ def test_an_address_of_another_machine_is_refused(name: str) -> None:
         mongo_daemon.up(name, MongoConfig(bind=("192.0.2.1",)))
 
 
+@pytest.mark.long
 def test_two_names_are_two_servers(name: str) -> None:
     first = mongo_daemon.up(name, MongoConfig())
     other = mongo_daemon.up("other", MongoConfig(auth=True))
@@ -166,6 +168,7 @@ def test_a_servers_data_and_process_go_when_its_parent_is_killed(tmp_path: Path)
     assert not Path(data).exists()
 
 
+@pytest.mark.long
 def test_a_server_with_tls_accepts_nothing_else(tmp_path: Path) -> None:
     authority = certificates.Authority(tmp_path)
     files = TlsFiles(

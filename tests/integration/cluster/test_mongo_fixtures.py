@@ -15,6 +15,7 @@ def test_a_database_is_empty_and_supports_transactions(mongo: Database) -> None:
     assert mongo.client[mongo.name].notes.count_documents({}) == 1
 
 
+@pytest.mark.long
 def test_each_test_has_a_database_of_its_own(mongo: Database, mongo_auth: Database) -> None:
     assert mongo.name != mongo_auth.name
     assert mongo.client[mongo.name].list_collection_names() == []

@@ -11,6 +11,7 @@ from support.machines import Machine, private_machine
 from support.waiting import wait_until
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.timeout(300, func_only=True),  # the first of all compiles in a fixture
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="NOT TESTED: a node needs root on Linux"),

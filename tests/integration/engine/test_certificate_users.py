@@ -327,6 +327,7 @@ async def test_a_password_is_all_that_an_operator_without_the_further_role_needs
     assert bench.user_names() == set()
 
 
+@pytest.mark.long
 async def test_a_server_trusts_an_old_and_a_new_authority_from_one_file(tmp_path: Path) -> None:
     old, new = (Authority(tmp_path / name, f"the {name} one") for name in ("old", "new"))
     bundle = tmp_path / "bundle.pem"

@@ -178,6 +178,7 @@ async def test_both_versions_work_during_the_overlap_and_only_one_after(bench: B
     assert bench.user_names() == {"shop.v2"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -288,6 +289,7 @@ async def test_users_that_somebody_changed_are_told_of_until_they_are_right_agai
     assert await bench.users.altered() == []
 
 
+@pytest.mark.long
 async def test_many_roles_follow_their_grants_at_once(bench: Bench) -> None:
     await bench.register("hub", "clicks")
     readers = [f"reader-{number}" for number in range(2 * BATCH + 1)]

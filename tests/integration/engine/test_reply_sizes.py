@@ -33,6 +33,7 @@ def grown(reply: Mapping[str, Any], name: str) -> float:
     return len(bson.encode({name: reply[name]})) / APPS
 
 
+@pytest.mark.long
 async def test_a_reply_about_all_apps_grows_by_what_the_simulation_takes(
     users: UserStore, mongo_auth: Database
 ) -> None:

@@ -14,6 +14,8 @@ from support.beanie_tutorial import follow_tutorial
 from support.mongo import Server
 from support.uvicorn import running
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "beanie_app"
 
 

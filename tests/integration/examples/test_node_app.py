@@ -20,6 +20,8 @@ from support.waiting import wait_until_async
 
 from devcluster.node.addresses import free_port
 
+pytestmark = pytest.mark.long
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "node_app"
 SLUG = "node_app"
 

@@ -32,6 +32,7 @@ def app(mongo_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Itera
     mongo_server.client.drop_database(database)
 
 
+@pytest.mark.long
 def test_a_task_is_added_done_and_removed(app: httpx.Client) -> None:
     first, second = (
         app.post("/tasks", json={"text": text}).raise_for_status().json()

@@ -16,6 +16,7 @@ def apps(mongo_server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield apps
 
 
+@pytest.mark.long
 def test_both_say_that_they_are_healthy_and_list_what_they_answer(apps: Apps) -> None:
     own = {
         "click_tracker": {"POST /track", "GET /clicks"},

@@ -23,6 +23,8 @@ from support.waiting import wait_until
 from devcluster.mongo import MongoConfig, MongoServer, TlsFiles
 from mdb_operator.mongodb.rights import EXTERNAL_ROLE, create_external_role_command
 
+pytestmark = pytest.mark.long
+
 QUICK_LEASE = {
     "LEASE_SECONDS": "3",
     "LEASE_RENEW_DEADLINE_SECONDS": "2",

@@ -22,6 +22,8 @@ from support.engine_world import OperatorHand
 from support.isolation import node_program
 from support.mongo import Client, Database
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 COLLECTIONS: list[dict[str, Any]] = json.loads((HERE / "commands.json").read_text())
 DATABASES: list[dict[str, Any]] = json.loads((HERE / "databases.json").read_text())

@@ -15,6 +15,8 @@ from support.waiting import wait_until_async
 
 from mdb_engine.core.secret import RotationResult
 
+pytestmark = pytest.mark.long
+
 ROTATIONS = 20
 
 OVERLAP_SECONDS = 2

@@ -25,6 +25,8 @@ from support.waiting import wait_until
 
 from mdb_engine.registry.models.app import Owner
 
+pytestmark = pytest.mark.long
+
 EXCLUDED = "kube-node-lease"
 
 

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from support.clusters import Cluster
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 
 

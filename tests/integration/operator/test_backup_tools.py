@@ -18,6 +18,8 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import LABEL_OWNER_UID
 
+pytestmark = pytest.mark.long
+
 KEPT_OF_METADATA = ("name", "labels", "annotations", "finalizers")
 """What Velero restores; UIDs, owners and times are the API server's."""
 

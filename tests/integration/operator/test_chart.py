@@ -42,6 +42,7 @@ def keyring(control_plane: Cluster, namespace: str) -> dict[str, str]:
     return data
 
 
+@pytest.mark.long
 def test_the_master_key_is_made_once_kept_and_never_made_again(
     control_plane: Cluster, namespace: str
 ) -> None:
@@ -145,6 +146,7 @@ def test_listed_namespaces_get_roles_and_the_cluster_none(template: Template) ->
     assert namespaces == {"shop", "bi", "system"}
 
 
+@pytest.mark.long
 def test_what_lets_mdbapps_go_everywhere_is_made_where_asked_for_and_is_what_is_documented(
     template: Template,
 ) -> None:

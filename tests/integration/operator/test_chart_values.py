@@ -155,6 +155,7 @@ def render(cluster: Cluster, namespace: str, file: Path, values: Mapping[str, An
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("values", MATRIX.values(), ids=MATRIX.keys())
 def test_the_api_server_takes_what_the_chart_renders(
     control_plane: Cluster, namespace: str, values_file: Path, values: dict[str, Any]

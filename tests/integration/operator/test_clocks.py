@@ -17,6 +17,8 @@ from support.waiting import wait_until
 
 from mdb_engine.core.keyring import generate_master_key
 
+pytestmark = pytest.mark.long
+
 
 def faketime() -> Path:
     """Return the library that gives a process another time."""

@@ -14,6 +14,8 @@ from support.clusters import Cluster
 from support.installation import Installation, installed
 from support.mongo import Server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def adopting(

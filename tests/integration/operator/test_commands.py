@@ -6,6 +6,7 @@ import datetime as dt
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import yaml
 from bson import DatetimeMS, MaxKey, encode
 from bson.raw_bson import RawBSONDocument
@@ -15,6 +16,8 @@ from support.waiting import wait_until
 from mdb_engine.connection.driver import get_driver
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 from mdb_engine.registry.registry import Registry
+
+pytestmark = pytest.mark.long
 
 
 def test_a_new_master_key_is_made_everything_wrapped_with_it_and_the_old_one_removed(

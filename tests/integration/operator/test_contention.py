@@ -7,9 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 from support.api import Api
 from support.installation import Installation
 from support.waiting import wait_until
+
+pytestmark = pytest.mark.long
 
 ROUND_SECONDS = 8.0
 

@@ -72,6 +72,7 @@ async def test_a_missing_right_is_told_as_one(mongo_auth: Database) -> None:
     assert "mongodb-role" in message
 
 
+@pytest.mark.long
 async def test_a_server_that_is_not_there_is_told_as_one(mongo_auth: Database) -> None:
     message = await told("mongodb://127.0.0.1:1/", mongo_auth.name)
     assert "cannot be reached" in message

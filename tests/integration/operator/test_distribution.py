@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from support.distributions import install
+
+pytestmark = pytest.mark.long
 
 IMPORT_ALL = """
 import importlib, pkgutil, mdb_operator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from support.installation import Installation
 from support.waiting import wait_until
 
@@ -36,6 +37,7 @@ def wait_scopes(
     assert sorted(row["read_scopes"]) == sorted(granted)
 
 
+@pytest.mark.long
 def test_a_reader_waits_for_its_owner_and_follows_what_becomes_of_it(
     running: Installation,
 ) -> None:
@@ -64,6 +66,7 @@ def test_a_reader_waits_for_its_owner_and_follows_what_becomes_of_it(
     wait_scopes(running, "g-a-reader", ["g-a-reader", "g-owner"], {})
 
 
+@pytest.mark.long
 def test_another_namespace_needs_the_owners_consent(running: Installation) -> None:
     bi = running.others["bi"]
     running.apply("c-owner")

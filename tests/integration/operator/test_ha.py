@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+import pytest
 from support.installation import Installation, is_ready
 from support.waiting import wait_until
 
 from mdb_operator.constants import EXIT_LEASE_LOST
+
+pytestmark = pytest.mark.long
 
 QUICK = {"LEASE_SECONDS": "5", "LEASE_RENEW_DEADLINE_SECONDS": "3.5", "LEASE_RETRY_SECONDS": "0.5"}
 """Half of the defaults: most of the test is waiting for the Lease of a killed leader to run out."""

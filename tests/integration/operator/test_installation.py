@@ -11,6 +11,8 @@ from support.clusters import Cluster
 from support.installation import MASTER_KEY_SECRET, Installation, installed
 from support.mongo import Server
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def second(

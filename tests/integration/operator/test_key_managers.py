@@ -12,6 +12,8 @@ from support.installation import Installation, is_ready
 from support.key_managers import Transit, serve
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 NAMES = [f"app-{number}" for number in range(4)]
 
 

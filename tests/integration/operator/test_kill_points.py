@@ -3,7 +3,7 @@
 The operator is its own process, and is started again as kubelet does. Each time everything is
 looked at that has to be so (`support.invariants`): whatever was handed out is tried, among it what
 the killed process may have given away. With ``MDB_ALL_FAULTS=1`` (`make test-faults`) every call is
-a point to die at; `make test` takes some of each.
+a point to die at; `make test-long` takes some of each.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from support.operator_edge import Process
 from support.waiting import wait_until
 
 from mdb_engine.core.keyring import generate_master_key
+
+pytestmark = pytest.mark.long
 
 ALL = os.environ.get("MDB_ALL_FAULTS") == "1"
 

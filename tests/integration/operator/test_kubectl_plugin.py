@@ -14,6 +14,8 @@ from support.distributions import Environment, install
 from mdb_engine.registry.models.app import Owner
 from mdb_operator.constants import ANNOTATION_REVOKE_PREVIOUS, ANNOTATION_ROTATE_REQUESTED
 
+pytestmark = pytest.mark.long
+
 MANIFESTS = sorted((Path(__file__).parents[3] / "examples").rglob("manifest.json"))
 
 

@@ -19,6 +19,8 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import EXIT_LEASE_LOST
 
+pytestmark = pytest.mark.long
+
 LEASE = "mdb-operator-leader"
 
 TIMES = {"LEASE_SECONDS": "3", "LEASE_RENEW_DEADLINE_SECONDS": "2", "LEASE_RETRY_SECONDS": "0.3"}

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.installation import MASTER_KEY_SECRET, Installation, is_ready
 from support.leakscan import register
 from support.waiting import wait_until
 
 from mdb_engine.core.keyring import generate_master_key
+
+pytestmark = pytest.mark.long
 
 
 def key_ids(installation: Installation) -> set[str]:

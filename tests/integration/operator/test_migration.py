@@ -11,6 +11,8 @@ from support import leakscan
 from support.installation import Installation
 from support.legacy import LegacyProgram
 
+pytestmark = pytest.mark.long
+
 COMMAND = ("migrate", "--from-legacy")
 
 

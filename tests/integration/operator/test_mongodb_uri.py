@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from support.installation import Installation
+
+pytestmark = pytest.mark.long
 
 
 def test_a_changed_uri_ends_leader_and_standby_so_that_they_start_with_it(

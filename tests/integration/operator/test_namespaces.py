@@ -15,6 +15,8 @@ from support.installation import ACCOUNT, Installation
 from support.installed_operator import CHART
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 

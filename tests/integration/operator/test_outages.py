@@ -25,6 +25,8 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import SECRET_TYPE
 
+pytestmark = pytest.mark.long
+
 SPEC: dict[str, Any] = {
     "collections": [{"name": "c", "indexes": [{"name": "at", "keys": [{"field": "at"}]}]}]
 }

@@ -14,6 +14,8 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import FINALIZER
 
+pytestmark = pytest.mark.long
+
 LOOKS = 10
 
 

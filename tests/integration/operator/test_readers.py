@@ -24,6 +24,8 @@ from mdb_engine.config import EngineSettings
 from mdb_engine.core.tasks import end
 from mdb_engine.engine.pod import PodHosting
 
+pytestmark = pytest.mark.long
+
 ALL = os.environ.get("MDB_ALL_FAULTS") == "1"
 
 PODS, ROTATIONS = (50, 5) if ALL else (10, 2)

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.api import ApiError
 from support.clusters import Cluster
 from support.credentials import opens, wait_refused
@@ -20,6 +21,8 @@ from support.waiting import wait_until
 
 from devcluster.node.provider import NodeProvider
 from mdb_operator.constants import EXIT_LEASE_LOST
+
+pytestmark = pytest.mark.long
 
 LATER = 5
 

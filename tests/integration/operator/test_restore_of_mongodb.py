@@ -14,6 +14,8 @@ from support.credentials import opens, reads, wait_refused
 from support.installation import Installation
 from support.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 SPEC: dict[str, Any] = {"collections": [{"name": "c"}]}
 
 CLOSED: dict[str, Any] = {"dataAccess": {"crossAppPolicy": "DenyAll"}}

@@ -6,6 +6,7 @@ import datetime as dt
 import json
 from typing import Any
 
+import pytest
 from support.installation import Installation
 from support.waiting import wait_until
 
@@ -150,6 +151,7 @@ FULL = {
 }
 
 
+@pytest.mark.long
 def test_listed_workloads_restart_with_the_new_version_and_no_others(
     running: Installation,
 ) -> None:

@@ -158,6 +158,7 @@ async def test_a_secret_as_large_as_can_be_stops_no_watch(
     assert restarts == []
 
 
+@pytest.mark.long
 async def test_secrets_of_nobody_with_large_annotations_cost_nothing(
     kube: KubeClient,
     namespace: str,

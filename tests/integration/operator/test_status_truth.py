@@ -13,6 +13,8 @@ from support.installation import Installation, is_ready
 from support.live_operator import LiveOperator, live_operator
 from support.waiting import wait_until, wait_until_async
 
+pytestmark = pytest.mark.long
+
 INDEXED: dict[str, Any] = {
     "collections": [{"name": "c", "indexes": [{"name": "at", "keys": [{"field": "at"}]}]}]
 }

@@ -15,6 +15,8 @@ from support.waiting import wait_until
 
 from mdb_operator.constants import FINALIZER
 
+pytestmark = pytest.mark.long
+
 FOREIGN_FINALIZER = "example.com/hold"
 
 

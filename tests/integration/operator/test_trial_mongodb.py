@@ -23,6 +23,8 @@ from devcluster.node.addresses import free_port
 from mdb_operator.exceptions import OperatorError
 from mdb_operator.mongodb.gate import DatabaseGate
 
+pytestmark = pytest.mark.long
+
 SCRIPT = CHART / "files" / "trial_mongodb.py"
 
 PASSWORD = "a-password-of-the-operator"

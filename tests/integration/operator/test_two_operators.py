@@ -15,6 +15,8 @@ from support.installation import Installation, is_ready
 from support.invariants import Ledger, data_of, settled
 from support.storm import Storm
 
+pytestmark = pytest.mark.long
+
 ALL = os.environ.get("MDB_ALL_FAULTS") == "1"
 
 APPS, SECONDS = (50, 60.0) if ALL else (10, 20.0)

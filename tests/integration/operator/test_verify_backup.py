@@ -20,6 +20,8 @@ from mdb_engine.models.spec import MdbAppSpec
 from mdb_engine.registry.models.app import Owner
 from mdb_engine.registry.registry import Registry
 
+pytestmark = pytest.mark.long
+
 KEY = generate_master_key()
 READER = "drill"
 

@@ -12,6 +12,8 @@ from support.waiting import wait_until
 
 from mdb_operator.handlers.operator import CHUNK_SIZE
 
+pytestmark = pytest.mark.long
+
 
 def series(installation: Installation, name: str) -> list[str]:
     found = installation.metrics(installation.processes[-1])

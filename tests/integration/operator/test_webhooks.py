@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from support.credentials import opens
 from support.installation import Installation
 from support.leakscan import register
 from support.waiting import wait_until
 from support.webhooks import dead_webhook, patched, webhook
+
+pytestmark = pytest.mark.long
 
 ROUND_SECONDS = 8.0
 

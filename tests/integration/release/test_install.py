@@ -7,7 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.checkouts import ROOT, clone
+
+pytestmark = pytest.mark.long
 
 VERSION = "1.2.3"
 

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from support.checkouts import clone
+
+pytestmark = pytest.mark.long
 
 
 def test_a_version_is_published_beside_another(tmp_path: Path) -> None:

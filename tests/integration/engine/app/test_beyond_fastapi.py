@@ -21,6 +21,8 @@ from support.mongo import Database
 from support.waiting import wait_until
 from unit.docs.pages import snippets
 
+pytestmark = pytest.mark.long
+
 PAGE = "docs/beyond-fastapi.md"
 PROGRAMS = {
     code.partition("\n")[0].removeprefix("# "): code

@@ -16,6 +16,8 @@ from support import leakscan
 from support.engine_world import MASTER_KEY, OperatorHand
 from support.mongo import Database
 
+pytestmark = pytest.mark.long
+
 MANIFEST = {
     "slug": "shop",
     "managed_indexes": {

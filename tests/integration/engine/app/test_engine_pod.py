@@ -79,6 +79,7 @@ def connections_of(engine: MongoDBEngine) -> Connections:
     return engine._runtime.connections
 
 
+@pytest.mark.long
 async def test_rotations_under_load_fail_no_operation(operator: OperatorHand) -> None:
     """Users and tokens are replaced, and the old ones dropped, while three clients work on."""
     await operator.register("click_tracker", "clicks")

@@ -26,6 +26,8 @@ from mdb_engine.exceptions import ServerLimitExceeded
 from mdb_engine.fastapi import get_scoped_db
 from mdb_engine.scoped.limits import Limits
 
+pytestmark = pytest.mark.long
+
 MAX_AGE = 0.8
 
 LIMITS = Limits(max_time_ms=2_000)

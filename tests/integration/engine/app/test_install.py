@@ -27,6 +27,8 @@ from devcluster.node.addresses import free_port
 from mdb_engine import ManifestInvalid, MongoDBEngine, NotInitialized, ScopedDatabase
 from mdb_engine.fastapi import get_scoped_db, install
 
+pytestmark = pytest.mark.long
+
 PROGRAMS = Path(__file__).parent / "programs"
 PROGRAM = PROGRAMS / "existing.py"
 MANIFEST = {"slug": "shop", "managed_indexes": {"orders": []}}

@@ -24,6 +24,8 @@ from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.connection.pool import Connections, ConnectionSettings
 from mdb_engine.core.tasks import finish
 
+pytestmark = pytest.mark.long
+
 SELECTION_SECONDS = 2.0
 
 

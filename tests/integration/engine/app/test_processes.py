@@ -23,6 +23,8 @@ from support.waiting import wait_until
 from mdb_engine.connection.driver import DriverName
 from mdb_engine.core.encryption import EnvelopeEncryptionService
 
+pytestmark = pytest.mark.long
+
 APP = """
     import json, os, socket
     from typing import Annotated, Any

@@ -26,6 +26,8 @@ from mdb_engine import (
 from mdb_engine.connection.driver import DriverName, get_driver
 from mdb_engine.testing import Faults, scoped_database
 
+pytestmark = pytest.mark.long
+
 MANIFEST = """{"slug": "shop", "managed_indexes": {"orders": []},
   "data_access": {"read_scopes": ["shop", "stock"]}}"""
 

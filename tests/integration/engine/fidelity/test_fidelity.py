@@ -14,6 +14,8 @@ from support.scoped_world import Commands, World, connected_world
 from .cases import AREAS, CASES, Case
 from .side import REFUSED, Outcome, Side
 
+pytestmark = pytest.mark.long
+
 DATA, COPIES = "things", "copies"
 
 

@@ -26,6 +26,7 @@ def new_dek() -> bytes:
     return dek
 
 
+@pytest.mark.long
 async def test_what_was_wrapped_opens_for_another_process(
     service: Service, manager: RemoteKeyManager
 ) -> None:

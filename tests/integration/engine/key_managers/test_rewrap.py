@@ -26,6 +26,8 @@ from mdb_engine.registry.master_key import RewrapReport
 from mdb_engine.registry.models.app import AppRecord
 from mdb_engine.registry.registry import Registry
 
+pytestmark = pytest.mark.long
+
 APPS = 300 if os.environ.get("MDB_ALL_FAULTS") else 40
 """300 apps take a minute each key manager; `make test-faults` has that time."""
 

@@ -153,6 +153,7 @@ async def test_rotation_on_request(registries: Registries) -> None:
     assert writes == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("delete_data", [True, False])
 async def test_deletion(registries: Registries, registry: Registry, *, delete_data: bool) -> None:
     async def register(process: Registry, slug: str) -> None:

@@ -150,6 +150,7 @@ async def test_a_second_run_changes_nothing_and_knows_what_waits(
     assert [app.slug for app in await registry.legacy.waiting()] == slugs[1:]
 
 
+@pytest.mark.long
 async def test_it_goes_on_wherever_it_was_killed(
     registry: Registry, registries: Registries, old: LegacyProgram
 ) -> None:
@@ -172,6 +173,7 @@ async def test_it_goes_on_wherever_it_was_killed(
         assert accepted(registries, slug, old.tokens[slug])
 
 
+@pytest.mark.long
 async def test_it_is_undone_to_the_byte_wherever_that_was_killed(
     registry: Registry, registries: Registries, old: LegacyProgram
 ) -> None:

@@ -153,6 +153,7 @@ async def test_a_call_that_is_not_awaited_does_nothing_and_python_says_so(world:
     assert world.commands.names == []
 
 
+@pytest.mark.long
 async def test_a_document_of_the_servers_own_limit_can_be_stored(world: World) -> None:
     orders = world.db("shop").orders
     many = [True] * 1_200_000  # of small values, which take more room for their names

@@ -28,6 +28,8 @@ from mdb_engine.connection.driver import DriverName
 from mdb_engine.exceptions import MdbEngineError, ScopeDenied
 from mdb_engine.scoped import ScopedCollection, ScopedDatabase
 
+pytestmark = pytest.mark.long
+
 SEQUENCES = int(os.environ.get("MDB_TEST_SEQUENCES", "500"))
 SEED = int(os.environ.get("MDB_TEST_SEED", "0"))
 PARTS = 2

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from mypy import api
+
+pytestmark = pytest.mark.long
 
 USER_CODE = Path(__file__).with_name("user_code.py")
 ROOT = Path(__file__).parents[4]
