@@ -115,10 +115,10 @@ def want_a_collection_of_another_app(here: Installation, name: str, uri: str) ->
 @pytest.mark.parametrize(
     ("name", "trouble"),
     [
-        ("renamed", rename_the_index),
+        ("reindexed", rename_the_index),
         ("duplicates", want_what_the_data_is_not),
         ("apps", want_a_collection_of_the_engine),  # apps_config
-        ("taken", want_a_collection_of_another_app),
+        ("crossed", want_a_collection_of_another_app),
     ],
 )
 def test_a_leaked_credential_ends_although_its_collections_cannot_be_made(
