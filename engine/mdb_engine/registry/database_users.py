@@ -181,6 +181,8 @@ class DatabaseUserService:
     async def drop(self, slug: str) -> bool:
         """Drop users and role of an app; whether there were any."""
         self._kept.pop(slug, None)
+        self._retiring.discard(slug)
+        self._unmarked.discard(slug)
         wrote = False
         for user in await self._users.users(slug, external=self._external):
             wrote |= await self._drop_user(user.name)
