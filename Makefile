@@ -73,7 +73,7 @@ test-long: prepare ## The tests that `make test` leaves out, as they take long; 
 test-journeys: prepare ## The demo, Docker Compose and the quickstart, from nothing, as documents say
 	$(call step,Run what the documents say from nothing,$(RUN) pytest -n 0 tests/journeys,$(RUN) pytest -n 0 -x --lf tests/journeys)
 
-FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py outages.py two_operators.py elections.py readers.py restore_elsewhere.py soak.py full_disk.py) engine/key_managers/test_rewrap.py)
+FAULTS := $(addprefix tests/integration/,$(addprefix operator/test_,faults.py kill_points.py clocks.py outages.py two_operators.py elections.py readers.py restore_elsewhere.py soak.py full_disk.py real_pods.py) engine/key_managers/test_rewrap.py)
 .PHONY: test-faults
 test-faults: prepare ## Let every call of the operator fail in every way, and more (`make test-long`: a sample)
 	$(call step,Let everything fail that can,MDB_ALL_FAULTS=1 MDB_FAULT_TABLE=1 $(PYTEST) $(FAULTS),MDB_ALL_FAULTS=1 $(RUN) pytest -x --lf $(FAULTS))

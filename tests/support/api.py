@@ -49,7 +49,9 @@ KINDS: Mapping[str, Resource] = {
         "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations"
     ),
     "Namespace": NAMESPACES,
+    "Node": Resource("v1", "nodes"),
     "NetworkPolicy": Resource("networking.k8s.io/v1", "networkpolicies"),
+    "Pod": Resource("v1", "pods"),
     "PodDisruptionBudget": Resource("policy/v1", "poddisruptionbudgets"),
     "Role": Resource("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": Resource("rbac.authorization.k8s.io/v1", "rolebindings"),

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -48,7 +48,7 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 REQUIRE_VARIABLE = "MDB_REQUIRE_CLUSTER"
 """Set to 1: a test that needs a cluster fails where there is none, instead of being skipped."""
 
-_FIXTURES = {"cluster", "control_plane", "namespace", "own_control_plane"}
+_FIXTURES = {"cluster", "control_plane", "namespace", "own_control_plane", "own_node"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,12 @@ class Cluster:
         """
         return self._run("helm", arguments, None, timeout)
 
+    def pids(self) -> dict[str, int]:
+        """Return the processes that run of a cluster out of processes, by component."""
+        return {part.name: part.pid for part in self.provider.status().components if part.healthy}
+
     def repair(self) -> None:
-        """Start again what has died of a control plane."""
+        """Start again what has died of a cluster out of processes."""
         self.provider.up(control_plane_only=True)
 
     def provide_image(self, spec: images.ImageSpec) -> str:
@@ -206,16 +210,30 @@ def own_control_plane() -> Iterator[Cluster]:
         yield cluster
 
 
-@contextmanager
-def starting_control_plane() -> Iterator[Cluster]:
-    """Start an API server with its controllers, for the block alone.
+@pytest.fixture
+def own_node() -> Iterator[Cluster]:
+    """Give a cluster that runs pods and that no other test uses, to be broken."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        cannot_test("no node of its own: that needs root on Linux")
+    with _starting([]) as cluster:
+        yield cluster
 
-    It is never a cluster of kind's or somebody's own: who asks reaches for its processes and files.
+
+def starting_control_plane() -> AbstractContextManager[Cluster]:
+    """Start an API server with its controllers, for the block alone."""
+    return _starting(["--control-plane"])
+
+
+@contextmanager
+def _starting(options: list[str]) -> Iterator[Cluster]:
+    """Start a cluster for the block alone.
+
+    It is never one of kind's or somebody's own: who asks reaches for its processes and files.
     """
     run = TestRun(f"{TestRun.current().name}-{secrets.token_hex(2)}")
     (run.directory / "started").write_text(run.name)
     try:
-        _up(run.name, ["--control-plane"], detect.Choice.NODE)
+        _up(run.name, options, detect.Choice.NODE)
         provider = NodeProvider(run.name, Progress())
         yield Cluster(provider, provider.kubeconfig(), run)
     finally:

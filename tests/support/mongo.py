@@ -118,9 +118,15 @@ def mongo_auth(mongo_auth_server: Server) -> Iterator[Database]:
 
 
 @contextmanager
-def start_server(*, auth: bool) -> Iterator[Server]:
-    """Start a replica set for the block alone."""
-    config = MongoConfig(auth=auth, parameters=TEST_PARAMETERS, die_with_parent=True)
+def start_server(*, auth: bool, address: str = "") -> Iterator[Server]:
+    """Start a replica set for the block alone; given an address, pods reach it there."""
+    config = MongoConfig(
+        auth=auth,
+        bind=(address,) if address else (),
+        advertise=address or "127.0.0.1",
+        parameters=TEST_PARAMETERS,
+        die_with_parent=True,
+    )
     with MongoServer(config, print) as owned, _connected(owned.uri, owned) as server:
         yield server
 

@@ -128,11 +128,7 @@ def provide(cluster: Cluster) -> World:
                 dockerfile=ROOT / "operator" / "Dockerfile",
             )
         ),
-        example_image=cluster.provide_image(
-            ImageSpec(
-                tag="localhost/mdb-example:test", context=ROOT, dockerfile=EXAMPLE / "Dockerfile"
-            )
-        ),
+        example_image=example_image(cluster),
     )
     cluster.run.once("multi-app", lambda: _install(world))
     return world
@@ -188,6 +184,12 @@ def _overlay(world: World, directory: Path) -> str:
     }
     (directory / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     return str(directory)
+
+
+def example_image(cluster: Cluster) -> str:
+    """Return the image of both example apps; it has the library."""
+    tag, dockerfile = "localhost/mdb-example:test", EXAMPLE / "Dockerfile"
+    return cluster.provide_image(ImageSpec(tag=tag, context=ROOT, dockerfile=dockerfile))
 
 
 def mongod_image(cluster: Cluster) -> str:

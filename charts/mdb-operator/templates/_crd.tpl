@@ -6,7 +6,7 @@ mdbapps.mdb-engine.dev
 servicebinding.io/provisioned-service: 'true'
 {{- end -}}
 {{- define "mdb-operator.crdHash" -}}
-6bf0b32f38104136
+db25a83e975e0217
 {{- end -}}
 {{- define "mdb-operator.crdSpec" -}}
 group: mdb-engine.dev
@@ -569,7 +569,7 @@ versions:
                 overlapSeconds:
                   default: 600
                   description: For how many seconds a previous secret still works after a rotation. A
-                    mounted Secret takes up to about a minute to change inside a pod.
+                    mounted Secret takes up to a minute and a half to change inside a pod.
                   maximum: 604800
                   minimum: 120
                   type: integer

@@ -208,7 +208,7 @@ class SecretSettings(Part):
         strict=True,
         description=(
             "For how many seconds a previous secret still works after a rotation. A mounted Secret "
-            "takes up to about a minute to change inside a pod."
+            "takes up to a minute and a half to change inside a pod."
         ),
     )
 

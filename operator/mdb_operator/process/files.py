@@ -19,7 +19,7 @@ from mdb_operator.mongodb.certificates import own_certificates
 __all__ = ["ConnectionFiles"]
 
 LOOK_SECONDS = 2.0
-"""How often the files are read; kubelet takes up to a minute to change them."""
+"""How often the files are read; kubelet takes up to a minute and a half to change them."""
 
 _log = structlog.get_logger(__name__)
 

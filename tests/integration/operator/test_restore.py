@@ -78,11 +78,6 @@ def test_a_start_after_a_restore_does_not_spin(installation: Installation) -> No
     here.stop(process)
 
 
-def pids(cluster: Cluster) -> dict[str, int]:
-    """Return the processes of a control plane that run."""
-    return {part.name: part.pid for part in cluster.provider.status().components if part.healthy}
-
-
 def etcd_of(cluster: Cluster) -> Path:
     """Return the data directory of a cluster's etcd."""
     assert isinstance(cluster.provider, NodeProvider)
@@ -91,7 +86,7 @@ def etcd_of(cluster: Cluster) -> Path:
 
 def back_up(cluster: Cluster, kept: Path) -> None:
     """Copy etcd's data as they are in one moment."""
-    etcd = pids(cluster)["etcd"]
+    etcd = cluster.pids()["etcd"]
     os.kill(etcd, signal.SIGSTOP)
     try:
         shutil.copytree(etcd_of(cluster), kept)
@@ -101,9 +96,9 @@ def back_up(cluster: Cluster, kept: Path) -> None:
 
 def restore(cluster: Cluster, kept: Path) -> None:
     """End the control plane, put the copy in the place of etcd's data, and start it again."""
-    for pid in pids(cluster).values():
+    for pid in cluster.pids().values():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not pids(cluster), message="the end of the control plane")
+    wait_until(lambda: not cluster.pids(), message="the end of the control plane")
     shutil.rmtree(etcd_of(cluster))
     shutil.copytree(kept, etcd_of(cluster))
     cluster.repair()

@@ -11,6 +11,7 @@ from devcluster import build, detect
 from devcluster.errors import DevclusterError
 from devcluster.filelock import hold
 from devcluster.node import cleanup, launch, machine, record
+from devcluster.node.addresses import NodeNetwork
 from devcluster.node.component import State
 from devcluster.node.layout import Layout
 from devcluster.node.processes import in_namespace_of
@@ -119,6 +120,16 @@ class NodeProvider:
                 "Start one with `devcluster up`.",
             )
         machine.import_image(running.supervisor.pid, archive)
+
+    def machine_address(self) -> str:
+        """Return the address at which the node's pods reach what runs on the machine."""
+        running = self._running()
+        if running is None or running.index is None:
+            raise DevclusterError(
+                f"The cluster {self.name!r} has no running node, so no pods",
+                "Start one with `devcluster up`.",
+            )
+        return NodeNetwork(running.index).host_ip
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
