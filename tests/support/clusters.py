@@ -123,7 +123,8 @@ class Cluster:
 
     def pids(self) -> dict[str, int]:
         """Return the processes that run of a cluster out of processes, by component."""
-        return {part.name: part.pid for part in self.provider.status().components if part.healthy}
+        parts = self.provider.status().components
+        return {part.name: part.pid for part in parts if part.healthy and part.pid}
 
     def repair(self) -> None:
         """Start again what has died of a cluster out of processes."""
