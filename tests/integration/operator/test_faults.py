@@ -1,6 +1,6 @@
 """Every call of the operator fails once, in each way; no credential then opens what it should not.
 
-What was ever handed out is kept and tried, on the real MongoDB. In `make test-long`
+What was ever handed out is kept and tried, on the real MongoDB. In `make test` and `make test-long`
 every call that writes and some that read fail in one of the three ways, in turn; with
 ``MDB_ALL_FAULTS=1`` (`make test-faults`) every call fails in each of them.
 """
@@ -16,8 +16,6 @@ from support.credentials import opens, reads
 from support.faults import Call, Fault
 from support.installation import Installation
 from support.live_operator import LiveOperator, live_operator
-
-pytestmark = pytest.mark.long
 
 ALL = os.environ.get("MDB_ALL_FAULTS") == "1"
 
