@@ -160,7 +160,8 @@ def pods_rows() -> list[list[str]]:
     if not run:
         return []
     count = run["pods"]
-    parts = [run[name] for name in ("with_0", f"with_{count}", "each_of_another") if name in run]
+    parts = [run[name] for name in ("with_0", f"with_{count}", "each_of_another")]
+    election = run["election"]
 
     def row(text: str, *path: str) -> list[str]:
         cells = []
@@ -172,13 +173,13 @@ def pods_rows() -> list[list[str]]:
         return [text, *cells]
 
     def one(text: str, value: object) -> list[str]:
-        return [text, "", str(value), *([""] * (len(parts) - 2))]
+        return [text, "", str(value), ""]
 
     rest = [float(part["rest"]["cpu_percent"]) for part in parts]
     thousand = [f"{rest[0] + (used - rest[0]) * THOUSAND / count:.1f}" for used in rest[1:]]
     spent = max(0.0, run["one_pod"]["ms_per_unrelated_change"])  # a difference of two times
-    rows = [
-        ["", "no pods", f"{count} of one app", f"{count}, each of another"][: len(parts) + 1],
+    return [
+        ["", "no pods", f"{count} of one app", f"{count}, each of another"],
         row("processor of `mongod` at rest, % of a core", "rest", "cpu_percent"),
         ["by that, with 1,000 pods", "", *thousand],
         row("commands a minute at rest", "commands_per_minute"),
@@ -190,11 +191,7 @@ def pods_rows() -> list[list[str]]:
         row("a revocation of all holds in all pods after, s, at most", "revocation_seconds"),
         one("a pod's processor for a change of another app's row, ms", f"{spent:g}"),
         one("memory of one pod, MB", run["one_pod"]["resident_mb"]),
+        one("another primary of three members, after, s", election["elected_after"]),
+        one("the longest that one read nothing then, s", election["longest_without"]),
+        one("readings that failed, of one a second by each", election["failed"]),
     ]
-    if election := run.get("election"):
-        rows += [
-            one("another primary of three members, after, s", election["elected_after"]),
-            one("the longest that one read nothing then, s", election["longest_without"]),
-            one("readings that failed, of one a second by each", election["failed"]),
-        ]
-    return rows

@@ -123,7 +123,7 @@ class Pod:
 async def serve(mounts: Sequence[Mount]) -> None:
     """Run pods; print the moments at which all lost access, or had it again.
 
-    A line on standard input has all of them read; the next one ends that.
+    A line on standard input has all of them read; at the next one they say how that went.
     """
     running = []
     for root, slug in mounts:  # not at once: one loop is not the loops of many pods

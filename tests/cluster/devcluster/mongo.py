@@ -210,9 +210,7 @@ class MongoServer:
         DevclusterError
             If it does not come up, for example because its disk is still full.
         """
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(timeout=STOP_DEADLINE_SECONDS)
+        self._kill()
         self.log.unlink(missing_ok=True)  # in which it said that it listens
         self._launch(find_mongod(self._report))
         self._await_listening()
@@ -221,11 +219,14 @@ class MongoServer:
 
     def stop(self) -> None:
         """Kill the server and remove all of its files; does nothing where there is none."""
+        self._kill()
+        end_server(self.data)
+
+    def _kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait(timeout=STOP_DEADLINE_SECONDS)
         self._process = None
-        end_server(self.data)
 
     def _launch(self, binary: Path) -> None:
         config = self._config
