@@ -286,7 +286,7 @@ def operator(bench: Bench, names: list[str], rest: float, readers: int, *, brief
     return found
 
 
-def start_anew(bench: Bench, **settings: str) -> None:
+def start_anew(bench: Bench, **settings: Any) -> None:
     """Stop the operator, and start it with some settings."""
     bench.here.stop(bench.process)
     bench.process = bench.here.start(**settings)

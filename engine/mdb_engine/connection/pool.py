@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from pydantic import SecretStr
@@ -26,6 +26,8 @@ from mdb_engine.core.tasks import end, finish
 from mdb_engine.exceptions import DatabaseUnavailable, NotInitialized
 
 __all__ = ["Connection", "ConnectionSettings", "Connections"]
+
+Result = TypeVar("Result")
 
 GRACE_SECONDS: Final = 1.0
 """An old connection stays at least this long: whoever asked for it may not have sent yet."""
@@ -147,6 +149,32 @@ class Connection:
         if before is None or not isinstance(error, asyncio.CancelledError):
             return False
         return task.uncancel() <= before
+
+    async def answered(
+        self, call: Callable[[], Awaitable[Result]], deadline: float, late: Callable[[], Exception]
+    ) -> Result:
+        """Await what the server limits in time, and not for ever where its answer gets lost.
+
+        The driver's monitor has a connection of its own, and sees nothing of one that hangs alone.
+
+        Parameters
+        ----------
+        call
+            Makes the call to the driver.
+        deadline
+            When the answer is late, by `time.monotonic`.
+        late
+            Makes what is raised then.
+        """
+        task = self.watch(deadline)
+        try:
+            return await call()
+        except BaseException as error:
+            if self.expired(task, error):
+                raise late() from None
+            raise
+        finally:
+            self.unwatch(task)
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         now = time.monotonic()

@@ -496,27 +496,18 @@ class Operation:
             self.record(None)
         return result
 
-    async def answered(
+    def answered(
         self, call: Callable[[], Awaitable[Result]], connection: Connection
-    ) -> Result:
-        """Await what the server limits in time, and not for ever where its answer gets lost.
-
-        The driver's monitor has a connection of its own, and sees nothing of one that hangs alone.
+    ) -> Awaitable[Result]:
+        """Await an answer until it is ``LATE_SECONDS`` late, see `Connection.answered`.
 
         Raises
         ------
         DatabaseUnavailable
-            If the answer is ``LATE_SECONDS`` late.
+            If it is.
         """
-        task = connection.watch(monotonic() + self.context.seconds + LATE_SECONDS)
-        try:
-            return await call()
-        except BaseException as error:
-            if connection.expired(task, error):
-                raise unanswered(self.name) from None
-            raise
-        finally:
-            connection.unwatch(task)
+        deadline = monotonic() + self.context.seconds + LATE_SECONDS
+        return connection.answered(call, deadline, lambda: unanswered(self.name))
 
     def _failed(self, error: BaseException, began: float, *, expired: bool = False) -> None:
         """Record an operation that ended in an error, and raise the domain's for the driver's."""

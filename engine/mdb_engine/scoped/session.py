@@ -45,6 +45,11 @@ UNKNOWN = "UnknownTransactionCommitResult"
 """The label of a commit's error after which the commit alone may be tried again."""
 
 
+class _CommitHangs(AutoReconnect):
+    def __init__(self) -> None:
+        super().__init__("the connection of a commit hangs", {"errorLabels": [UNKNOWN]})
+
+
 class Session:
     """A session; ``engine.session()`` and ``db.client.start_session()`` make it.
 
@@ -334,16 +339,15 @@ class Session:
         """
         assert self._raw is not None  # noqa: S101 - a transaction has begun in it
         connection = self._raw()[0]
-        for _ in range(2):
-            task = connection.watch(monotonic() + self._seconds + LATE_SECONDS)
-            try:
-                return await commit()
-            except BaseException as error:
-                if not connection.expired(task, error):
-                    raise
-            finally:
-                connection.unwatch(task)
-        raise AutoReconnect("the connection of a commit hangs", {"errorLabels": [UNKNOWN]})
+
+        def answered() -> Awaitable[None]:
+            deadline = monotonic() + self._seconds + LATE_SECONDS
+            return connection.answered(commit, deadline, _CommitHangs)
+
+        try:
+            await answered()
+        except _CommitHangs:
+            await answered()
 
     async def _abort_quietly(self) -> None:
         """Abort; the server does so by itself later if it does not hear of it now."""

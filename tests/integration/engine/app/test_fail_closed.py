@@ -7,7 +7,8 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -189,6 +190,26 @@ async def test_a_pod_whose_connections_hang_answers_503_and_then_takes_a_withdra
     gc.collect()
 
 
+@asynccontextmanager
+async def given_up_in_time(what: str) -> AsyncIterator[None]:
+    """Fail where something waits for an answer that never comes."""
+    try:
+        async with asyncio.timeout(GIVEN_UP_SECONDS):
+            yield
+    except TimeoutError:
+        pytest.fail(f"{what} waits for an answer that never comes")
+
+
+async def hung(proxy: Forwarder, at: bytes, work: Awaitable[Any]) -> asyncio.Future[Any]:
+    """Begin some work, whose connection alone hangs when it sends something; all others go on."""
+    proxy.hang_at, proxy.hangs_alone = at, True
+    working = asyncio.ensure_future(work)
+    await asyncio.sleep(0)
+    await wait_until_async(lambda: proxy.hung, message=f"{at!r} to hang")
+    proxy.mend()
+    return working
+
+
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # as above
 async def test_an_operation_whose_connection_alone_hangs_ends_and_the_others_go_on(
     operator: OperatorHand, proxy: Forwarder
@@ -200,12 +221,9 @@ async def test_an_operation_whose_connection_alone_hangs_ends_and_the_others_go_
         await db.clicks.insert_many([{"_id": number, "n": number} for number in range(20)])
 
         async def fails(name: str, call: Callable[[ScopedDatabase], Awaitable[object]]) -> None:
-            try:
-                async with asyncio.timeout(GIVEN_UP_SECONDS):
-                    with pytest.raises((DatabaseUnavailable, ServerLimitExceeded)):
-                        await call(db)
-            except TimeoutError:
-                pytest.fail(f"{name} waits for an answer that never comes")
+            async with given_up_in_time(name):
+                with pytest.raises((DatabaseUnavailable, ServerLimitExceeded)):
+                    await call(db)
 
         proxy.hang_at, proxy.hangs_alone = b"click_tracker_clicks", True
         await asyncio.gather(*(fails(name, call) for name, call in OPERATIONS.items()))
@@ -236,17 +254,10 @@ async def test_a_change_stream_whose_connection_alone_hangs_goes_on_on_another(
         async with db.clicks.watch() as stream:
             await db.clicks.insert_one({"_id": 1})
             assert (await anext(stream))["documentKey"] == {"_id": 1}
-            proxy.hang_at, proxy.hangs_alone = b"getMore", True
-            waiting = asyncio.create_task(anext(stream))
-            await asyncio.sleep(0)
-            await wait_until_async(lambda: proxy.hung, message="the stream to hang")
-            proxy.mend()
+            waiting = await hung(proxy, b"getMore", anext(stream))
             await db.clicks.insert_one({"_id": 2})
-            try:
-                async with asyncio.timeout(GIVEN_UP_SECONDS):
-                    assert (await waiting)["documentKey"] == {"_id": 2}
-            except TimeoutError:
-                pytest.fail("a stream waits for a connection that hangs")
+            async with given_up_in_time("a stream"):
+                assert (await waiting)["documentKey"] == {"_id": 2}
     gc.collect()
 
 
@@ -274,20 +285,13 @@ async def by_hand(engine: MongoDBEngine, document: dict[str, Any]) -> None:
 async def test_a_commit_whose_connection_alone_hangs_is_repeated_on_another(
     operator: OperatorHand,
     proxy: Forwarder,
-    commit: Callable[[MongoDBEngine, dict[str, Any]], Coroutine[Any, Any, None]],
+    commit: Callable[[MongoDBEngine, dict[str, Any]], Awaitable[None]],
 ) -> None:
     await operator.register("click_tracker", "clicks")
     async with operator.pod("click_tracker", LIMITS) as engine:
-        proxy.hang_at, proxy.hangs_alone = b"commitTransaction", True
-        committing = asyncio.create_task(commit(engine, {"_id": 1}))
-        await asyncio.sleep(0)
-        await wait_until_async(lambda: proxy.hung, message="the commit to hang")
-        proxy.mend()
-        try:
-            async with asyncio.timeout(GIVEN_UP_SECONDS):
-                await committing
-        except TimeoutError:
-            pytest.fail("a commit waits for an answer that never comes")
+        committing = await hung(proxy, b"commitTransaction", commit(engine, {"_id": 1}))
+        async with given_up_in_time("a commit"):
+            await committing
         assert await engine.get_scoped_db("click_tracker").clicks.find_one({"_id": 1}) is not None
     gc.collect()
 
