@@ -78,10 +78,18 @@ def test_what_ended_after_the_backup_does_not_open_again(
         return not any(map(opens, [*issued, gone])) and not reads(reader, "owner_c")
 
     wait_until(mended, deadline=MENDED_WITHIN, message="nothing that ended opens again")
+    # What ended is closed before anything new is issued: until then the status is of before.
     for name in ("leaked", "owner", "reader"):
+        wait_until(
+            lambda name=name: opens(here.secret(f"{name}-mdb")["uri"]),
+            deadline=MENDED_WITHIN,
+            message=f"the Secret of {name} opens MongoDB",
+        )
         here.wait_condition(name, deadline=30)
-        assert opens(here.secret(f"{name}-mdb")["uri"])
     assert int(here.secret("leaked-mdb")["secret-version"]) == 4
-    assert here.status("leaked")["secret"]["version"] == 4
+    wait_until(
+        lambda: here.status("leaked")["secret"]["version"] == 4,
+        message="the status tells of version 4",
+    )
     assert here.secret("leaked-mdb")["uri"] not in issued
     here.stop(process)
