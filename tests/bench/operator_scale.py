@@ -52,6 +52,10 @@ SPEC: dict[str, Any] = {
 }
 """An app with a collection and an index, which is what most have at least."""
 
+CLOSES_FILES: dict[str, str] = {"wiredTigerFileHandleCloseIdleTime": "30"}
+"""For `mongod`: an app has three files, and WiredTiger keeps each open for ten minutes otherwise.
+10,000 apps that are made in less than that need 30,000 descriptors, or `mongod` ends itself."""
+
 NOT_OF_APPS = {
     "hello", "isMaster", "ping", "serverStatus", "saslStart", "saslContinue", "endSessions",
     "replSetUpdatePosition", "buildInfo", "getParameter",
@@ -456,7 +460,7 @@ def run(
     with (
         tempfile.TemporaryDirectory() as directory,
         starting_control_plane() as cluster,
-        MongoServer(MongoConfig(auth=True, label="bench")) as server,
+        MongoServer(MongoConfig(auth=True, label="bench", parameters=CLOSES_FILES)) as server,
         MongoClient[dict[str, Any]](server.uri) as client,
         installed(cluster, Server(server.uri, client, server), Path(directory)) as here,
     ):

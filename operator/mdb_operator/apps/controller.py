@@ -211,6 +211,7 @@ class Controller:
         self._context.metrics.show_database(up=up)
         if up:
             self._sweeper.request()
+            self._queue.unpark()
         self._wake_all()
         if self.started.is_set():
             telling = asyncio.create_task(self._tell_of_database(up=up))

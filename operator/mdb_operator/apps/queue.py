@@ -8,6 +8,9 @@ There are three lanes. What a person asked for and what withdraws something is u
 waits behind a resync, a burst of new apps or a fight with another writer. What comes in thousands
 (new apps, a start, a resync) goes last, so that a repair does not wait behind it either.
 
+Who waits for what all wait for, a MongoDB that answers, is parked: nobody looks at ten thousand apps
+every ten seconds to find out ten thousand times what one question tells.
+
 A wake-up is a routine one where nothing is known to have happened: a resync, or the echo of one's
 own write. Whoever takes an app that only such ones woke may see first whether anything changed.
 """
@@ -63,6 +66,7 @@ class WakeUps:
         self._timers: dict[tuple[AppKey, _Lane], asyncio.TimerHandle] = {}
         self._held_until: dict[AppKey, float] = {}
         self._spent: dict[AppKey, float] = {}
+        self._parked: dict[AppKey, bool] = {}
         self._notices: set[asyncio.Event] = set()
 
     def __len__(self) -> int:
@@ -107,6 +111,16 @@ class WakeUps:
         else:
             self._held_until.pop(key, None)
 
+    def park(self, key: AppKey, *, urgent: bool) -> None:
+        """Keep an app until `unpark`, unless something else wakes it; what was urgent stays so."""
+        self._parked[key] = urgent or self._parked.get(key, False)
+
+    def unpark(self) -> None:
+        """Wake all that were parked, the urgent ones first."""
+        parked, self._parked = self._parked, {}
+        for key, urgent in parked.items():
+            self.wake(key, urgent=urgent, last=not urgent)
+
     def forget(self, key: AppKey) -> None:
         """Drop every wake-up of an app that is gone."""
         self._urgent.pop(key, None)
@@ -114,6 +128,7 @@ class WakeUps:
         self._last.pop(key, None)
         self._held_until.pop(key, None)
         self._spent.pop(key, None)
+        self._parked.pop(key, None)
         self._doubted.discard(key)
         for lane in _LANES:
             timer = self._timers.pop((key, lane), None)

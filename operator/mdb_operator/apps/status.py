@@ -245,6 +245,13 @@ class Report:
         return min((time for time in times if time is not None), default=None)
 
     @property
+    def waits_for_database(self) -> bool:
+        """Whether what failed has to be tried again, and all of that for want of MongoDB."""
+        again = [one.reason for one in self.failures.values() if one.retry_seconds is not None]
+        wanting = {Reason.DATABASE_UNAVAILABLE, Reason.DELETING}
+        return bool(again) and not self.unsettled and wanting.issuperset(again)
+
+    @property
     def not_before(self) -> float:
         """The least delay, where an API server that refused said so."""
         return max(

@@ -43,6 +43,7 @@ class Again:
     failed: bool = False
     transient: bool = False  # for a reason that passes: what was urgent is repeated as that
     not_before: float = 0.0  # bounds it from below, where whoever refused the run said so
+    parked: bool = False  # it cannot succeed before `WakeUps.unpark`, so it is not repeated
 
 
 class Workers:
@@ -84,6 +85,10 @@ class Workers:
                 again = Again(failed=True, transient=True)
             finally:
                 urgent = self._wakeups.done(key)
+            if again.parked:
+                self._failures.pop(key, None)
+                self._wakeups.park(key, urgent=urgent)
+                continue
             delay = self._delay(key, again)
             if delay is not None:
                 self._wakeups.wake(

@@ -155,3 +155,31 @@ async def test_what_was_urgent_and_failed_does_not_wait_behind_the_rest() -> Non
         await asyncio.wait_for(busy.wait(), 2)
         wakeups.wake(KEY, urgent=True)
         await asyncio.wait_for(repeated.wait(), 5)
+
+
+async def test_who_waits_for_what_all_wait_for_is_not_tried_again_before_it_is_there() -> None:
+    there = False
+    looks: list[str] = []
+
+    async def reconcile(key: AppKey) -> Again:
+        looks.append(key.name)
+        return Again() if there else Again(failed=True, transient=True, parked=True)
+
+    async with running(reconcile, count=1) as wakeups, asyncio.timeout(5):
+        for name in ("new", "other", "revoked"):
+            wakeups.wake(AppKey("shop", name), urgent=name == "revoked", last=name == "new")
+        while len(looks) < 3 or any(wakeups.is_working(AppKey("shop", one)) for one in looks):
+            await asyncio.sleep(0)
+        assert not len(wakeups)
+        assert not wakeups._timers
+        there = True
+        wakeups.forget(AppKey("shop", "other"))
+        wakeups.wake(AppKey("shop", "other"), last=True)
+        wakeups.unpark()
+        wakeups.unpark()
+        assert len(wakeups) == 3
+        wakeups.wake(AppKey("shop", "last"), last=True)
+        while len(looks) < 7:
+            await asyncio.sleep(0)
+    assert looks[3] == "revoked", "what was urgent goes first"
+    assert looks[4:] == ["other", "new", "last"]
