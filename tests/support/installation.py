@@ -13,6 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +59,10 @@ SCANNED_KINDS = ("MdbApp", "Event", "ConfigMap", "Deployment", "Lease")
 FAST: dict[str, Any] = {"MASTER_KEY_RELOAD_SECONDS": "0.3"}
 """Shorter than the default, so that tests are. The Lease's times are the defaults: on a loaded
 machine a leader that has less time to renew loses it, as it should."""
+
+
+NO_LOOK_SECONDS = 16.0
+"""Longer than any pause after which an app that waits was once looked at again."""
 
 
 @dataclass
@@ -213,6 +218,24 @@ class Installation:
         text = self.ask(process, "/metrics").text
         rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
+
+    def wait_no_looks(self, process: Process) -> None:
+        """Wait until an operator has looked at no app for longer than it once paused."""
+        looks, since = 0.0, 0.0
+
+        def over() -> bool:
+            nonlocal looks, since
+            found = self.metrics(process)
+            now = sum(n for name, n in found.items() if name.startswith("mdb_operator_reconcile_t"))
+            if now != looks:
+                looks, since = now, time.monotonic()
+            return time.monotonic() - since > NO_LOOK_SECONDS
+
+        wait_until(
+            over,
+            deadline=6 * NO_LOOK_SECONDS,
+            message=lambda: f"{NO_LOOK_SECONDS:g} s without a look at an app; {looks:g} so far",
+        )
 
     def written_to_kubernetes(self, process: Process) -> dict[str, float]:
         """Return the metrics of an operator's writes to the API server, but for its Lease."""

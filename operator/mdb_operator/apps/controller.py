@@ -239,6 +239,7 @@ class Controller:
 
     def _keys_changed(self) -> None:
         self.database.rewrapper.request()
+        self._queue.unpark()
         self._wake_all()
 
     def _wake_all(self) -> None:

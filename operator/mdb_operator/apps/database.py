@@ -14,6 +14,7 @@ from mdb_engine.registry.database_users import DatabaseUserService
 from mdb_engine.registry.models.app import AppRecord, AppState
 from mdb_operator.apps.builds import Builds, Built
 from mdb_operator.apps.cache import MdbAppCache
+from mdb_operator.apps.conditions import Reason
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.keys.check import KeyCheck
 from mdb_operator.keys.rewrap import Rewrapper
@@ -58,6 +59,7 @@ class SharedDatabase:
         self.users: DatabaseUsers = (
             service if context.config.isolation == "database" else RetiringUsers(service)
         )
+        self._master_keys = context.master_keys
         # Whether the active key is the one that sealed what is in it.
         self.keys = KeyCheck(self.registry, context.master_keys.encryption)
         self.apps = MdbAppCache()  # those whose data is in it
@@ -70,6 +72,16 @@ class SharedDatabase:
         # The collections and indexes that are being made.
         self.builds = Builds(self._build, self.queue.wake, self.clock)
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
+
+    @property
+    def away(self) -> frozenset[Reason]:
+        """Why apps fail that need not be tried again: who sees it end wakes all."""
+        away = set[Reason]()
+        if not self.gate.up:
+            away |= {Reason.DATABASE_UNAVAILABLE, Reason.DELETING}
+        if not self._master_keys.usable:
+            away.add(Reason.KEY_UNAVAILABLE)
+        return frozenset(away)
 
     def adopting(self, record: AppRecord) -> tuple[str, int] | None:
         """Return which collection a build adopts and how far that is, in tenths; None if none."""

@@ -8,8 +8,8 @@ There are three lanes. What a person asked for and what withdraws something is u
 waits behind a resync, a burst of new apps or a fight with another writer. What comes in thousands
 (new apps, a start, a resync) goes last, so that a repair does not wait behind it either.
 
-Who waits for what all wait for, a MongoDB that answers, is parked: nobody looks at ten thousand apps
-every ten seconds to find out ten thousand times what one question tells.
+Who waits for what all wait for, MongoDB or the master key, is parked: nobody looks at ten thousand
+apps every ten seconds to find out ten thousand times what one question tells.
 
 A wake-up is a routine one where nothing is known to have happened: a resync, or the echo of one's
 own write. Whoever takes an app that only such ones woke may see first whether anything changed.

@@ -110,7 +110,7 @@ class Reconciler:
                 self._forget(key)  # at once: whoever comes meanwhile is woken after it
                 await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
-                parked = left_behind and not self._database.gate.up
+                parked = left_behind and Reason.DATABASE_UNAVAILABLE in self._database.away
                 return Again(failed=left_behind, transient=left_behind, parked=parked)
             if self._database.queue.is_routine(key) and await self._is_as_verified(app):
                 timer.result = "unchanged"
@@ -436,8 +436,8 @@ class Reconciler:
             # What failed may be a withdrawal, which must not wait until a fight is over.
             self._database.queue.hold(report.app.key, 0)
         self._remember_what_is_due(report, started)
-        if report.waits_for_database and not self._database.gate.up:
-            # Nothing may be awaited between this and the parking: the gate might open meanwhile.
+        if report.waits_for(self._database.away):
+            # Nothing may be awaited between this and the parking: it might come back meanwhile.
             return Again(failed=True, transient=True, parked=True)
         if report.unsettled:
             seconds = report.retry_seconds

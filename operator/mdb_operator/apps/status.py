@@ -244,12 +244,10 @@ class Report:
         times = [one.retry_seconds for one in self.failures.values()]
         return min((time for time in times if time is not None), default=None)
 
-    @property
-    def waits_for_database(self) -> bool:
-        """Whether what failed has to be tried again, and all of that for want of MongoDB."""
+    def waits_for(self, away: frozenset[Reason]) -> bool:
+        """Whether what failed has to be tried again, and all of it for these reasons."""
         again = [one.reason for one in self.failures.values() if one.retry_seconds is not None]
-        wanting = {Reason.DATABASE_UNAVAILABLE, Reason.DELETING}
-        return bool(again) and not self.unsettled and wanting.issuperset(again)
+        return bool(again) and not self.unsettled and away.issuperset(again)
 
     @property
     def not_before(self) -> float:

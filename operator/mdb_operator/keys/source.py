@@ -297,6 +297,11 @@ class MasterKeys:
             MissingKeyring("Master key not found: it has not been read yet")
         )
 
+    @property
+    def usable(self) -> bool:
+        """Whether every source could be used at the last look; `on_change` tells when one can."""
+        return not any(look.problem for look in self._looks)
+
     async def refresh(self) -> None:
         """Look once.
 

@@ -124,6 +124,7 @@ def test_a_key_manager_that_is_down_stops_registration_and_rotation_and_nothing_
     for name in ("app-0", "app-3"):
         assert statuses[name]["conditions"] == told[name]["conditions"]
     print(f"\nstarted without its key manager in {started:.1f} s")  # noqa: T201 - a figure
+    installation.wait_no_looks(process)
     installation.kubectl("delete", "mdbapp", "app-3", "--wait=false")  # needs no key
     installation.wait_gone("app-3")
 

@@ -100,6 +100,7 @@ def test_a_new_master_key_wraps_everything_anew_and_a_lost_one_is_missed(
     )
     message = installation.wait_condition("key-new", "KeyUnavailable")["message"]
     assert "Master key not found" in message
+    installation.wait_no_looks(process)
     assert {name: sealed(installation, name) for name in names} == rows
     assert installation.get("Secret", "key-2-mdb") is None
 

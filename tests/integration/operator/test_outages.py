@@ -218,24 +218,16 @@ def world(installation: Installation) -> Iterator[Surroundings]:
     mongodb.close()
 
 
-QUIET_SECONDS = 12.0
-"""Longer than the pause after which an app that waits for MongoDB was looked at again."""
-
-
 def test_in_an_outage_nobody_looks_again_and_what_was_asked_for_is_done_after_it(
     world: Surroundings,
 ) -> None:
-    here, process = world.here, world.here.processes[-1]
+    here = world.here
     names = [f"app-{number}" for number in range(6)]
     for name in names:
         here.apply(name)
     for name in names:
         here.wait_condition(name)
     old = here.secret("app-0-mdb")["uri"]
-
-    def looks() -> float:
-        found = here.metrics(process)
-        return sum(n for name, n in found.items() if name.startswith("mdb_operator_reconcile_to"))
 
     with down(world):
         here.apply("made")
@@ -244,15 +236,7 @@ def test_in_an_outage_nobody_looks_again_and_what_was_asked_for_is_done_after_it
         here.annotate("app-0", "rotate-requested", "1")
         here.annotate("app-0", "revoke-previous", "1")
         here.cluster.api.delete("MdbApp", "app-1", here.apps)
-        before, since = looks(), time.monotonic()
-
-        def quiet() -> bool:
-            nonlocal before, since
-            if (now := looks()) != before:
-                before, since = now, time.monotonic()
-            return time.monotonic() - since > QUIET_SECONDS
-
-        wait_until(quiet, deadline=60, message=lambda: f"no looks any more: {before}")
+        here.wait_no_looks(here.processes[-1])
         assert opens(old), "MongoDB itself is there, and nobody told it"
     wait_refused(old, "the version that was revoked in the outage", deadline=30)
     here.wait_gone("app-1", deadline=30)

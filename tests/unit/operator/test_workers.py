@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from support.waiting import wait_until_async
+
 from mdb_operator.apps.queue import WakeUps
 from mdb_operator.apps.workers import Again, Workers
 from mdb_operator.kubernetes.resources import AppKey
@@ -159,27 +161,29 @@ async def test_what_was_urgent_and_failed_does_not_wait_behind_the_rest() -> Non
 
 async def test_who_waits_for_what_all_wait_for_is_not_tried_again_before_it_is_there() -> None:
     there = False
-    looks: list[str] = []
+    looks: list[AppKey] = []
+    new, other, revoked, last = (AppKey("shop", name) for name in ("new", "other", "gone", "last"))
 
     async def reconcile(key: AppKey) -> Again:
-        looks.append(key.name)
+        looks.append(key)
         return Again() if there else Again(failed=True, transient=True, parked=True)
 
     async with running(reconcile, count=1) as wakeups, asyncio.timeout(5):
-        for name in ("new", "other", "revoked"):
-            wakeups.wake(AppKey("shop", name), urgent=name == "revoked", last=name == "new")
-        while len(looks) < 3 or any(wakeups.is_working(AppKey("shop", one)) for one in looks):
-            await asyncio.sleep(0)
+        for key in (new, other, revoked):
+            wakeups.wake(key, urgent=key == revoked, last=key == new)
+        await wait_until_async(
+            lambda: len(looks) == 3 and not any(wakeups.is_working(one) for one in looks),
+            message="a look at each",
+        )
         assert not len(wakeups)
         assert not wakeups._timers
         there = True
-        wakeups.forget(AppKey("shop", "other"))
-        wakeups.wake(AppKey("shop", "other"), last=True)
+        wakeups.forget(other)
+        wakeups.wake(other, last=True)
         wakeups.unpark()
         wakeups.unpark()
         assert len(wakeups) == 3
-        wakeups.wake(AppKey("shop", "last"), last=True)
-        while len(looks) < 7:
-            await asyncio.sleep(0)
-    assert looks[3] == "revoked", "what was urgent goes first"
-    assert looks[4:] == ["other", "new", "last"]
+        wakeups.wake(last, last=True)
+        await wait_until_async(lambda: len(looks) == 7, message="another look at each")
+    assert looks[3] == revoked, "what was urgent goes first"
+    assert looks[4:] == [other, new, last]
