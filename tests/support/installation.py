@@ -640,15 +640,12 @@ def _remove(installation: Installation, namespaces: list[str]) -> None:
     cluster = installation.cluster
 
     async def release(kube: KubeClient) -> None:
+        patch = {"metadata": {"finalizers": None}}
         for namespace in namespaces[1:]:
-            names = [
-                item["metadata"]["name"]
-                async for page in kube.pages(MDBAPPS, namespace)
-                for item in page["items"]
-                if item["metadata"].get("finalizers")
-            ]
-            patch = {"metadata": {"finalizers": None}}
-            await asyncio.gather(*(kube.patch(MDBAPPS, namespace, name, patch) for name in names))
+            pages = [page["items"] async for page in kube.pages(MDBAPPS, namespace)]
+            for items in pages:  # one after the other: of 10,000 at once, some are not answered
+                names = [x["metadata"]["name"] for x in items if x["metadata"].get("finalizers")]
+                await asyncio.gather(*(kube.patch(MDBAPPS, namespace, n, patch) for n in names))
 
     _with_client(cluster, release)
     for namespace in namespaces:

@@ -79,12 +79,13 @@ def test_what_ended_after_the_backup_does_not_open_again(
 
     wait_until(mended, deadline=MENDED_WITHIN, message="nothing that ended opens again")
     # What ended is closed before anything new is issued: until then the status is of before.
-    for name in ("leaked", "owner", "reader"):
-        wait_until(
-            lambda name=name: opens(here.secret(f"{name}-mdb")["uri"]),
-            deadline=MENDED_WITHIN,
-            message=f"the Secret of {name} opens MongoDB",
-        )
+    names = ("leaked", "owner", "reader")
+    wait_until(
+        lambda: all(opens(here.secret(f"{name}-mdb")["uri"]) for name in names),
+        deadline=MENDED_WITHIN,
+        message="the Secrets open MongoDB",
+    )
+    for name in names:
         here.wait_condition(name, deadline=30)
     assert int(here.secret("leaked-mdb")["secret-version"]) == 4
     wait_until(
