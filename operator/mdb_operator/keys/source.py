@@ -299,8 +299,8 @@ class MasterKeys:
 
     @property
     def usable(self) -> bool:
-        """Whether every source could be used at the last look; `on_change` tells when one can."""
-        return not any(look.problem for look in self._looks)
+        """Whether any source could be used at the last look; `on_change` tells when one can."""
+        return not all(look.problem for look in self._looks)
 
     async def refresh(self) -> None:
         """Look once.

@@ -91,6 +91,21 @@ async def test_changes_are_told_and_only_changes(keys: MasterKeys, tmp_path: Pat
     assert told == ["change"] * 3
 
 
+async def test_while_one_of_two_sources_can_be_used_apps_do_not_wait_for_a_change(
+    tmp_path: Path,
+) -> None:
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    kept.mkdir()
+    keys = MasterKeys([DirectoryKeySource(kept), DirectoryKeySource(gone)], interval=1)
+    assert keys.usable, "nothing is known yet"
+    mount(kept, "..1", {"k1": generate_master_key()})
+    await keys.refresh()
+    assert keys.usable
+    mount(kept, "..2", {})
+    await keys.refresh()
+    assert not keys.usable
+
+
 async def test_a_silent_api_server_changes_nothing() -> None:
     class Source(KeyringSource):
         name = "a source"
