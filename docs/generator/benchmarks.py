@@ -26,6 +26,8 @@ THOUSAND: Final = 1000
 BUSY: Final = 3.0
 """The load average above which others were at work: the benchmark itself makes one of about two."""
 
+LOAD: Final = "load average"
+
 Kept = Mapping[str, Any]
 
 
@@ -53,15 +55,15 @@ def taken_on(machine: Mapping[str, str] | None, again: str) -> str:
     """Say what a run was taken on, or the command that makes one."""
     if machine is None:
         return f"No run is kept: `{again}`."
-    said = {"processor", "load average"}
+    said = {"processor", LOAD}
     versions = ", ".join(f"{name} {machine[name]}" for name in machine if name not in said)
-    load = machine["load average"]
-    return f"Taken on {machine['processor']}, at a load average of {load}; {versions}."
+    load = f", at a load average of {machine[LOAD]}" if LOAD in machine else ""
+    return f"Taken on {machine['processor']}{load}; {versions}."
 
 
 def _timed_on(machine: Mapping[str, str] | None) -> str:
     text = taken_on(machine, "make bench-full")
-    if machine is not None and float(machine["load average"]) > BUSY:
+    if machine is not None and float(machine[LOAD]) > BUSY:
         text += (
             " **The machine was busy with other work: ratios of times that are this noisy do not"
             " say whether an aim is met. Run it again on a quiet one.**"
@@ -76,15 +78,15 @@ def _of_operator() -> Kept:
 
 def operator_text() -> str:
     """Say what the operator's figures were taken on."""
-    return _timed_on(_of_operator().get("machine"))
+    return taken_on(_of_operator().get("machine"), "make bench-operator WRITE=--write")
 
 
 def operator_rows() -> list[list[str]]:
     """Return what was measured, with a column for each run."""
     runs = _of_operator().get("runs", ())
     head = ["", *(f"{one['apps']:,}, {one['isolation']}" for one in runs)]
-    names = dict.fromkeys(what for one in runs for what, _ in one["summary"])
-    found = [dict(one["summary"]) for one in runs]
+    found = [{**dict(one["summary"]), f"{LOAD} before it": one[LOAD]} for one in runs]
+    names = dict.fromkeys(name for one in found for name in one)
     return [head, *([name, *(one.get(name, "") for one in found)] for name in names)]
 
 

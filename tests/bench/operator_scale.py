@@ -516,6 +516,8 @@ def _both(figures: Figures) -> str:
 def keep(results: list[Figures], before: Mapping[str, str]) -> None:
     """Write the figures where the documentation takes its table from, and draw the charts.
 
+    A run replaces an earlier one of as many apps and the same isolation; the others stay.
+
     Parameters
     ----------
     results
@@ -523,9 +525,15 @@ def keep(results: list[Figures], before: Mapping[str, str]) -> None:
     before
         The machine before they began: they make a load of their own.
     """
-    runs = [{**one, "summary": summary(one)} for one in results]
-    kept = {"machine": before, "runs": runs}
-    (DOCS / "benchmarks-operator.json").write_text(json.dumps(kept, indent=1) + "\n")
+    file, load = DOCS / "benchmarks-operator.json", "load average"
+    earlier = json.loads(file.read_text())["runs"]
+    runs = {(one["apps"], one["isolation"]): one for one in earlier} | {
+        (one["apps"], one["isolation"]): {**one, load: before[load], "summary": summary(one)}
+        for one in results
+    }
+    results = [runs[which] for which in sorted(runs)]
+    machine = {name: value for name, value in before.items() if name != load}
+    file.write_text(json.dumps({"machine": machine, "runs": results}, indent=1) + "\n")
     time_of: dict[str, dict[int, float]] = {}
     memory_of: dict[str, dict[int, float]] = {}
     for one in results:
