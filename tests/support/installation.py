@@ -13,7 +13,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,7 +36,7 @@ from support.isolation import operator_uri, restored_operator_uri
 from support.leakscan import _forms, register
 from support.mongo import Server
 from support.operator_edge import Process
-from support.waiting import wait_until
+from support.waiting import wait_unchanged, wait_until
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "mdb-operator"
@@ -219,22 +218,18 @@ class Installation:
         rows = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
         return {name: float(value) for name, _, value in rows}
 
+    def looks(self, process: Process) -> dict[str, float]:
+        """Return how often an operator has looked at apps, by the metric with its result."""
+        found = self.metrics(process)
+        return {k: n for k, n in found.items() if k.startswith("mdb_operator_reconcile_total")}
+
     def wait_no_looks(self, process: Process) -> None:
         """Wait until an operator has looked at no app for longer than it once paused."""
-        looks, since = 0.0, 0.0
-
-        def over() -> bool:
-            nonlocal looks, since
-            found = self.metrics(process)
-            now = sum(n for name, n in found.items() if name.startswith("mdb_operator_reconcile_t"))
-            if now != looks:
-                looks, since = now, time.monotonic()
-            return time.monotonic() - since > NO_LOOK_SECONDS
-
-        wait_until(
-            over,
+        wait_unchanged(
+            lambda: self.looks(process),
+            seconds=NO_LOOK_SECONDS,
             deadline=6 * NO_LOOK_SECONDS,
-            message=lambda: f"{NO_LOOK_SECONDS:g} s without a look at an app; {looks:g} so far",
+            message=f"{NO_LOOK_SECONDS:g} s without a look at an app",
         )
 
     def written_to_kubernetes(self, process: Process) -> dict[str, float]:

@@ -60,6 +60,27 @@ def wait_until(
     raise _exceeded(message, deadline, seen)
 
 
+def wait_unchanged(
+    read: Callable[[], object], *, seconds: float, deadline: float, message: str
+) -> None:
+    """Wait until what is read has been the same for some seconds.
+
+    Raises
+    ------
+    DeadlineExceededError
+        If the deadline passes; it tells what was read last.
+    """
+    seen, since = read(), time.monotonic()
+
+    def unchanged() -> bool:
+        nonlocal seen, since
+        if (now := read()) != seen:
+            seen, since = now, time.monotonic()
+        return time.monotonic() - since > seconds
+
+    wait_until(unchanged, deadline=deadline, message=lambda: f"{message}; last: {seen}")
+
+
 @overload
 async def wait_until_async(
     predicate: Callable[[], Coroutine[Any, Any, Value]],

@@ -211,7 +211,6 @@ class Controller:
         self._context.metrics.show_database(up=up)
         if up:
             self._sweeper.request()
-            self._queue.unpark()
         self._wake_all()
         if self.started.is_set():
             telling = asyncio.create_task(self._tell_of_database(up=up))
@@ -239,10 +238,10 @@ class Controller:
 
     def _keys_changed(self) -> None:
         self.database.rewrapper.request()
-        self._queue.unpark()
         self._wake_all()
 
     def _wake_all(self) -> None:
+        self._queue.unpark()
         for app in self.cache:
             self._queue.wake(app.key, last=True)
 

@@ -74,14 +74,14 @@ class SharedDatabase:
         self.rewrapper = Rewrapper(self.registry, context.metrics.show_rewrap, wake_all)
 
     @property
-    def away(self) -> frozenset[Reason]:
+    def away(self) -> set[Reason]:
         """Why apps fail that need not be tried again: who sees it end wakes all."""
         away = set[Reason]()
         if not self.gate.up:
             away |= {Reason.DATABASE_UNAVAILABLE, Reason.DELETING}
         if not self._master_keys.usable:
             away.add(Reason.KEY_UNAVAILABLE)
-        return frozenset(away)
+        return away
 
     def adopting(self, record: AppRecord) -> tuple[str, int] | None:
         """Return which collection a build adopts and how far that is, in tenths; None if none."""

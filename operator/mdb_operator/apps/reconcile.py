@@ -110,7 +110,7 @@ class Reconciler:
                 self._forget(key)  # at once: whoever comes meanwhile is woken after it
                 await self._database.builds.end(key)
                 timer.result = "waiting" if left_behind else "unchanged"
-                parked = left_behind and Reason.DATABASE_UNAVAILABLE in self._database.away
+                parked = left_behind and not self._database.gate.up
                 return Again(failed=left_behind, transient=left_behind, parked=parked)
             if self._database.queue.is_routine(key) and await self._is_as_verified(app):
                 timer.result = "unchanged"

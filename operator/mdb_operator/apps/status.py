@@ -244,7 +244,7 @@ class Report:
         times = [one.retry_seconds for one in self.failures.values()]
         return min((time for time in times if time is not None), default=None)
 
-    def waits_for(self, away: frozenset[Reason]) -> bool:
+    def waits_for(self, away: set[Reason]) -> bool:
         """Whether what failed has to be tried again, and all of it for these reasons."""
         again = [one.reason for one in self.failures.values() if one.retry_seconds is not None]
         return bool(again) and not self.unsettled and away.issuperset(again)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from support.credentials import opens, wait_refused
 from support.installation import Installation, installed, is_ready
 from support.mongo import Server
 from support.operator_edge import Process
-from support.waiting import wait_until
+from support.waiting import wait_unchanged, wait_until
 
 from devcluster.node.provider import NodeProvider
 from mdb_operator.constants import EXIT_LEASE_LOST
@@ -122,11 +121,7 @@ def start_as_kubelet_does(here: Installation) -> Process:
 
 def work_done(here: Installation) -> dict[str, float]:
     """Return how often an operator reconciled, and wrote to Kubernetes and MongoDB."""
-    reconciles = {
-        name: value
-        for name, value in here.metrics(here.processes[-1]).items()
-        if name.startswith("mdb_operator_reconcile_total")
-    }
+    reconciles = here.looks(here.processes[-1])
     assert reconciles
     writes = here.written_to_kubernetes(here.processes[-1])
     return reconciles | writes | {"oplog": float(here.written_to_mongodb())}
@@ -134,17 +129,12 @@ def work_done(here: Installation) -> dict[str, float]:
 
 def wait_at_rest(installations: list[Installation]) -> None:
     """Wait until operators did nothing for a while."""
-    seen: list[dict[str, float]] = []
-    since = time.monotonic()
-
-    def rest() -> bool:
-        nonlocal seen, since
-        now = [work_done(here) for here in installations]
-        if now != seen:
-            seen, since = now, time.monotonic()
-        return time.monotonic() - since > REST_SECONDS
-
-    wait_until(rest, deadline=30, message=lambda: f"operators at rest; they did {seen}")
+    wait_unchanged(
+        lambda: [work_done(here) for here in installations],
+        seconds=REST_SECONDS,
+        deadline=30,
+        message="operators at rest",
+    )
 
 
 def wait_secret(here: Installation, app: str, version: str) -> None:

@@ -44,7 +44,7 @@ def test_three_hundred_apps_at_once_then_a_restart_without_writes_and_no_leak(
     wait_until(
         lambda: (
             installation.metrics(process).get("mdb_operator_apps", 0) == APPS
-            and reconciled(installation.metrics(process)) >= APPS
+            and sum(installation.looks(process).values()) >= APPS
         ),
         deadline=60,
         message="a look at every app",
@@ -78,9 +78,3 @@ def resource_versions(installation: Installation) -> dict[str, str]:
     template = "{range .items[*]}{.kind}/{.metadata.name} {.metadata.resourceVersion}{'\\n'}{end}"
     text = installation.kubectl("get", "mdbapps,secrets", "-o", f"jsonpath={template}")
     return dict(line.split() for line in text.splitlines())
-
-
-def reconciled(metrics: dict[str, float]) -> float:
-    return sum(
-        value for name, value in metrics.items() if name.startswith("mdb_operator_reconcile_total")
-    )
